@@ -1,0 +1,1 @@
+"""The words an LLM service layer shares: requests, results, errors, clocks and interfaces."""
