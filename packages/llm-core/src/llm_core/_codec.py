@@ -1,0 +1,350 @@
+"""How each field type is checked, written as JSON and read back.
+
+A codec is chosen once per field from its type hint, so that `Record` needs no per-class code.
+`path` in every method is the dotted name of the field, for error messages.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import functools
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from enum import Enum
+from typing import Any, Protocol
+
+from llm_core.errors import InvalidValue
+from llm_core.frozen import freeze
+
+if typing.TYPE_CHECKING:
+    from llm_core.record import Record
+
+
+class Codec(Protocol):
+    """One field type's three operations."""
+
+    def check(self, value: Any, path: str) -> Any:
+        """Return `value`, made immutable where needed; raise InvalidValue if it is not of the type."""
+
+    def encode(self, value: Any) -> Any:
+        """Return the JSON form of a valid value."""
+
+    def decode(self, value: Any, path: str) -> Any:
+        """Return the value of a JSON form; raise InvalidValue if it is not one."""
+
+
+def to_json(value: Any) -> Any:
+    """Return a JSON-able form of any value, never raising.
+
+    Records, dataclasses, pydantic models (`model_dump`), mappings, sequences, sets, enums, Decimal, datetime and
+    bytes (base64) are written as data; anything else as its `repr`.
+    """
+    if value is None or isinstance(value, (bool, str)):
+        return value.value if isinstance(value, Enum) else value
+    if isinstance(value, Enum):
+        return to_json(value.value)
+    if isinstance(value, (int, float)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [to_json(item) for item in value]
+    return _object_to_json(value)
+
+
+def _object_to_json(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    for method in ("to_dict", "model_dump"):
+        dump = getattr(value, method, None)
+        if callable(dump) and not isinstance(value, type):
+            try:
+                return to_json(dump())
+            except Exception:  # noqa: BLE001 - foreign code; a result must be writable whatever it holds
+                return repr(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return repr(value)
+
+
+class AnyCodec:
+    """Whatever the caller put there: kept by reference, written as well as JSON allows."""
+
+    def check(self, value: Any, path: str) -> Any:
+        return value
+
+    def encode(self, value: Any) -> Any:
+        return to_json(value)
+
+    def decode(self, value: Any, path: str) -> Any:
+        return value
+
+
+class ScalarCodec:
+    """str, bool, int and float; a bool is no number, an int is a valid float."""
+
+    def __init__(self, kind: type) -> None:
+        self.kind = kind
+        self.accepted = (int, float) if kind is float else (kind,)
+
+    def check(self, value: Any, path: str) -> Any:
+        if isinstance(value, self.accepted) and (self.kind is bool or not isinstance(value, bool)):
+            return value
+        raise InvalidValue.of(path, value, f"a value of type {self.kind.__name__}")
+
+    def encode(self, value: Any) -> Any:
+        return value
+
+    decode = check
+
+
+class EnumCodec:
+    """A string enum, also given by its value."""
+
+    def __init__(self, kind: type[Enum]) -> None:
+        self.kind = kind
+
+    def check(self, value: Any, path: str) -> Any:
+        try:
+            return self.kind(value)
+        except ValueError:
+            choices = ", ".join(repr(member.value) for member in self.kind)
+            raise InvalidValue.of(path, value, f"one of {choices}") from None
+
+    def encode(self, value: Any) -> Any:
+        return value.value
+
+    decode = check
+
+
+class LiteralCodec:
+    """One of a few constants."""
+
+    def __init__(self, choices: tuple[Any, ...]) -> None:
+        self.choices = choices
+
+    def check(self, value: Any, path: str) -> Any:
+        if isinstance(value, str) and value in self.choices:
+            return value
+        raise InvalidValue.of(path, value, f"one of {', '.join(map(repr, self.choices))}")
+
+    def encode(self, value: Any) -> Any:
+        return value
+
+    decode = check
+
+
+class DecimalCodec:
+    """Money: a finite Decimal, written as a string so that no digit is lost."""
+
+    def check(self, value: Any, path: str) -> Any:
+        if isinstance(value, Decimal) and value.is_finite():
+            return value
+        raise InvalidValue.of(path, value, "a finite Decimal")
+
+    def encode(self, value: Decimal) -> Any:
+        return str(value)
+
+    def decode(self, value: Any, path: str) -> Any:
+        try:
+            return self.check(Decimal(value if isinstance(value, str) else "NaN"), path)
+        except (InvalidOperation, InvalidValue):
+            raise InvalidValue.of(path, value, "a decimal number written as a string") from None
+
+
+class DatetimeCodec:
+    """A timezone-aware time, written as ISO 8601."""
+
+    def check(self, value: Any, path: str) -> Any:
+        if isinstance(value, datetime) and value.tzinfo is not None:
+            return value
+        raise InvalidValue.of(path, value, "a timezone-aware datetime")
+
+    def encode(self, value: datetime) -> Any:
+        return value.isoformat()
+
+    def decode(self, value: Any, path: str) -> Any:
+        try:
+            return self.check(datetime.fromisoformat(value), path)
+        except (TypeError, ValueError):
+            raise InvalidValue.of(path, value, "an ISO 8601 time with its UTC offset") from None
+
+
+class BytesCodec:
+    """Binary data, written as base64."""
+
+    def check(self, value: Any, path: str) -> Any:
+        if isinstance(value, bytes):
+            return value
+        raise InvalidValue.of(path, value, "a value of type bytes")
+
+    def encode(self, value: bytes) -> Any:
+        return base64.b64encode(value).decode("ascii")
+
+    def decode(self, value: Any, path: str) -> Any:
+        try:
+            return base64.b64decode(value, validate=True)
+        except (TypeError, ValueError, binascii.Error):
+            raise InvalidValue.of(path, value, "base64 text") from None
+
+
+class MappingCodec:
+    """JSON object; deeply immutable once inside a record. Values are checked if their type is given."""
+
+    def __init__(self, item: Codec) -> None:
+        self.item = item
+
+    def check(self, value: Any, path: str) -> Any:
+        if not isinstance(value, Mapping):
+            raise InvalidValue.of(path, value, "a mapping")
+        if isinstance(self.item, AnyCodec):
+            return freeze(value)
+        return freeze({key: self.item.check(v, f"{path}[{key!r}]") for key, v in value.items()})
+
+    def encode(self, value: Mapping[str, Any]) -> Any:
+        return {key: self.item.encode(item) for key, item in value.items()}
+
+    def decode(self, value: Any, path: str) -> Any:
+        if not isinstance(value, Mapping):
+            raise InvalidValue.of(path, value, "a mapping")
+        return freeze({k: self.item.decode(item, f"{path}[{k!r}]") for k, item in value.items()})
+
+
+class TupleCodec:
+    """Any sequence but text, kept as a tuple and written as an array."""
+
+    def __init__(self, item: Codec) -> None:
+        self.item = item
+
+    def _items(self, value: Any, path: str) -> Sequence[Any]:
+        if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+            raise InvalidValue.of(path, value, "a list or tuple")
+        return value
+
+    def check(self, value: Any, path: str) -> Any:
+        items = self._items(value, path)
+        return tuple([self.item.check(item, f"{path}[{i}]") for i, item in enumerate(items)])
+
+    def encode(self, value: tuple[Any, ...]) -> Any:
+        return [self.item.encode(item) for item in value]
+
+    def decode(self, value: Any, path: str) -> Any:
+        items = self._items(value, path)
+        return tuple([self.item.decode(item, f"{path}[{i}]") for i, item in enumerate(items)])
+
+
+class RecordCodec:
+    """A nested record of one class."""
+
+    def __init__(self, kind: type[Record]) -> None:
+        self.kind = kind
+
+    def check(self, value: Any, path: str) -> Any:
+        if isinstance(value, self.kind):
+            return value
+        raise InvalidValue.of(path, value, f"a {self.kind.__name__}")
+
+    def encode(self, value: Record) -> Any:
+        return value.to_dict()
+
+    def decode(self, value: Any, path: str) -> Any:
+        return self.kind.decode(value, path)
+
+
+class TaggedUnionCodec:
+    """One of several record classes, told apart by the `kind` each writes."""
+
+    def __init__(self, kinds: tuple[type[Record], ...]) -> None:
+        self.kinds = {kind.kind: kind for kind in kinds}
+        self.names = " or ".join(kind.__name__ for kind in kinds)
+        self.classes = kinds
+
+    def check(self, value: Any, path: str) -> Any:
+        if isinstance(value, self.classes):
+            return value
+        raise InvalidValue.of(path, value, f"a {self.names}")
+
+    def encode(self, value: Record) -> Any:
+        return value.to_dict()
+
+    def decode(self, value: Any, path: str) -> Any:
+        tag = value.get("kind") if isinstance(value, Mapping) else None
+        if not isinstance(tag, str) or tag not in self.kinds:
+            choices = ", ".join(map(repr, self.kinds))
+            raise InvalidValue.of(path, value, f"an object whose 'kind' is one of {choices}")
+        return self.kinds[tag].decode(value, path)
+
+
+class OptionalCodec:
+    """None, or what the inner codec takes."""
+
+    def __init__(self, inner: Codec) -> None:
+        self.inner = inner
+
+    def check(self, value: Any, path: str) -> Any:
+        return None if value is None else self.inner.check(value, path)
+
+    def encode(self, value: Any) -> Any:
+        return None if value is None else self.inner.encode(value)
+
+    def decode(self, value: Any, path: str) -> Any:
+        return None if value is None else self.inner.decode(value, path)
+
+
+_SIMPLE: Mapping[Any, Codec] = types.MappingProxyType(
+    {
+        Any: AnyCodec(),
+        object: AnyCodec(),
+        str: ScalarCodec(str),
+        bool: ScalarCodec(bool),
+        int: ScalarCodec(int),
+        float: ScalarCodec(float),
+        Decimal: DecimalCodec(),
+        datetime: DatetimeCodec(),
+        bytes: BytesCodec(),
+    }
+)
+
+
+@functools.cache
+def codec_for(hint: Any) -> Codec:
+    """Choose the codec of a type hint; TypeError for a hint that records do not support."""
+    from llm_core.record import Record  # the two know each other; records come first for readers
+
+    if hint in _SIMPLE:
+        return _SIMPLE[hint]
+    if isinstance(hint, typing.TypeVar):
+        return AnyCodec()
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return _union_codec(arguments)
+    if origin is typing.Literal:
+        return LiteralCodec(arguments)
+    if origin is tuple:
+        return TupleCodec(codec_for(arguments[0]))
+    if origin is Mapping:
+        return MappingCodec(codec_for(arguments[1]))
+    kind = origin or hint
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return EnumCodec(kind)
+    if isinstance(kind, type) and issubclass(kind, Record):
+        return RecordCodec(kind)
+    raise TypeError(f"records do not support fields of type {hint!r}")
+
+
+def _union_codec(arguments: tuple[Any, ...]) -> Codec:
+    members = tuple(a for a in arguments if a is not type(None))
+    inner = codec_for(members[0]) if len(members) == 1 else TaggedUnionCodec(members)
+    return OptionalCodec(inner) if len(members) < len(arguments) else inner
+
+
+__all__ = ["Codec", "codec_for", "to_json"]

@@ -1,0 +1,315 @@
+"""What the caller wants, and what a provider needs to know of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Literal
+
+from llm_core.errors import InvalidValue
+from llm_core.frozen import EMPTY
+from llm_core.messages import AudioPart, FilePart, ImagePart, Message, Role
+from llm_core.record import UNSET, CheckedRecord, require
+from llm_core.tools import ResponseSchema, Tool, ToolChoice
+
+__all__ = [
+    "AudioOutput",
+    "CacheMode",
+    "CachePolicy",
+    "GenerationRequest",
+    "LLMCallRequest",
+    "Modality",
+    "ReasoningEffort",
+    "Sampling",
+    "Verbosity",
+]
+
+
+class Modality(StrEnum):
+    """A form the answer may take."""
+
+    TEXT = "text"
+    AUDIO = "audio"
+    IMAGE = "image"
+
+
+class ReasoningEffort(StrEnum):
+    """How much a reasoning model may think; adapters map it to the vendor's own scale."""
+
+    NONE = "none"
+    MINIMAL = "minimal"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    XHIGH = "xhigh"
+
+
+class Verbosity(StrEnum):
+    """How long the answer should be."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+class CacheMode(StrEnum):
+    """What the response cache may do for a call."""
+
+    OFF = "off"
+    USE = "use"
+    """Answer from the cache if possible; store a fresh success."""
+    REFRESH = "refresh"
+    """Do not read; store a fresh success."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CachePolicy(CheckedRecord):
+    """Whether and for how long an answer may be reused."""
+
+    mode: CacheMode = CacheMode.OFF
+    ttl_seconds: float | None = None
+    """Age up to which an answer is fresh; None takes the cache's own default."""
+    stale_seconds: float = 0.0
+    """Extra age within which a stale answer may still be given, while or instead of asking again."""
+
+    def _validate(self) -> None:
+        if self.ttl_seconds is not None:
+            _require_positive(self, "ttl_seconds")
+        require(self, "stale_seconds", self.stale_seconds >= 0, "zero or more seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling(CheckedRecord):
+    """How the next token is drawn; None leaves each to the vendor's default."""
+
+    temperature: float | None = None
+    """0 to 2, inclusive; higher is more random (Anthropic takes 0 to 1)."""
+    top_p: float | None = None
+    """Above 0, up to 1: the probability mass to draw from."""
+    top_k: int | None = None
+    """1 or more: the number of candidates to draw from."""
+    frequency_penalty: float | None = None
+    """-2 to 2, inclusive."""
+    presence_penalty: float | None = None
+    """-2 to 2, inclusive."""
+
+    def _validate(self) -> None:
+        _require_range(self, "temperature", 0.0, 2.0)
+        _require_range(self, "top_p", 0.0, 1.0)
+        _require_range(self, "top_k", 1, math.inf)
+        _require_range(self, "frequency_penalty", -2.0, 2.0)
+        _require_range(self, "presence_penalty", -2.0, 2.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioOutput(CheckedRecord):
+    """How a spoken answer should sound."""
+
+    voice: str
+    format: str = "wav"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LLMCallRequest(CheckedRecord):
+    """One call as a provider sees it: normalised messages and parameters, no service concerns."""
+
+    model: str
+    """The vendor's model name, without provider prefix."""
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | None = None
+    response_schema: ResponseSchema | None = None
+    output_modalities: tuple[Modality, ...] = (Modality.TEXT,)
+    audio_output: AudioOutput | None = None
+    reasoning_effort: ReasoningEffort | None = None
+    verbosity: Verbosity | None = None
+    sampling: Sampling | None = None
+    max_output_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    previous_response_id: str | None = None
+    provider_options: Mapping[str, Any] = EMPTY
+    """Passed into the wire body as they are, over anything set by the fields above."""
+    headers: Mapping[str, str] = EMPTY
+    """Extra HTTP headers, such as the W3C trace context."""
+    timeout_seconds: float | None = None
+    """The longest the provider may take for this one attempt; None means the provider's default."""
+    on_unsupported: Literal["error", "drop"] = "error"
+    """What to do about features the model lacks: raise UnsupportedFeature, or drop and report them."""
+
+    def _validate(self) -> None:
+        require(self, "model", bool(self.model), "a model's name")
+        has_input = len(self.messages) > 0
+        require(self, "messages", has_input, "at least one message")
+        _require_call_parameters(self)
+        if self.timeout_seconds is not None:
+            _require_positive(self, "timeout_seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest(CheckedRecord):
+    """What the caller wants.
+
+    Either give `user` text (with `system`, `assistant`, `images`, `audio`, `files` as needed), or the whole
+    conversation as `messages`; not both.
+    """
+
+    user: str | None = None
+    system: str | None = None
+    assistant: str | None = None
+    """How the answer must begin (prefill), for models that support it."""
+    messages: tuple[Message, ...] = ()
+    images: tuple[ImagePart, ...] = ()
+    """Shown to the model after the `user` text."""
+    audio: tuple[AudioPart, ...] = ()
+    """Played to the model after the `user` text."""
+    files: tuple[FilePart, ...] = ()
+    """Given to the model after the `user` text."""
+
+    model: str | None = None
+    """A model name, an alias, or ``provider/model``; None takes the service's default."""
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | None = None
+    response_schema: ResponseSchema | None = None
+    output_modalities: tuple[Modality, ...] = (Modality.TEXT,)
+    audio_output: AudioOutput | None = None
+    reasoning_effort: ReasoningEffort | None = None
+    verbosity: Verbosity | None = None
+    sampling: Sampling | None = None
+    max_output_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    """Up to the vendor's number of texts at which generation ends."""
+    seed: int | None = None
+    previous_response_id: str | None = None
+    """Continue the conversation that the provider stored under this id."""
+    provider_options: Mapping[str, Any] = EMPTY
+    on_unsupported: Literal["error", "drop"] = "error"
+
+    operation_name: str | None = None
+    """The business operation: a dimension of every metric, limit and log line."""
+    request_id: str | None = None
+    """The caller's id for this call; None lets the service make one."""
+    tenant: str | None = None
+    priority: int = 0
+    """Higher goes first at the gates."""
+    deadline_seconds: float | None = None
+    """Time for everything (queue, attempts, back-off, refinement), from the call on."""
+    max_attempts: int | None = None
+    """How often the provider may be asked, 1 or more; None takes the service's retry policy."""
+    pipeline: Any = None
+    """Steps that turn the raw text into the value: objects, callables, or their declarative form.
+
+    `to_dict` writes steps as their `to_config()`, or as text if they have none.
+    """
+    fallback_value: Any = UNSET
+    """The content to answer with if all else fails; None is a value, leaving it unset is not."""
+    cache: CachePolicy | None = None
+    metadata: Mapping[str, Any] = EMPTY
+
+    def _validate(self) -> None:
+        shorthand = ("user", "system", "assistant", "images", "audio", "files")
+        given = [name for name in shorthand if getattr(self, name)]
+        if self.messages and given:
+            raise InvalidValue(
+                f"GenerationRequest.messages: given together with {', '.join(given)}; "
+                "expected either messages or the single fields"
+            )
+        if not self.messages and not (self.user or self.images or self.audio or self.files):
+            raise InvalidValue.of("GenerationRequest.user", self.user, "text, or messages instead")
+        if self.model is not None:
+            require(self, "model", bool(self.model.strip()), "a model's name")
+        if self.deadline_seconds is not None:
+            _require_positive(self, "deadline_seconds")
+        _require_range(self, "max_attempts", 1, math.inf)
+        _require_call_parameters(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every field as JSON-able data, pipeline steps in their declarative form."""
+        written = CheckedRecord.to_dict(self)
+        written["pipeline"] = _pipeline_to_config(self.pipeline)
+        return written
+
+    def conversation(self) -> tuple[Message, ...]:
+        """Return the messages to send: `messages`, or those that the single fields amount to."""
+        if self.messages:
+            return self.messages
+        turns = [] if self.system is None else [Message.system(self.system)]
+        said: list[str | ImagePart | AudioPart | FilePart] = [self.user] if self.user else []
+        turns.append(Message.user(*said, *self.images, *self.audio, *self.files))
+        if self.assistant is not None:
+            turns.append(Message.assistant(self.assistant))
+        return tuple(turns)
+
+    def to_call(self, model: str, *, timeout_seconds: float | None = None) -> LLMCallRequest:
+        """Return the provider's view of this request, for `model` as the vendor calls it."""
+        return LLMCallRequest(
+            model=model,
+            messages=self.conversation(),
+            tools=self.tools,
+            tool_choice=self.tool_choice,
+            response_schema=self.response_schema,
+            output_modalities=self.output_modalities,
+            audio_output=self.audio_output,
+            reasoning_effort=self.reasoning_effort,
+            verbosity=self.verbosity,
+            sampling=self.sampling,
+            max_output_tokens=self.max_output_tokens,
+            stop=self.stop,
+            seed=self.seed,
+            previous_response_id=self.previous_response_id,
+            provider_options=self.provider_options,
+            timeout_seconds=timeout_seconds,
+            on_unsupported=self.on_unsupported,
+        )
+
+    def replace(self, **changes: Any) -> GenerationRequest:
+        """Return a copy with some fields changed, checked anew."""
+        return replace(self, **changes)
+
+
+def _pipeline_to_config(pipeline: Any) -> Any:
+    if isinstance(pipeline, (list, tuple)):
+        return [_pipeline_to_config(step) for step in pipeline]
+    if isinstance(pipeline, Mapping):
+        return {str(key): _pipeline_to_config(item) for key, item in pipeline.items()}
+    to_config = getattr(pipeline, "to_config", None)
+    if callable(to_config):
+        return _pipeline_to_config(to_config())
+    if pipeline is None or isinstance(pipeline, (str, int, float, bool)):
+        return pipeline
+    return str(getattr(pipeline, "__name__", None) or pipeline)
+
+
+def _require_call_parameters(record: GenerationRequest | LLMCallRequest) -> None:
+    _require_range(record, "max_output_tokens", 1, math.inf)
+    require(record, "stop", all(record.stop), "texts, none of them empty")
+    named = record.tool_choice.name if record.tool_choice else None
+    if named is not None:
+        offered = [tool.name for tool in record.tools]
+        require(record, "tool_choice", named in offered, f"the name of one of the tools {offered}")
+    if Modality.AUDIO in record.output_modalities:
+        expected = "an AudioOutput, as output_modalities asks for audio"
+        require(record, "audio_output", record.audio_output is not None, expected)
+    last = record.messages[-1] if record.messages else None
+    if last is not None and last.role is Role.SYSTEM and len(record.messages) == 1:
+        raise InvalidValue.of(
+            f"{type(record).__name__}.messages",
+            record.messages,
+            "something besides a system message",
+        )
+
+
+def _require_range(record: object, field: str, low: float, high: float) -> None:
+    """Require None, or low <= value <= high."""
+    value = getattr(record, field)
+    if value is None or low <= value <= high:
+        return
+    bounds = f"{low} or more" if high == math.inf else f"{low} to {high}"
+    require(record, field, False, bounds)  # noqa: FBT003
+
+
+def _require_positive(record: object, field: str) -> None:
+    value = getattr(record, field)
+    require(record, field, 0 < value < math.inf, "a number of seconds above 0")

@@ -1,0 +1,109 @@
+"""What came back from a provider, in the same words for every vendor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from llm_core.frozen import EMPTY
+from llm_core.messages import AudioPart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
+from llm_core.record import Record
+from llm_core.usage import Cost, Usage
+
+__all__ = ["FinishReason", "ProviderResponse", "RateLimitFacts", "RateLimitWindow"]
+
+
+class FinishReason(StrEnum):
+    """Why the model stopped."""
+
+    STOP = "stop"
+    """It was done, or met a stop text."""
+    LENGTH = "length"
+    """The token limit cut it off."""
+    TOOL_CALLS = "tool_calls"
+    """It waits for the results of tools."""
+    CONTENT_FILTER = "content_filter"
+    REFUSAL = "refusal"
+    INCOMPLETE = "incomplete"
+    """The reply broke off without a reason from the vendor."""
+    OTHER = "other"
+    """A reason this version has no word for; see `raw`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimitWindow(Record):
+    """The state of one limit as the provider's headers told it."""
+
+    limit: int | None = None
+    """The most that one window allows."""
+    remaining: int | None = None
+    """What is left of it now."""
+    reset_seconds: float | None = None
+    """Seconds until the limit is back at its full value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimitFacts(Record):
+    """Everything the headers of one reply said about limits; None where they said nothing."""
+
+    requests: RateLimitWindow | None = None
+    tokens: RateLimitWindow | None = None
+    input_tokens: RateLimitWindow | None = None
+    output_tokens: RateLimitWindow | None = None
+    retry_after: float | None = None
+    """Seconds to wait before the next try."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderResponse(Record):
+    """One complete reply (or, inside an `ErrorInfo`, the part that arrived)."""
+
+    provider: str
+    model: str
+    """The model that answered, as the vendor names it; often a dated version of the one asked for."""
+    parts: tuple[Part, ...] = ()
+    """Text, reasoning, tool calls and audio in the order they came."""
+    usage: Usage = Usage()  # noqa: RUF009 - frozen
+    finish_reason: FinishReason = FinishReason.STOP
+    response_id: str | None = None
+    """The vendor's id of the reply; what `previous_response_id` takes."""
+    provider_request_id: str | None = None
+    """The vendor's id of the HTTP request, for its support."""
+    rate_limits: RateLimitFacts | None = None
+    cost: Cost | None = None
+    """The provider's own bill, if it sends one."""
+    structured_by: str | None = None
+    """How the response schema was asked for: ``native``, ``tool`` or ``prompt``; None without schema."""
+    dropped: tuple[str, ...] = ()
+    """Features that were asked for and left out because the model lacks them."""
+    server_seconds: Mapping[str, float] = EMPTY
+    """Durations measured by the server, such as Ollama's ``load`` and ``eval``."""
+    raw: Any = field(default=None, metadata={"json": False}, compare=False, repr=False)
+    """The vendor's reply as a plain dict; not written to JSON."""
+
+    @property
+    def text(self) -> str:
+        """The text parts joined, without anything in between."""
+        return "".join([part.text for part in self.parts if isinstance(part, TextPart)])
+
+    @property
+    def reasoning(self) -> str:
+        """The reasoning parts joined."""
+        return "".join([part.text for part in self.parts if isinstance(part, ReasoningPart)])
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The tool calls in order."""
+        return tuple([part for part in self.parts if isinstance(part, ToolCall)])
+
+    @property
+    def audio(self) -> AudioPart | None:
+        """The first audio part."""
+        return next((part for part in self.parts if isinstance(part, AudioPart)), None)
+
+    @property
+    def message(self) -> Message:
+        """The reply as an assistant message, to continue the conversation with."""
+        return Message(role=Role.ASSISTANT, content=self.parts or (TextPart(text=""),))

@@ -1,0 +1,229 @@
+"""Everything known after a call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Generic, TypeVar, cast
+
+from llm_core.error_info import ErrorInfo
+from llm_core.error_types import ErrorType
+from llm_core.frozen import EMPTY
+from llm_core.messages import AudioPart, ToolCall
+from llm_core.record import Record
+from llm_core.request import GenerationRequest
+from llm_core.response import FinishReason, RateLimitFacts
+from llm_core.timing import AttemptTimestamps, BackoffStats, EventTimestamps
+from llm_core.usage import Cost, Usage
+
+__all__ = [
+    "Degradation",
+    "DegradedReason",
+    "GenerationResult",
+    "InvocationAttempt",
+    "PipelineStepResult",
+    "Rates",
+]
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+class DegradedReason(StrEnum):
+    """Why the content is not the full wish."""
+
+    FALLBACK_VALUE = "fallback_value"
+    FALLBACK_MODEL = "fallback_model"
+    STALE_CACHE = "stale_cache"
+    LAST_GOOD_VALUE = "last_good_value"
+    """A pipeline step failed; the content is what the steps before it had made."""
+    PARTIAL = "partial"
+    """The reply broke off; the content is what had arrived."""
+    DROPPED_FEATURE = "dropped_feature"
+    """The model lacks something the request asked for and allowed to be dropped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Degradation(Record):
+    """Which lesser answer was given, and why."""
+
+    reason: DegradedReason
+    detail: str
+    """One sentence for people."""
+    error: ErrorInfo | None = None
+    """The failure that made it necessary."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates(Record):
+    """Requests and tokens per minute of this service, over the last minute."""
+
+    rpm_before: float = 0.0
+    rpm_after: float = 0.0
+    tpm_before: float = 0.0
+    tpm_after: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvocationAttempt(Record):
+    """One time a provider was asked, or was about to be: also of calls that the gates refused."""
+
+    number: int
+    """Counts from 1 within the call, over all models and purposes."""
+    provider: str
+    model: str
+    timestamps: AttemptTimestamps
+    purpose: str = "answer"
+    """``answer``, or the helper call it was for, such as ``isolation`` or ``reask``."""
+    reserved_tokens: int = 0
+    """What the gates were asked for beforehand; `usage` is what it came to."""
+    waited_for: str | None = None
+    """The name of the limit that made it wait longest at the gates; None if it did not wait."""
+    error: ErrorInfo | None = None
+    usage: Usage | None = None
+    cost: Cost | None = None
+    finish_reason: FinishReason | None = None
+    response_id: str | None = None
+    provider_request_id: str | None = None
+    rate_limits: RateLimitFacts | None = None
+
+    @property
+    def success(self) -> bool:
+        """Whether the provider answered completely."""
+        return self.error is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineStepResult(Record):
+    """What one post-processing step did; large contents are held by reference."""
+
+    step: str
+    success: bool
+    before: Any = None
+    after: Any = None
+    error: ErrorInfo | None = None
+    duration_seconds: float = 0.0
+    skipped: bool = False
+    """The step had nothing to do, or its failure was skipped as configured."""
+    lossy: bool = False
+    """The step gave a value that may differ from what the text said."""
+    trail: Mapping[str, Any] = EMPTY
+    """How the value was found: rungs tried, edits made, matches."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationResult(Record, Generic[T]):
+    """The answer to a `GenerationRequest`, or what became of it: never an exception.
+
+    ::
+
+        match result:
+            case GenerationResult(success=True, content=city):
+                ...
+            case GenerationResult(error=ErrorInfo(type=ErrorType.RATE_LIMITED, retry_after=seconds)):
+                ...
+
+    `to_dict` writes contents that JSON does not know as well as it can (see `llm_core.to_json`);
+    `from_dict` then gives back that JSON form.
+    """
+
+    request: GenerationRequest
+    success: bool
+    """Content is the value that was asked for, or a substitute that the caller allowed (`degraded` says which)."""
+    timestamps: EventTimestamps
+    content: T | None = None
+    """The value; after a failure the last good value if there is one, else None."""
+    raw_content: str | None = None
+    """The model's text before any post-processing, also after a failure as far as it had come."""
+    error: ErrorInfo | None = None
+    """Why it failed, or, in a degraded success, what was made up for."""
+    degraded: Degradation | None = None
+    usage: Usage = Usage()  # noqa: RUF009 - frozen
+    """Sum over all attempts, retries and helper calls included."""
+    cost: Cost = Cost()  # noqa: RUF009 - frozen
+    """Sum over all attempts, retries and helper calls included."""
+    attempts: tuple[InvocationAttempt, ...] = ()
+    backoff: BackoffStats = BackoffStats()  # noqa: RUF009 - frozen
+    steps: tuple[PipelineStepResult, ...] = ()
+    finish_reason: FinishReason | None = None
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    audio: AudioPart | None = None
+    rates: Rates = Rates()  # noqa: RUF009 - frozen
+    model: str | None = None
+    """The model that answered, or the last one asked."""
+    provider: str | None = None
+    operation_name: str | None = None
+    request_id: str = ""
+    trace_id: str | None = None
+    response_id: str | None = None
+    """What `previous_response_id` of the next request takes."""
+    structured_by: str | None = None
+    """How the response schema was asked for: ``native``, ``tool`` or ``prompt``."""
+    dropped: tuple[str, ...] = ()
+    """Features left out of the request because the model lacks them."""
+    cached: bool = False
+    """Answered from the response cache, without asking a provider."""
+    raw: Any = field(default=None, metadata={"json": False}, compare=False, repr=False)
+    """The vendor's reply as a plain dict; not written to JSON."""
+
+    @property
+    def overhead_seconds(self) -> float | None:
+        """Time that was neither waiting, nor the provider's, nor the pipeline's: our own."""
+        total = self.timestamps.total_seconds
+        if total is None:
+            return None
+        calls = sum(attempt.timestamps.call_seconds or 0.0 for attempt in self.attempts)
+        refine = self.timestamps.refine_seconds or 0.0
+        return max(total - calls - refine - self.backoff.total_seconds, 0.0)
+
+    def map(self, function: Callable[[T], U]) -> GenerationResult[U]:
+        """Return this result with `function` applied to the content of a success.
+
+        A failure is returned as it is.
+        An exception out of `function` becomes a failure of type ``output_invalid``; the old content stays in `steps`.
+        """
+        if not self.success:
+            return cast("GenerationResult[U]", self)
+        try:
+            content = function(cast("T", self.content))
+        except Exception as error:  # noqa: BLE001 - foreign code; results never throw
+            return cast("GenerationResult[U]", self._spoilt_by(function, error))
+        return cast("GenerationResult[U]", replace(cast("Any", self), content=content))
+
+    def and_then(self, function: Callable[[T], GenerationResult[U]]) -> GenerationResult[U]:
+        """Return what `function` makes of the content of a success; a failure is returned as it is.
+
+        The returned result accounts for its own call only; an exception out of `function` is handled as in `map`.
+        """
+        if not self.success:
+            return cast("GenerationResult[U]", self)
+        try:
+            return function(cast("T", self.content))
+        except Exception as error:  # noqa: BLE001 - foreign code; results never throw
+            return cast("GenerationResult[U]", self._spoilt_by(function, error))
+
+    def or_else(
+        self, function: Callable[[GenerationResult[T]], GenerationResult[T]]
+    ) -> GenerationResult[T]:
+        """Return this success, or what `function` makes of this failure."""
+        return self if self.success else function(self)
+
+    def unwrap(self) -> T:
+        """Return the content of a success; raise ProviderError carrying `error` for a failure."""
+        if self.success:
+            return cast("T", self.content)
+        error = self.error or ErrorInfo.of(ErrorType.INTERNAL, "failed without a recorded error")
+        raise error.to_exception()
+
+    def unwrap_or(self, default: U) -> T | U:
+        """Return the content of a success, or `default`."""
+        return cast("T", self.content) if self.success else default
+
+    def _spoilt_by(self, function: Callable[..., Any], error: Exception) -> GenerationResult[T]:
+        name = getattr(function, "__name__", repr(function))
+        message = f"{name} failed on the content: {type(error).__name__}: {error}"
+        info = ErrorInfo.of(ErrorType.OUTPUT_INVALID, message, exception=type(error).__name__)
+        step = PipelineStepResult(step=name, success=False, before=self.content, error=info)
+        return replace(self, success=False, content=None, error=info, steps=(*self.steps, step))

@@ -1,0 +1,95 @@
+"""The life of a call as events, for telemetry backends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from llm_core.record import Record
+from llm_core.request import GenerationRequest
+from llm_core.result import GenerationResult, InvocationAttempt, PipelineStepResult
+
+__all__ = [
+    "AttemptEnded",
+    "AttemptStarted",
+    "FirstToken",
+    "GenerationFinished",
+    "GenerationStarted",
+    "StepEnded",
+    "TelemetryEvent",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationStarted(Record):
+    """A call entered the service."""
+
+    kind: ClassVar[str] = "generation_started"
+
+    request_id: str
+    at_ns: int
+    """Monotonic nanoseconds, like every `at_ns` here."""
+    request: GenerationRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptStarted(Record):
+    """The gates admitted an attempt and the provider is being called."""
+
+    kind: ClassVar[str] = "attempt_started"
+
+    request_id: str
+    at_ns: int
+    number: int
+    provider: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstToken(Record):
+    """The first token of a stream arrived."""
+
+    kind: ClassVar[str] = "first_token"
+
+    request_id: str
+    at_ns: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptEnded(Record):
+    """An attempt has an answer or an error."""
+
+    kind: ClassVar[str] = "attempt_ended"
+
+    request_id: str
+    at_ns: int
+    attempt: InvocationAttempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepEnded(Record):
+    """A pipeline step is done."""
+
+    kind: ClassVar[str] = "step_ended"
+
+    request_id: str
+    at_ns: int
+    step: PipelineStepResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationFinished(Record):
+    """The call is over."""
+
+    kind: ClassVar[str] = "generation_finished"
+
+    request_id: str
+    at_ns: int
+    result: GenerationResult[Any]
+
+
+TelemetryEvent = (
+    GenerationStarted | AttemptStarted | FirstToken | AttemptEnded | StepEnded | GenerationFinished
+)
+"""Anything a telemetry backend is told."""
