@@ -10,13 +10,14 @@ import base64
 import binascii
 import dataclasses
 import functools
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from llm_core.errors import InvalidValue
 from llm_core.frozen import freeze
@@ -28,8 +29,12 @@ if typing.TYPE_CHECKING:
 class Codec(Protocol):
     """One field type's three operations."""
 
+    @property
+    def rewrites(self) -> bool:
+        """Whether `encode` gives something else than the value itself."""
+
     def check(self, value: Any, path: str) -> Any:
-        """Return `value`, made immutable where needed; raise InvalidValue if it is not of the type."""
+        """Return `value`, made immutable where needed; raise InvalidValue for a wrong type."""
 
     def encode(self, value: Any) -> Any:
         """Return the JSON form of a valid value."""
@@ -41,19 +46,27 @@ class Codec(Protocol):
 def to_json(value: Any) -> Any:
     """Return a JSON-able form of any value, never raising.
 
-    Records, dataclasses, pydantic models (`model_dump`), mappings, sequences, sets, enums, Decimal, datetime and
-    bytes (base64) are written as data; anything else as its `repr`.
+    Records, dataclasses, pydantic models (`model_dump`), mappings, sequences, sets, enums,
+    Decimal, datetime and bytes (base64) are written as data.
+    Anything else, and a float that is no finite number, is written as its `repr`.
     """
-    if value is None or isinstance(value, (bool, str)):
-        return value.value if isinstance(value, Enum) else value
+    try:
+        return _to_json(value)
+    except RecursionError:
+        return _shown(value)
+
+
+def _to_json(value: Any) -> Any:
     if isinstance(value, Enum):
-        return to_json(value.value)
-    if isinstance(value, (int, float)):
+        return _to_json(value.value)
+    if value is None or isinstance(value, (bool, str, int)):
         return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
     if isinstance(value, Mapping):
-        return {str(key): to_json(item) for key, item in value.items()}
+        return {str(key): _to_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [to_json(item) for item in value]
+        return [_to_json(item) for item in value]
     return _object_to_json(value)
 
 
@@ -62,22 +75,31 @@ def _object_to_json(value: Any) -> Any:
         return str(value)
     if isinstance(value, datetime):
         return value.isoformat()
-    if isinstance(value, bytes):
+    if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.b64encode(value).decode("ascii")
     for method in ("to_dict", "model_dump"):
         dump = getattr(value, method, None)
         if callable(dump) and not isinstance(value, type):
             try:
-                return to_json(dump())
+                return _to_json(dump())
             except Exception:  # noqa: BLE001 - foreign code; a result must be writable whatever it holds
-                return repr(value)
+                return _shown(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    return repr(value)
+        return {f.name: _to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return _shown(value)
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - foreign code, as above
+        return f"<{type(value).__name__}>"
 
 
 class AnyCodec:
     """Whatever the caller put there: kept by reference, written as well as JSON allows."""
+
+    rewrites: ClassVar = True
 
     def check(self, value: Any, path: str) -> Any:
         return value
@@ -91,6 +113,8 @@ class AnyCodec:
 
 class ScalarCodec:
     """str, bool, int and float; a bool is no number, an int is a valid float."""
+
+    rewrites: ClassVar = False
 
     def __init__(self, kind: type) -> None:
         self.kind = kind
@@ -109,6 +133,8 @@ class ScalarCodec:
 
 class EnumCodec:
     """A string enum, also given by its value."""
+
+    rewrites: ClassVar = True
 
     def __init__(self, kind: type[Enum]) -> None:
         self.kind = kind
@@ -129,6 +155,8 @@ class EnumCodec:
 class LiteralCodec:
     """One of a few constants."""
 
+    rewrites: ClassVar = False
+
     def __init__(self, choices: tuple[Any, ...]) -> None:
         self.choices = choices
 
@@ -145,6 +173,8 @@ class LiteralCodec:
 
 class DecimalCodec:
     """Money: a finite Decimal, written as a string so that no digit is lost."""
+
+    rewrites: ClassVar = True
 
     def check(self, value: Any, path: str) -> Any:
         if isinstance(value, Decimal) and value.is_finite():
@@ -164,6 +194,8 @@ class DecimalCodec:
 class DatetimeCodec:
     """A timezone-aware time, written as ISO 8601."""
 
+    rewrites: ClassVar = True
+
     def check(self, value: Any, path: str) -> Any:
         if isinstance(value, datetime) and value.tzinfo is not None:
             return value
@@ -182,6 +214,8 @@ class DatetimeCodec:
 class BytesCodec:
     """Binary data, written as base64."""
 
+    rewrites: ClassVar = True
+
     def check(self, value: Any, path: str) -> Any:
         if isinstance(value, bytes):
             return value
@@ -199,6 +233,8 @@ class BytesCodec:
 
 class MappingCodec:
     """JSON object; deeply immutable once inside a record. Values are checked if their type is given."""
+
+    rewrites: ClassVar = True
 
     def __init__(self, item: Codec) -> None:
         self.item = item
@@ -221,6 +257,8 @@ class MappingCodec:
 
 class TupleCodec:
     """Any sequence but text, kept as a tuple and written as an array."""
+
+    rewrites: ClassVar = True
 
     def __init__(self, item: Codec) -> None:
         self.item = item
@@ -245,6 +283,8 @@ class TupleCodec:
 class RecordCodec:
     """A nested record of one class."""
 
+    rewrites: ClassVar = True
+
     def __init__(self, kind: type[Record]) -> None:
         self.kind = kind
 
@@ -262,6 +302,8 @@ class RecordCodec:
 
 class TaggedUnionCodec:
     """One of several record classes, told apart by the `kind` each writes."""
+
+    rewrites: ClassVar = True
 
     def __init__(self, kinds: tuple[type[Record], ...]) -> None:
         self.kinds = {kind.kind: kind for kind in kinds}
@@ -286,6 +328,8 @@ class TaggedUnionCodec:
 
 class OptionalCodec:
     """None, or what the inner codec takes."""
+
+    rewrites: ClassVar = True
 
     def __init__(self, inner: Codec) -> None:
         self.inner = inner

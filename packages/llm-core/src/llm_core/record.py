@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import typing
 from collections.abc import Mapping
-from enum import Enum
 from typing import Any, ClassVar, Final, Self
 
-from llm_core._codec import Codec, codec_for
+from llm_core._layout import UNSET, LayoutOnDemand, Unset
 from llm_core.errors import InvalidValue
 
 __all__ = ["UNSET", "CheckedRecord", "Record", "Unset", "require"]
 
-
-class Unset(Enum):
-    """The type of `UNSET`."""
-
-    UNSET = "unset"
-
-
-UNSET: Final = Unset.UNSET
-"""Marks a field that was not given, where None is a value somebody may want to give."""
 
 NOT_JSON: Final = {"json": False}
 """Metadata of a field that `to_dict` leaves out."""
@@ -33,20 +20,34 @@ class Record:
 
     `from_dict(json.loads(json.dumps(record.to_dict()))) == record` holds for every record
     whose free-form fields (`Any`) hold JSON values.
+    Lists and mappings given for a field are kept as tuples and as deeply frozen mappings.
     Classes that stand in a union carry a `kind` that `to_dict` writes first.
     """
 
     __slots__ = ()
 
     kind: ClassVar[str] = ""
+    _layout: ClassVar[LayoutOnDemand]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._layout = LayoutOnDemand()
+
+    def __post_init__(self) -> None:
+        for name, default, seal in self._layout.containers:
+            value = getattr(self, name)
+            if value is not default:
+                sealed = seal(value)
+                if sealed is not value:
+                    object.__setattr__(self, name, sealed)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every field as JSON-able data; unset fields and raw vendor objects are left out."""
+        """Return every field as JSON-able data, without unset fields and raw vendor objects."""
         written: dict[str, Any] = {"kind": self.kind} if self.kind else {}
-        for name, codec in codecs_of(type(self)).items():
+        for name, encode in self._layout.encoders:
             value = getattr(self, name)
             if value is not UNSET:
-                written[name] = codec.encode(value)
+                written[name] = value if value is None or encode is None else encode(value)
         return written
 
     @classmethod
@@ -63,22 +64,26 @@ class Record:
         """Do as `from_dict`, calling the record `path` in error messages."""
         if not isinstance(data, Mapping):
             raise InvalidValue.of(path, data, "a mapping")
-        codecs = codecs_of(cls)
+        codecs = cls._layout.codecs
         values = {}
         for key, value in data.items():
-            if key == "kind" and cls.kind and value == cls.kind:
-                continue
-            if key not in codecs:
+            if key in codecs:
+                values[key] = codecs[key].decode(value, f"{path}.{key}")
+            elif key == "kind" and cls.kind:
+                if value != cls.kind:
+                    raise InvalidValue.of(f"{path}.kind", value, repr(cls.kind))
+            else:
                 raise InvalidValue.of(path, key, f"only the fields {', '.join(codecs)}")
-            values[key] = codecs[key].decode(value, f"{path}.{key}")
-        for name in required_of(cls):
+        for name in cls._layout.required:
             if name not in values:
-                raise InvalidValue(f"{path}.{name}: missing, and it has no default")
+                field = f"{path}.{name}"
+                message = f"{field}: got nothing, expected a value, as it has no default"
+                raise InvalidValue(message, details={"field": field})
         return cls(**values)
 
 
 class CheckedRecord(Record):
-    """A record that callers fill in: field types are checked, lists become tuples, mappings are frozen.
+    """A record that callers fill in: the type of every field is checked, too.
 
     Subclasses put rules beyond the types into `_validate`.
     """
@@ -86,14 +91,14 @@ class CheckedRecord(Record):
     __slots__ = ()
 
     def __post_init__(self) -> None:
-        owner = type(self).__name__
-        for name, codec in codecs_of(type(self)).items():
+        for name, default, check, optional in self._layout.checks:
             value = getattr(self, name)
+            if value is default or (optional and (value is None or value is UNSET)):
+                continue
+            path = f"{type(self).__name__}.{name}"
             if value is None or value is UNSET:
-                if name in optional_of(type(self)):
-                    continue
-                raise InvalidValue.of(f"{owner}.{name}", value, "a value")
-            checked = codec.check(value, f"{owner}.{name}")
+                raise InvalidValue.of(path, value, "a value")
+            checked = check(value, path)
             if checked is not value:
                 object.__setattr__(self, name, checked)
         self._validate()
@@ -102,49 +107,8 @@ class CheckedRecord(Record):
         """Check what types cannot say; raise InvalidValue."""
 
 
-def require(record: object, field: str, condition: bool, expected: str) -> None:  # noqa: FBT001
+def require(record: object, field: str, condition: bool, expected: str) -> None:
     """Raise InvalidValue for `record.field` unless `condition` holds."""
     if not condition:
         path = f"{type(record).__name__}.{field}"
         raise InvalidValue.of(path, getattr(record, field), expected)
-
-
-@functools.cache
-def codecs_of(cls: type[Record]) -> Mapping[str, Codec]:
-    """Return the codec of every field that is written as JSON, in order."""
-    hints = typing.get_type_hints(cls)
-    return {
-        f.name: codec_for(_without_unset(hints[f.name]))
-        for f in dataclasses.fields(cls)  # type: ignore[arg-type]
-        if f.metadata.get("json", True)
-    }
-
-
-@functools.cache
-def optional_of(cls: type[Record]) -> frozenset[str]:
-    """Return the names of the fields that may be None or unset."""
-    hints = typing.get_type_hints(cls)
-    return frozenset(
-        name
-        for name in codecs_of(cls)
-        if hints[name] in (Any, object)
-        or type(None) in typing.get_args(hints[name])
-        or Unset in typing.get_args(hints[name])
-    )
-
-
-@functools.cache
-def required_of(cls: type[Record]) -> tuple[str, ...]:
-    """Return the names of the fields without default."""
-    return tuple(
-        f.name
-        for f in dataclasses.fields(cls)  # type: ignore[arg-type]
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    )
-
-
-def _without_unset(hint: Any) -> Any:
-    arguments = tuple(a for a in typing.get_args(hint) if a is not Unset)
-    if len(arguments) == len(typing.get_args(hint)):
-        return hint
-    return typing.Union[arguments]  # noqa: UP007 - built from a tuple
