@@ -1,0 +1,82 @@
+"""What every test of the repository gets: no way out of this machine, and the services on it.
+
+nox starts pytest at the root as well, so this holds for each package's tests alone, too.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+OFFLINE = Path(__file__).parent / "tests" / "offline"
+OUTSIDE_ALLOWED = "LLM_TESTS_OUTSIDE_ALLOWED"
+
+
+def pytest_configure() -> None:
+    """Close the way out for this process and for every Python it starts."""
+    # A proxy on loopback would be a way around the refusal, and a surprise for local servers.
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        os.environ.pop(name, None)
+        os.environ.pop(name.upper(), None)
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [str(OFFLINE), *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
+    spec = importlib.util.spec_from_file_location("offline", OFFLINE / "sitecustomize.py")
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Open the way out for a test marked `live`, and only while it runs."""
+    if item.get_closest_marker("live") is None:
+        return (yield)
+    os.environ[OUTSIDE_ALLOWED] = "1"
+    try:
+        return (yield)
+    finally:
+        del os.environ[OUTSIDE_ALLOWED]
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> str:
+    """Give the URL of a running Redis: `REDIS_URL`, else the standard port on 127.0.0.1.
+
+    Without one the test is skipped, or fails where `CI` is set. The server is shared and may be
+    the developer's own: use keys with a prefix of the test's, and never flush.
+    """
+    url = os.environ.get("REDIS_URL") or "redis://127.0.0.1:6379/0"
+    _require_answer(
+        "Redis",
+        url,
+        port=6379,
+        greeting=b"PING\r\n",
+        start="redis-server (package redis-server) or docker run --rm -p 6379:6379 redis",
+    )
+    return url
+
+
+def _require_answer(service: str, url: str, *, port: int, greeting: bytes, start: str) -> None:
+    """Skip (or fail, where `CI` is set) unless `service` answers `greeting` within 2 seconds."""
+    parts = urlsplit(url)
+    try:
+        address = (parts.hostname or "127.0.0.1", parts.port or port)
+        with socket.create_connection(address, timeout=2) as connection:
+            connection.sendall(greeting)
+            answered = bool(connection.recv(1))
+        reason = "" if answered else "the connection was closed without an answer"
+    except OSError as error:
+        reason = str(error)
+    if not reason:
+        return
+    message = f"no {service} at {url}: {reason}; start one with: {start}"
+    if os.environ.get("CI"):
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)

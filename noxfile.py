@@ -1,0 +1,224 @@
+"""The matrix: every package alone, on every Python, from built wheels.
+
+    nox                                  everything
+    nox -s "tests-3.12(llm-gates)"       one package on one Python
+    nox -r                               the same, keeping the environments (wheels are rebuilt)
+    nox -j 2                             two sessions at a time
+    nox -s bundle -- https://host/path   constraints.txt for users of pip
+
+There is no list of packages or Pythons here: both are read from `packages/*/pyproject.toml`.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nox
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parent.resolve()
+WHEELHOUSE = ROOT / "dist"
+
+nox.needs_version = ">=2026.10"
+nox.options.default_venv_backend = "uv"
+# A missing interpreter is skipped; trying to download it costs seconds and fails offline.
+nox.options.download_python = "never"
+nox.options.error_on_external_run = True
+nox.options.allow_parallel = True
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A folder of `packages/`, as its pyproject.toml describes it."""
+
+    folder: Path
+    pyproject: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The distribution's name, normalised."""
+        return canonicalize_name(self.pyproject["project"]["name"])
+
+    @property
+    def requirements(self) -> list[str]:
+        """What it always needs."""
+        return list(self.pyproject["project"].get("dependencies", ()))
+
+    @property
+    def extras(self) -> dict[str, list[str]]:
+        """What its extras need on top."""
+        return dict(self.pyproject["project"].get("optional-dependencies", {}))
+
+    @property
+    def test_requirements(self) -> list[str]:
+        """What its tests need on top: the dependency group `test`."""
+        if "test" not in self.pyproject.get("dependency-groups", {}):
+            return []
+        return list(nox.project.dependency_groups(self.pyproject, "test"))
+
+    @property
+    def pythons(self) -> list[str]:
+        """The Pythons its classifiers promise."""
+        return nox.project.python_versions(self.pyproject)
+
+
+def read_packages(root: Path) -> dict[str, Package]:
+    """Read `packages/*/pyproject.toml` below `root`, by name."""
+    paths = sorted(root.glob("packages/*/pyproject.toml"))
+    packages = (Package(path.parent, nox.project.load_toml(path)) for path in paths)
+    return {package.name: package for package in packages}
+
+
+PACKAGES = read_packages(ROOT)
+SETTINGS = nox.project.load_toml(ROOT / "pyproject.toml")
+PYTHONS = sorted({python for package in PACKAGES.values() for python in package.pythons})
+
+
+def siblings_declared(
+    requirements: Iterable[str], packages: dict[str, Package]
+) -> dict[str, set[str]]:
+    """Return the siblings that `requirements` reach, each with the extras asked of it.
+
+    Only declarations count: a sibling that is imported but declared nowhere stays uninstalled.
+    """
+    reached: dict[str, set[str]] = {}
+    waiting = [Requirement(requirement) for requirement in requirements]
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if name not in packages or (name in reached and requirement.extras <= reached[name]):
+            continue
+        reached.setdefault(name, set()).update(requirement.extras)
+        package = packages[name]
+        needs = [*package.requirements, *(n for e in requirement.extras for n in package.extras[e])]
+        waiting.extend(map(Requirement, needs))
+    return reached
+
+
+def wheel_of(name: str, wheelhouse: Path) -> Path:
+    """Return the one wheel of `name` in `wheelhouse`."""
+    [wheel] = wheelhouse.glob(f"{name.replace('-', '_')}-*.whl")
+    return wheel
+
+
+def as_files(
+    requirements: Iterable[str], packages: dict[str, Package], wheelhouse: Path
+) -> list[str]:
+    """Turn `requirements` into what to install: siblings as wheel files, the rest as they are."""
+    requirements = list(requirements)
+    strangers = [r for r in requirements if canonicalize_name(Requirement(r).name) not in packages]
+    siblings = []
+    for name, extras in sorted(siblings_declared(requirements, packages).items()):
+        wanted = f"[{','.join(sorted(extras))}]" if extras else ""
+        siblings.append(f"{name}{wanted} @ {wheel_of(name, wheelhouse).as_uri()}")
+    return [*siblings, *strangers]
+
+
+def foreign_siblings(
+    site_packages: Iterable[Path], names: Iterable[str], wheelhouse: Path
+) -> Iterator[str]:
+    """Yield a complaint for each distribution called `names` that is not a wheel of `wheelhouse`.
+
+    An installer writes `direct_url.json` for what it was given as a file and not for what it took
+    from an index: https://packaging.python.org/specifications/direct-url/
+    """
+    ours = set(names)
+    for distribution in importlib.metadata.distributions(path=[str(p) for p in site_packages]):
+        name = canonicalize_name(distribution.metadata["Name"])
+        if name not in ours:
+            continue
+        record = distribution.read_text("direct_url.json")
+        url = json.loads(record)["url"] if record else None
+        if url is None:
+            yield f"{name} {distribution.version} came from an index, not from {wheelhouse}"
+        elif not url.startswith(f"{wheelhouse.as_uri()}/"):
+            yield f"{name} {distribution.version} came from {url}, not from {wheelhouse}"
+
+
+def install(session: nox.Session, requirements: Iterable[str]) -> None:
+    """Install `requirements`, siblings only from their wheels, and check that it came so."""
+    files = as_files(requirements, PACKAGES, WHEELHOUSE)
+    # A reused environment holds the last wheel under the same version.
+    fresh = [f"--reinstall-package={name}" for name in PACKAGES]
+    session.install(*fresh, *files)
+    site_packages = Path(session.virtualenv.location).glob("**/site-packages")
+    if complaints := list(foreign_siblings(site_packages, PACKAGES, WHEELHOUSE)):
+        session.error("provenance: " + "; ".join(complaints))
+
+
+def group(name: str) -> list[str]:
+    """Return the root's dependency group `name`."""
+    return list(nox.project.dependency_groups(SETTINGS, name))
+
+
+def everything() -> list[str]:
+    """Return what all packages need with every extra, and all their tests' requirements."""
+    requirements = []
+    for package in PACKAGES.values():
+        requirements.append(f"{package.name}[{','.join(package.extras)}]")
+        requirements.extend(package.test_requirements)
+    return requirements
+
+
+def run_pytest(session: nox.Session, folder: Path, *options: str) -> None:
+    """Run the tests in `folder` from the root, whose settings and conftest hold for them."""
+    session.run("pytest", "-q", "-p", "no:cacheprovider", str(folder), *options, *session.posargs)
+
+
+@nox.session
+def wheels(session: nox.Session) -> None:
+    """Build every package's wheel once, for the other sessions."""
+    needs = {need for p in PACKAGES.values() for need in p.pyproject["build-system"]["requires"]}
+    session.install(*sorted(needs))
+    shutil.rmtree(WHEELHOUSE, ignore_errors=True)
+    for package in PACKAGES.values():
+        with session.chdir(package.folder):
+            session.run("hatchling", "build", "-t", "wheel", "-d", str(WHEELHOUSE), silent=True)
+
+
+@nox.session(python=PYTHONS, requires=["wheels"])
+@nox.parametrize("package", [nox.param(name, id=name) for name in PACKAGES])
+def tests(session: nox.Session, package: str) -> None:
+    """Test one package with nothing but what it and its tests declare."""
+    chosen = PACKAGES[package]
+    if session.python not in chosen.pythons:
+        session.skip(f"{package} does not promise Python {session.python}")
+    install(session, [package, *chosen.test_requirements, *group("test")])
+    run_pytest(session, chosen.folder / "tests")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and layout with ruff."""
+    session.install(*group("lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session(requires=["wheels"])
+def types(session: nox.Session) -> None:
+    """Check the types of every package and of the repository's own code with mypy, strictly."""
+    install(session, [*everything(), *group("repository"), *group("types")])
+    session.run("mypy")
+
+
+@nox.session(requires=["wheels"])
+def repository(session: nox.Session) -> None:
+    """Run the repository's own checks, among them every example of every README."""
+    install(session, [*everything(), *group("repository")])
+    run_pytest(session, ROOT / "tests")
+
+
+@nox.session(requires=["wheels"], default=False)
+def bundle(session: nox.Session) -> None:
+    """Write dist/constraints.txt, with which `pip install -c` takes no stranger's package."""
+    base = (session.posargs or [WHEELHOUSE.as_uri()])[0].rstrip("/")
+    lines = [f"{name} @ {base}/{wheel_of(name, WHEELHOUSE).name}\n" for name in PACKAGES]
+    (WHEELHOUSE / "constraints.txt").write_text("".join(lines), encoding="utf-8")
