@@ -128,10 +128,11 @@ class GenerationResult(Record, Generic[T]):
     `from_dict` then gives back that JSON form.
     """
 
-    request: GenerationRequest
     success: bool
     """Content is the value that was asked for, or a substitute that the caller allowed (`degraded` says which)."""
     timestamps: EventTimestamps
+    request: GenerationRequest | None = None
+    """What was asked; None when the request itself could not be made."""
     content: T | None = None
     """The value; after a failure the last good value if there is one, else None."""
     raw_content: str | None = None
@@ -150,7 +151,8 @@ class GenerationResult(Record, Generic[T]):
     reasoning: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     audio: AudioPart | None = None
-    rates: Rates = Rates()  # noqa: RUF009 - frozen
+    rates: Rates | None = None
+    """None where nobody measures them."""
     model: str | None = None
     """The model that answered, or the last one asked."""
     provider: str | None = None
