@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 OFFLINE = Path(__file__).parent / "tests" / "offline"
-OUTSIDE_ALLOWED = "LLM_TESTS_OUTSIDE_ALLOWED"
+OUTSIDE_ALLOWED = "LLM_TESTS_OUTSIDE_ALLOWED"  # the name that tests/offline reads
 
 
 def pytest_configure() -> None:

@@ -337,3 +337,11 @@ class TestImport:
     )
     def test_service_loads_nothing_heavy(self) -> None:
         assert not modules_loaded_by("llm_service") & HEAVY
+
+
+@pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="README.md is not in this tree yet")
+def test_continuous_integration_runs_what_the_readme_says() -> None:
+    commands = re.findall(r"^step \".*?\" (.+)$", (ROOT / ".ci" / "run").read_text("utf-8"), re.M)
+    assert commands == ["pip install hatch", "hatch run demo", "hatch run test", "hatch run nox"]
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert [command for command in commands if command not in readme] == []
