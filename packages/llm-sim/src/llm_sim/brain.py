@@ -1,0 +1,174 @@
+"""What the simulated model says: an `Ask` in, a `Reply` out, nothing else touched."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections import OrderedDict
+
+from llm_sim import tokens
+from llm_sim.exchange import Ask, FinishReason, Reply, Stamp, ToolCall, Usage
+from llm_sim.json_schema import example
+from llm_sim.script import Draft, Script
+
+CACHE_MINIMUM_TOKENS = 1024
+"""Shorter prefixes are not cached (OpenAI "Prompt caching"; Anthropic's most common minimum)."""
+CACHE_STEP_TOKENS = 128
+"""OpenAI counts cached tokens in steps of this size."""
+_CACHED_PREFIXES = 4096
+"""How many prefixes are remembered; the oldest are forgotten, so memory stays bounded."""
+
+_SAMPLE_RATE = 24_000
+_THOUGHT = "The user wants an answer; I say what is known and keep it short."
+_THOUGHTS = {"low": 1, "medium": 2, "high": 4, "xhigh": 8, "max": 8}
+
+
+class Brain:
+    """Answers requests by a script, else by making up the least that fits what was asked."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self._uses: dict[int, int] = {}
+        self._prefixes: OrderedDict[int, None] = OrderedDict()
+
+    def reset(self, script: Script | None = None) -> None:
+        """Forget how often rules were used and what was cached; take a new script if given."""
+        self.script = self.script if script is None else script
+        self._uses.clear()
+        self._prefixes.clear()
+
+    def reply(self, ask: Ask, stamp: Stamp, *, call_prefix: str = "call_") -> Reply:
+        """Answer one request; `call_prefix` opens the ids of tool calls."""
+        draft = self.script.find(ask, self._use) or Draft()
+        calls = tuple(
+            ToolCall(id=stamp.id(call_prefix, place), name=name, arguments=arguments)
+            for place, (name, arguments) in enumerate(draft.tool_calls or _made_calls(ask, draft))
+        )
+        text = _text(ask, draft, bool(calls))
+        reasoning = draft.reasoning
+        if reasoning is None:
+            reasoning = " ".join([_THOUGHT] * _THOUGHTS.get(ask.effort or "", 0))
+        finish: FinishReason = draft.finish_reason or (
+            "tool_calls" if calls else "refusal" if draft.refusal else "stop"
+        )
+        stopped_by = None
+        for stop in ask.stop:
+            place = text.find(stop) if stop else -1
+            if place >= 0:
+                text, stopped_by, finish = text[:place], stop, "stop_sequence"
+        pieces = tokens.split(text)
+        spent = tokens.count(reasoning)
+        if ask.max_output_tokens is not None:
+            left = max(ask.max_output_tokens - spent, 0)
+            if spent > ask.max_output_tokens:
+                reasoning = "".join(tokens.split(reasoning)[: ask.max_output_tokens])
+                spent = ask.max_output_tokens
+            if len(pieces) > left:
+                pieces, stopped_by, finish = pieces[:left], None, "length"
+        audio = _speech(len(pieces)) if ask.wants_audio else b""
+        return Reply(
+            pieces=tuple(pieces),
+            tool_calls=calls,
+            reasoning=reasoning,
+            refusal=draft.refusal,
+            audio=audio,
+            finish_reason=finish,
+            stop_sequence=stopped_by,
+            usage=self._usage(ask, pieces, calls, spent, draft.refusal, audio),
+            delay_seconds=draft.delay_seconds,
+            fault=draft.fault,
+        )
+
+    def _use(self, rule: int) -> int:
+        used = self._uses.get(rule, 0)
+        self._uses[rule] = used + 1
+        return used
+
+    def _usage(
+        self,
+        ask: Ask,
+        pieces: list[str],
+        calls: tuple[ToolCall, ...],
+        reasoning_tokens: int,
+        refusal: str,
+        audio: bytes,
+    ) -> Usage:
+        output = len(pieces) + reasoning_tokens + tokens.count(refusal)
+        for call in calls:
+            output += tokens.count(call.name) + tokens.count(call.arguments)
+        sound = math.ceil(len(audio) / 2 / _SAMPLE_RATE * tokens.AUDIO_OUTPUT_TOKENS_PER_SECOND)
+        input_tokens = count_input(ask)
+        cached, written = self._cached(ask, input_tokens)
+        return Usage(
+            input_tokens=input_tokens,
+            cached_tokens=cached,
+            cache_write_tokens=written,
+            audio_input_tokens=ask.audio_tokens,
+            image_tokens=ask.image_tokens,
+            output_tokens=(output + sound) * ask.choices,
+            reasoning_tokens=reasoning_tokens * ask.choices,
+            audio_output_tokens=sound * ask.choices,
+        )
+
+    def _cached(self, ask: Ask, input_tokens: int) -> tuple[int, int]:
+        """Return tokens read from and written to the prompt cache, by whole messages.
+
+        Without explicit marks every prefix of at least the minimum is remembered, and what was
+        seen before counts in whole steps; with marks only the marked prefixes are.
+        """
+        if input_tokens < CACHE_MINIMUM_TOKENS or ask.cache_marks == ():
+            return 0, 0
+        marks = (
+            set(range(1, len(ask.texts) + 1)) if ask.cache_marks is None else set(ask.cache_marks)
+        )
+        key, size, read, most = hash(ask.model), 0, 0, 0
+        for place, text in enumerate(ask.texts, start=1):
+            key = hash((key, text))
+            size += tokens.count(text) + tokens.MESSAGE_TOKENS
+            if place in marks and size >= CACHE_MINIMUM_TOKENS:
+                most = size
+                if key in self._prefixes:
+                    read = size
+                    self._prefixes.move_to_end(key)
+                self._prefixes[key] = None
+        while len(self._prefixes) > _CACHED_PREFIXES:
+            self._prefixes.popitem(last=False)
+        if ask.cache_marks is None:
+            return read // CACHE_STEP_TOKENS * CACHE_STEP_TOKENS, 0
+        return read, most - read
+
+
+def count_input(ask: Ask) -> int:
+    """Count the tokens of the prompt, its overhead, images and sound included."""
+    size = tokens.PRIMING_TOKENS + ask.extra_tokens + ask.audio_tokens
+    for text in ask.texts:
+        size += tokens.count(text) + tokens.MESSAGE_TOKENS
+    return size
+
+
+def _text(ask: Ask, draft: Draft, has_calls: bool) -> str:
+    if draft.text is not None:
+        return draft.text
+    if has_calls or draft.refusal:
+        return ""
+    if ask.schema is not None:
+        made = example(ask.schema) if ask.schema else {"text": ask.user_text}
+        return json.dumps(made, ensure_ascii=False)
+    return ask.user_text
+
+
+def _made_calls(ask: Ask, draft: Draft) -> list[tuple[str, str]]:
+    """Call what must be called: the named tool, or every tool (the first if not parallel)."""
+    if draft.text is not None or draft.refusal or ask.tool_choice in ("auto", "none"):
+        return []
+    chosen = [tool for tool in ask.tools if ask.tool_choice in ("required", tool.name)]
+    if not ask.parallel_tools:
+        chosen = chosen[:1]
+    return [(tool.name, json.dumps(example(tool.schema or {"type": "object"}))) for tool in chosen]
+
+
+def _speech(piece_count: int) -> bytes:
+    """Make a tone of a quarter second for each token: 440 Hz, 16-bit mono PCM at 24 kHz."""
+    period = [round(8000 * math.sin(2 * math.pi * 440 * i / _SAMPLE_RATE)) for i in range(600)]
+    return struct.pack("<600h", *period) * (10 * piece_count)

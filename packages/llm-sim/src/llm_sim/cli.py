@@ -1,0 +1,84 @@
+"""The `llm-sim` command."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+
+import click
+
+from llm_sim.errors import SimError
+from llm_sim.latency import Latency, parse_distribution
+from llm_sim.script import Script
+from llm_sim.server import LOOPBACK, bind, serve
+from llm_sim.simulator import Settings, Simulator
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="llm-sim")
+def main() -> None:
+    """Run an LLM provider on this machine: no key, no network, no bill."""
+
+
+@main.command("serve")
+@click.option("--host", default=LOOPBACK, show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    default=8399,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="0 takes a free one.",
+)
+@click.option("--script", "script_path", metavar="FILE", help="YAML file of scripted replies.")
+@click.option(
+    "--first-token",
+    default="0",
+    metavar="LATENCY",
+    show_default=True,
+    help="Seconds to the first token: 0.3, constant:0.3 or lognormal:MEDIAN,SIGMA.",
+)
+@click.option(
+    "--per-token",
+    default="0",
+    metavar="LATENCY",
+    show_default=True,
+    help="Seconds for each output token, in the same words.",
+)
+@click.option("--time-scale", default=1.0, show_default=True, help="Multiplies every latency.")
+@click.option("--seed", default=0, show_default=True, help="Of everything drawn at random.")
+def serve_command(
+    host: str,
+    port: int,
+    script_path: str | None,
+    first_token: str,
+    per_token: str,
+    time_scale: float,
+    seed: int,
+) -> None:
+    """Serve until interrupted."""
+    try:
+        settings = Settings(
+            script=Script.load(script_path) if script_path else Script(),
+            latency=Latency(
+                first_token=parse_distribution(first_token),
+                per_token=parse_distribution(per_token),
+                time_scale=time_scale,
+            ),
+            seed=seed,
+        )
+        listener = bind(host, port)
+    except SimError as error:
+        click.echo(f"llm-sim: {error}", err=True)
+        sys.exit(2)
+    url = f"http://{host}:{listener.getsockname()[1]}"
+    click.echo(f"llm-sim listens on {url} (OPENAI_BASE_URL={url}/v1)")
+    asyncio.run(_serve(Simulator(settings), listener))
+
+
+async def _serve(simulator: Simulator, listener: object) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, stop.set)
+    await serve(simulator, listener, stop=stop, on_ready=lambda: None)  # type: ignore[arg-type]

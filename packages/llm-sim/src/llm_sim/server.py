@@ -1,0 +1,187 @@
+"""Running a simulator on a port: in a thread of this process, or as the process itself."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from email.utils import formatdate
+from types import TracebackType
+from typing import Any, Self
+
+from llm_sim.errors import ConfigurationError, PortInUseError, SimError
+from llm_sim.latency import Latency
+from llm_sim.script import Script
+from llm_sim.simulator import Settings, Simulator, keys_of
+
+LOOPBACK = "127.0.0.1"
+
+
+class SimServer:
+    """A simulator in a thread of this process, on a free port of the loopback interface.
+
+    `script` is a path to a YAML file, a mapping or list of rules like it, or a `Script`; without
+    one every reply echoes the last user text. `port=0` takes a free one. Use it as a context
+    manager, or call `start` and `stop`.
+
+    Raises ConfigurationError for a wrong setting (ScriptError for a wrong script) when it is made,
+    and PortInUseError when it is started on a port that is taken.
+    """
+
+    def __init__(
+        self,
+        script: object = None,
+        *,
+        host: str = LOOPBACK,
+        port: int = 0,
+        latency: Latency | None = None,
+        api_keys: Sequence[str] | None = None,
+        models: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(port, int) or not 0 <= port <= 65535:
+            raise ConfigurationError(f"port must be from 0 to 65535, got {port!r}")
+        self._host = host
+        self._port = port
+        self._simulator = Simulator(
+            Settings(
+                script=Script() if script is None else Script.of(script),
+                latency=latency or Latency(),
+                api_keys=keys_of(api_keys),
+                models=keys_of(models),
+                seed=seed,
+            )
+        )
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Listen; returns once requests are served."""
+        if self._thread is not None:
+            raise SimError("the simulator runs already")
+        listener = bind(self._host, self._port)
+        self._port = listener.getsockname()[1]
+        ready = threading.Event()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve(listener, ready)), name="llm-sim", daemon=True
+        )
+        self._thread.start()
+        ready.wait()
+
+    def stop(self) -> None:
+        """Stop listening and drop every connection; harmless if it does not run."""
+        if self._thread is None or self._loop is None or self._stop is None:
+            return
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+        self._thread = None
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on; 0 before the first start if a free one is taken."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """The address without any vendor's path."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._port}"
+
+    @property
+    def openai_base_url(self) -> str:
+        """The `base_url` for OpenAI's package and for compatible clients; ends in /v1."""
+        return f"{self.url}/v1"
+
+    async def _serve(self, listener: socket.socket, ready: threading.Event) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        await serve(self._simulator, listener, stop=self._stop, on_ready=ready.set)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Bind a listening socket; raise PortInUseError or ConfigurationError in one line."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise ConfigurationError(f"not an address to listen on: {host!r}") from error
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUseError(f"port {port} of {host} is taken; choose another one") from error
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return listener
+
+
+async def serve(
+    simulator: Simulator,
+    listener: socket.socket,
+    *,
+    stop: asyncio.Event,
+    on_ready: Callable[[], object],
+) -> None:
+    """Serve a simulator on a bound socket until `stop` is set, then drop every connection.
+
+    Uses uvicorn's HTTP protocol on a loop of its own instead of uvicorn's server, which installs
+    signal handlers, configures logging and takes a tenth of a second to stop.
+    """
+    from uvicorn.config import Config
+    from uvicorn.server import ServerState
+
+    from llm_sim.app import Application
+    from llm_sim.connection import Connection
+
+    config = Config(
+        Application(simulator), log_config=None, lifespan="off", proxy_headers=False, ws="none"
+    )
+    config.load()
+    state = ServerState()
+    loop = asyncio.get_running_loop()
+
+    def connect() -> Connection:
+        return Connection(config=config, server_state=state, app_state={}, _loop=loop)
+
+    server = await loop.create_server(connect, sock=listener, backlog=2048)
+    on_ready()
+    try:
+        while not stop.is_set():
+            state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+            await _wait(stop, 1.0)
+    finally:
+        server.close()
+        for connection in list(state.connections):
+            connection.transport.abort()
+        tasks: list[Any] = list(state.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, at most so long."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
