@@ -1,4 +1,7 @@
-"""The words an LLM service layer shares: requests, results, errors, clocks and interfaces, on the standard library alone."""
+"""The words an LLM service layer shares.
+
+Requests, results, errors, clocks and interfaces, on the standard library alone.
+"""
 
 from llm_core._codec import to_json
 from llm_core.clock import SystemClock

@@ -7,7 +7,6 @@ A codec is chosen once per field from its type hint, so that `Record` needs no p
 from __future__ import annotations
 
 import base64
-import binascii
 import dataclasses
 import functools
 import math
@@ -52,7 +51,7 @@ def to_json(value: Any) -> Any:
     """
     try:
         return _to_json(value)
-    except RecursionError:
+    except Exception:  # noqa: BLE001 - foreign code; a result must be writable whatever it holds
         return _shown(value)
 
 
@@ -82,7 +81,7 @@ def _object_to_json(value: Any) -> Any:
         if callable(dump) and not isinstance(value, type):
             try:
                 return _to_json(dump())
-            except Exception:  # noqa: BLE001 - foreign code; a result must be writable whatever it holds
+            except Exception:  # noqa: BLE001 - as above, and what is around it is still written
                 return _shown(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
@@ -92,7 +91,7 @@ def _object_to_json(value: Any) -> Any:
 def _shown(value: Any) -> str:
     try:
         return repr(value)
-    except Exception:  # noqa: BLE001 - foreign code, as above
+    except Exception:  # noqa: BLE001 - as above
         return f"<{type(value).__name__}>"
 
 
@@ -112,7 +111,7 @@ class AnyCodec:
 
 
 class ScalarCodec:
-    """str, bool, int and float; a bool is no number, an int is a valid float."""
+    """str, bool, int and finite float; a bool is no number, an int is a valid float."""
 
     rewrites: ClassVar = False
 
@@ -121,9 +120,13 @@ class ScalarCodec:
         self.accepted = (int, float) if kind is float else (kind,)
 
     def check(self, value: Any, path: str) -> Any:
-        if isinstance(value, self.accepted) and (self.kind is bool or not isinstance(value, bool)):
-            return value
-        raise InvalidValue.of(path, value, f"a value of type {self.kind.__name__}")
+        if not isinstance(value, self.accepted) or (
+            isinstance(value, bool) and self.kind is not bool
+        ):
+            raise InvalidValue.of(path, value, f"a value of type {self.kind.__name__}")
+        if self.kind is float and not math.isfinite(typing.cast("float", value)):
+            raise InvalidValue.of(path, value, "a finite number")
+        return value
 
     def encode(self, value: Any) -> Any:
         return value
@@ -212,13 +215,15 @@ class DatetimeCodec:
 
 
 class BytesCodec:
-    """Binary data, written as base64."""
+    """Binary data, kept as bytes and written as base64."""
 
     rewrites: ClassVar = True
 
     def check(self, value: Any, path: str) -> Any:
         if isinstance(value, bytes):
             return value
+        if isinstance(value, (bytearray, memoryview)):
+            return bytes(value)
         raise InvalidValue.of(path, value, "a value of type bytes")
 
     def encode(self, value: bytes) -> Any:
@@ -226,13 +231,15 @@ class BytesCodec:
 
     def decode(self, value: Any, path: str) -> Any:
         try:
-            return base64.b64decode(value, validate=True)
-        except (TypeError, ValueError, binascii.Error):
-            raise InvalidValue.of(path, value, "base64 text") from None
+            if isinstance(value, str):
+                return base64.b64decode(value, validate=True)
+        except ValueError:  # which binascii.Error is, too
+            pass
+        raise InvalidValue.of(path, value, "base64 text")
 
 
 class MappingCodec:
-    """JSON object; deeply immutable once inside a record. Values are checked if their type is given."""
+    """JSON object, kept as a deeply immutable mapping; values of a given type are checked."""
 
     rewrites: ClassVar = True
 
@@ -242,8 +249,11 @@ class MappingCodec:
     def check(self, value: Any, path: str) -> Any:
         if not isinstance(value, Mapping):
             raise InvalidValue.of(path, value, "a mapping")
-        if isinstance(self.item, AnyCodec):
-            return freeze(value)
+        try:
+            if isinstance(self.item, AnyCodec):
+                return freeze(value)
+        except RecursionError:
+            raise InvalidValue.of(path, value, "a mapping that does not contain itself") from None
         return freeze({key: self.item.check(v, f"{path}[{key!r}]") for key, v in value.items()})
 
     def encode(self, value: Mapping[str, Any]) -> Any:

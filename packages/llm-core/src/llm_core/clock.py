@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from datetime import UTC, datetime
 
@@ -10,7 +9,10 @@ __all__ = ["SystemClock"]
 
 
 class SystemClock:
-    """Real time: `time.monotonic_ns` for durations, UTC wall time for dates, `asyncio.sleep` for waiting."""
+    """Real time.
+
+    `time.monotonic_ns` for durations, UTC wall time for dates, `asyncio.sleep` for waiting.
+    """
 
     __slots__ = ()
 
@@ -23,4 +25,6 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         """Suspend the current task for `seconds`; zero or less yields once to the event loop."""
+        import asyncio  # a third of what importing llm_core would cost; who sleeps has it already
+
         await asyncio.sleep(max(seconds, 0.0))

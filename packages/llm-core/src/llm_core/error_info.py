@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, cast
 
 from llm_core.error_types import ErrorType
 from llm_core.errors import LLMError, ProviderError
 from llm_core.frozen import EMPTY
-from llm_core.record import CheckedRecord
+from llm_core.record import UNSET, CheckedRecord
 from llm_core.response import ProviderResponse
 
 __all__ = ["ErrorInfo"]
+
+# Stands for the error table's word until the record is made; nobody sees it afterwards.
+_BY_TABLE: Final = cast("bool", UNSET)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,8 +25,8 @@ class ErrorInfo(CheckedRecord):
 
     type: ErrorType
     message: str
-    retryable: bool = False
-    """The same request may succeed later; by the error table unless the provider said otherwise."""
+    retryable: bool = _BY_TABLE
+    """The same request may succeed later; what the error table says of `type` unless given."""
     retry_after: float | None = None
     """Seconds after which another try makes sense, as the provider or the gate said."""
     status_code: int | None = None
@@ -40,15 +44,22 @@ class ErrorInfo(CheckedRecord):
     partial: ProviderResponse | None = None
     """What had arrived of the reply: text, tool-call fragments, best known usage."""
 
+    def _validate(self) -> None:
+        if self.retryable is _BY_TABLE:
+            object.__setattr__(self, "retryable", self.type.traits.retryable)
+
     @classmethod
     def of(cls, error_type: ErrorType, message: str, **fields: Any) -> ErrorInfo:
-        """Build an ErrorInfo whose `retryable` is the error table's unless given."""
-        fields.setdefault("retryable", error_type.traits.retryable)
+        """Build an ErrorInfo, with type and message by position."""
         return cls(type=error_type, message=message, **fields)
 
     @classmethod
     def from_exception(cls, error: BaseException) -> ErrorInfo:
-        """Describe any exception; what is not an LLMError is an internal fault."""
+        """Describe any exception.
+
+        What is no LLMError is an internal fault; what is no Exception (`asyncio.CancelledError`,
+        KeyboardInterrupt) means that the caller gave up.
+        """
         name = type(error).__name__
         if isinstance(error, ProviderError):
             return error.info
@@ -57,12 +68,19 @@ class ErrorInfo(CheckedRecord):
                 type=error.error_type,
                 message=str(error),
                 retryable=error.retryable,
-                retry_after=error.retry_after,
+                retry_after=_usable(error.retry_after),
                 exception=name,
                 details=error.details,
             )
-        return cls(type=ErrorType.INTERNAL, message=f"{name}: {error}", exception=name)
+        kind = ErrorType.INTERNAL if isinstance(error, Exception) else ErrorType.CANCELLED
+        text = str(error)
+        return cls(type=kind, message=f"{name}: {text}" if text else name, exception=name)
 
     def to_exception(self) -> ProviderError:
         """Return an exception that carries this; `GenerationResult.unwrap` raises it."""
         return ProviderError(self)
+
+
+def _usable(seconds: float | None) -> float | None:
+    """Return a wait that JSON can say: describing an error must not fail on an endless one."""
+    return seconds if seconds is not None and 0 <= seconds < math.inf else None

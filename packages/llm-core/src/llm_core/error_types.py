@@ -1,8 +1,8 @@
 """The error table: what each kind of failure means for the caller.
 
 An `ErrorType` says what to *do*, not who said it.
-Every type has one row in `ERROR_TABLE`; nothing else in the project decides whether a failure is retried,
-trips a circuit breaker, lets a fallback answer, or has used up the provider's quota.
+Every type has one row in `ERROR_TABLE`; nothing else in the project decides whether a failure is
+retried, trips a circuit breaker, lets a fallback answer, or has used up the provider's quota.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class ErrorTraits:
     retryable: bool
     """The same request may succeed if it is sent again later."""
     trips_breaker: bool
-    """Evidence that the provider is unhealthy; rate limits and the caller's own mistakes are not."""
+    """Evidence that the provider is unhealthy; rate limits and the caller's mistakes are not."""
     may_fall_back: bool
     """Another model or provider may answer the same request."""
     consumes_quota: bool

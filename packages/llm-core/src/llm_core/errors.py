@@ -21,8 +21,11 @@
     ├── OutputError                the reply is not the value that was wanted
     └── ProviderError              the provider, or the way to it, failed; `info` tells everything
 
-Services catch all of these and answer with a `GenerationResult`; gates and providers used alone raise them.
+Services catch all of these and answer with a `GenerationResult`; gates and providers used alone
+raise them.
 """
+
+# ruff: noqa: N818 - the names say what happened; a suffix on each would add no word to it
 
 from __future__ import annotations
 
@@ -114,7 +117,8 @@ class InvalidValue(RequestError, ValueError):
     @classmethod
     def of(cls, field: str, value: object, expected: str) -> InvalidValue:
         """Build the error for `field`; long values are shortened to 80 characters."""
-        shown = repr(value)
+        # Cut before repr as well: a value may be megabytes of audio.
+        shown = repr(value[:80]) if isinstance(value, (str, bytes)) else repr(value)
         if len(shown) > 80:
             shown = shown[:77] + "..."
         return cls(f"{field}: got {shown}, expected {expected}", details={"field": field})
@@ -135,7 +139,7 @@ class ConfigurationError(LLMError):
 
 
 class MissingCredentials(ConfigurationError):
-    """No API key was given and none is in the environment; the message names the variable to set."""
+    """No API key was given or is in the environment; the message names the variable to set."""
 
     error_type = ErrorType.AUTHENTICATION
 
@@ -191,5 +195,5 @@ class ProviderError(LLMError):
         """Whether the same request may succeed later, as classified for this very failure."""
         return self.info.retryable
 
-    def __reduce__(self) -> tuple[type[ProviderError], tuple[ErrorInfo]]:
-        return type(self), (self.info,)
+    def __reduce__(self) -> tuple[type[ProviderError], tuple[ErrorInfo], dict[str, Any]]:
+        return type(self), (self.info,), self.__dict__

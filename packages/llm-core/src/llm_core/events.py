@@ -1,8 +1,9 @@
 """What a stream says, in the same words for every vendor.
 
-A provider's stream yields `StreamStarted`, then deltas, and ends always and exactly once with `StreamDone`
-or `StreamFailed`.
-A service's stream yields the same and ends always and exactly once with `StreamResult`, which carries the `GenerationResult`.
+A provider's stream yields `StreamStarted`, then deltas, and ends always and exactly once with
+`StreamDone` or `StreamFailed`.
+A service's stream yields the same and ends always and exactly once with `StreamResult`, which
+carries the `GenerationResult`.
 """
 
 from __future__ import annotations

@@ -12,8 +12,10 @@ class FrozenDict(dict[str, Any]):
     """A dict that cannot be changed, so that it can be shared and nested in frozen values.
 
     A real dict for reading: `json.dumps`, `isinstance(…, dict)` and equality with plain dicts work.
-    Any attempt to change it raises TypeError; `dict(frozen)` or `thaw(frozen)` gives a copy to change.
-    Hashable when its values are.
+    Any attempt to change it raises TypeError; `dict(frozen)` (shallow) or `thaw(frozen)` (deep)
+    gives a copy to change.
+    Hashable when its values are. Built directly it keeps its values as they are:
+    `freeze` goes deep.
     """
 
     __slots__ = ()
@@ -42,21 +44,30 @@ EMPTY: Final = FrozenDict()
 
 
 def freeze(value: Any) -> Any:
-    """Return `value` with every mapping in it a FrozenDict and every list a tuple; other values as they are.
+    """Return `value` with its mappings as FrozenDicts, lists as tuples and sets as frozensets.
 
-    Keys become strings, as they do in JSON. What is frozen already is not copied.
+    Nested ones, too; other values stay as they are. Keys become strings by `str`, as JSON has no
+    others. What is frozen already is not copied.
+    Raises RecursionError for a value that contains itself.
     """
     if isinstance(value, FrozenDict):
-        return value
+        items = {key: freeze(item) for key, item in value.items()}
+        same = all(items[key] is item for key, item in value.items())
+        return value if same else FrozenDict(items)
     if isinstance(value, Mapping):
         return FrozenDict({str(key): freeze(item) for key, item in value.items()})
     if isinstance(value, (list, tuple)):
-        return tuple(freeze(item) for item in value)
+        return tuple([freeze(item) for item in value])
+    if isinstance(value, set):
+        return frozenset(value)
     return value
 
 
 def thaw(value: Any) -> Any:
-    """Return a plain copy of `value`: dicts and lists that may be changed and sent as JSON."""
+    """Return a plain copy of `value`: dicts and lists that may be changed and sent as JSON.
+
+    Tuples become lists; anything that is no mapping, list or tuple is the same object.
+    """
     if isinstance(value, Mapping):
         return {key: thaw(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -58,12 +58,16 @@ class Provider(Protocol):
         """The provider's name as telemetry and ``provider/model`` use it, such as ``openai``."""
 
     async def invoke(self, request: LLMCallRequest) -> ProviderResponse:
-        """Answer once, without retrying; raise nothing but ProviderError, RequestError and ConfigurationError."""
+        """Answer once, without retrying.
+
+        Raises nothing but ProviderError, RequestError and ConfigurationError.
+        """
 
     def stream(self, request: LLMCallRequest) -> AsyncIterator[StreamEvent]:
         """Answer in pieces, ending always and exactly once with StreamDone or StreamFailed.
 
-        Never raises once iterated, except UnsupportedFeature and ConfigurationError before anything is sent.
+        Never raises once iterated, except UnsupportedFeature and ConfigurationError before
+        anything is sent.
         Closing the iterator (`aclose`) closes the connection at once.
         """
 
@@ -73,7 +77,11 @@ class Provider(Protocol):
 
 @runtime_checkable
 class Permit(Protocol):
-    """The right to make one call. Leaving the gate's context manager gives its concurrency slot back."""
+    """The right to make one call.
+
+    Leaving the gate's context manager gives its concurrency slot back.
+    Exactly one of `settle`, `fail` and `cancel` is called before that.
+    """
 
     @property
     def wait_seconds(self) -> float:
@@ -86,7 +94,11 @@ class Permit(Protocol):
     def settle(
         self, *, tokens: int, output_tokens: int | None = None, cost: Decimal | None = None
     ) -> None:
-        """Correct the reservation to what the call really used, up or down, for all waiters at once."""
+        """Correct the reservation to what the call really used, up or down, for all waiters.
+
+        `tokens` is input and output together, `output_tokens` its part for the output, `cost` the
+        money spent, in the unit that `admit` was given; None for what is not known.
+        """
 
     def fail(self, error: ErrorInfo) -> None:
         """Say that the call failed; what the provider may have counted stays counted."""
@@ -111,9 +123,9 @@ class Gate(Protocol):
     ) -> AbstractAsyncContextManager[Permit]:
         """Wait for the right to make one call.
 
-        `tokens` is the estimate for input and output together, `output_tokens` its part for the output,
-        `cost` the worst case in money, `key` whom to count it for, `timeout` the longest wait in seconds
-        (None: for ever), `priority` higher first.
+        `tokens` is the estimate for input and output together, `output_tokens` its part for the
+        output, `cost` the worst case in money, `key` whom to count it for, `timeout` the longest
+        wait in seconds (None: for ever), `priority` higher first.
         Entering raises GateTimeout, QueueFull, CircuitOpen, BudgetDenied or CostExceedsLimit.
         """
 
@@ -124,6 +136,7 @@ class Gate(Protocol):
         """Admit nobody for `seconds` from now: the provider asked for it (Retry-After)."""
 
 
+@runtime_checkable
 class Generate(Protocol):
     """One more model call on behalf of a pipeline step, on the same ledger, gates and deadline."""
 
@@ -133,6 +146,7 @@ class Generate(Protocol):
         """Run `request`; `purpose` marks its attempts, such as ``isolation``."""
 
 
+@runtime_checkable
 class StepContext(Protocol):
     """What a pipeline step may know besides the content."""
 
@@ -169,7 +183,10 @@ class TelemetryClient(Protocol):
         """Take one event; returns at once and raises nothing."""
 
     def close(self, timeout: float | None = None) -> None:
-        """Deliver what is still queued, for at most `timeout` seconds, and stop; may be called again."""
+        """Deliver what is still queued, for at most `timeout` seconds (None: all of it), and stop.
+
+        May be called more than once.
+        """
 
 
 @runtime_checkable
@@ -177,7 +194,10 @@ class PriceBook(Protocol):
     """What tokens cost."""
 
     def price(self, usage: Usage, *, provider: str, model: str, at: datetime) -> Cost:
-        """Return the cost of `usage` by the prices of time `at`; status ``unpriced`` if unknown, never an exception."""
+        """Return the cost of `usage` by the prices of time `at`.
+
+        An unknown price gives status ``unpriced``, never an exception.
+        """
 
 
 @runtime_checkable
@@ -196,4 +216,4 @@ class AuditLog(Protocol):
     """A lasting record of every call."""
 
     async def append(self, result: GenerationResult[Any]) -> None:
-        """Add one finished call; raises OSError or the store's own error if it could not be kept."""
+        """Add one finished call; raises OSError or the store's own error if it cannot be kept."""

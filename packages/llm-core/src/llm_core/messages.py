@@ -52,7 +52,7 @@ class ImagePart(CheckedRecord):
     data: bytes | None = None
     url: str | None = None
     media_type: str | None = None
-    """IANA media type such as ``image/png``; None lets the provider adapter detect it from the bytes."""
+    """IANA media type such as ``image/png``; None lets the adapter detect it from the bytes."""
     detail: str | None = None
     """The vendor's resolution hint, such as ``low`` or ``high``."""
 
@@ -98,7 +98,7 @@ class FilePart(CheckedRecord):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReasoningPart(CheckedRecord):
-    """What the model thought before answering, kept so that it can be sent back in the next turn."""
+    """What the model thought before answering, kept to be sent back in the next turn."""
 
     kind: ClassVar[str] = "reasoning"
 
@@ -152,7 +152,7 @@ class Message(CheckedRecord):
     name: str | None = None
     """A participant's name, for vendors that tell participants of one role apart."""
     cache: bool = False
-    """Ask the vendor to cache the prompt up to the end of this message, where caching is explicit."""
+    """Ask the vendor to cache the prompt up to the end of this message, where that is explicit."""
 
     def _validate(self) -> None:
         require(self, "content", len(self.content) > 0, "at least one part")

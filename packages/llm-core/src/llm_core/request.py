@@ -72,7 +72,7 @@ class CachePolicy(CheckedRecord):
     ttl_seconds: float | None = None
     """Age up to which an answer is fresh; None takes the cache's own default."""
     stale_seconds: float = 0.0
-    """Extra age within which a stale answer may still be given, while or instead of asking again."""
+    """Extra age within which a stale answer may still be given, while or instead of asking."""
 
     def _validate(self) -> None:
         if self.ttl_seconds is not None:
@@ -87,7 +87,7 @@ class Sampling(CheckedRecord):
     temperature: float | None = None
     """0 to 2, inclusive; higher is more random (Anthropic takes 0 to 1)."""
     top_p: float | None = None
-    """Above 0, up to 1: the probability mass to draw from."""
+    """0 to 1, inclusive: the probability mass to draw from."""
     top_k: int | None = None
     """1 or more: the number of candidates to draw from."""
     frequency_penalty: float | None = None
@@ -135,9 +135,9 @@ class LLMCallRequest(CheckedRecord):
     headers: Mapping[str, str] = EMPTY
     """Extra HTTP headers, such as the W3C trace context."""
     timeout_seconds: float | None = None
-    """The longest the provider may take for this one attempt; None means the provider's default."""
+    """The longest the provider may take for this attempt; None means the provider's default."""
     on_unsupported: Literal["error", "drop"] = "error"
-    """What to do about features the model lacks: raise UnsupportedFeature, or drop and report them."""
+    """About features the model lacks: raise UnsupportedFeature, or drop and report them."""
 
     def _validate(self) -> None:
         require(self, "model", bool(self.model), "a model's name")
@@ -152,8 +152,9 @@ class LLMCallRequest(CheckedRecord):
 class GenerationRequest(CheckedRecord):
     """What the caller wants.
 
-    Either give `user` text (with `system`, `assistant`, `images`, `audio`, `files` as needed), or the whole
-    conversation as `messages`; not both.
+    Either give `user` text (with `system`, `assistant`, `images`, `audio`, `files` as needed), or
+    the whole conversation as `messages`; not both.
+    Raises InvalidValue, naming the field, for anything that no provider could be asked.
     """
 
     user: str | None = None
@@ -292,13 +293,9 @@ def _require_call_parameters(record: GenerationRequest | LLMCallRequest) -> None
     if Modality.AUDIO in record.output_modalities:
         expected = "an AudioOutput, as output_modalities asks for audio"
         require(record, "audio_output", record.audio_output is not None, expected)
-    last = record.messages[-1] if record.messages else None
-    if last is not None and last.role is Role.SYSTEM and len(record.messages) == 1:
-        raise InvalidValue.of(
-            f"{type(record).__name__}.messages",
-            record.messages,
-            "something besides a system message",
-        )
+    if record.messages:
+        answerable = any(message.role is not Role.SYSTEM for message in record.messages)
+        require(record, "messages", answerable, "something besides system messages")
 
 
 def _require_range(record: object, field: str, low: float, high: float) -> None:
@@ -307,7 +304,7 @@ def _require_range(record: object, field: str, low: float, high: float) -> None:
     if value is None or low <= value <= high:
         return
     bounds = f"{low} or more" if high == math.inf else f"{low} to {high}"
-    require(record, field, False, bounds)  # noqa: FBT003
+    raise InvalidValue.of(f"{type(record).__name__}.{field}", value, bounds)
 
 
 def _require_positive(record: object, field: str) -> None:

@@ -62,7 +62,7 @@ class ProviderResponse(Record):
 
     provider: str
     model: str
-    """The model that answered, as the vendor names it; often a dated version of the one asked for."""
+    """The model that answered, as the vendor names it; often a dated version of the one asked."""
     parts: tuple[Part, ...] = ()
     """Text, reasoning, tool calls and audio in the order they came."""
     usage: Usage = Usage()  # noqa: RUF009 - frozen
@@ -75,7 +75,7 @@ class ProviderResponse(Record):
     cost: Cost | None = None
     """The provider's own bill, if it sends one."""
     structured_by: str | None = None
-    """How the response schema was asked for: ``native``, ``tool`` or ``prompt``; None without schema."""
+    """How the schema was asked for: ``native``, ``tool`` or ``prompt``; None without schema."""
     dropped: tuple[str, ...] = ()
     """Features that were asked for and left out because the model lacks them."""
     server_seconds: Mapping[str, float] = EMPTY

@@ -93,10 +93,16 @@ class InvocationAttempt(Record):
         """Whether the provider answered completely."""
         return self.error is None
 
+    @property
+    def time_per_output_token_seconds(self) -> float | None:
+        """Mean time between tokens after the first one; None unless two or more were streamed."""
+        tokens = self.usage.output_tokens if self.usage else 0
+        return self.timestamps.time_per_output_token_seconds(tokens)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineStepResult(Record):
-    """What one post-processing step did; large contents are held by reference."""
+    """What one post-processing step did; contents are held by reference, not copied."""
 
     step: str
     success: bool
@@ -104,6 +110,10 @@ class PipelineStepResult(Record):
     after: Any = None
     error: ErrorInfo | None = None
     duration_seconds: float = 0.0
+    started: int | None = None
+    """When the step began, as monotonic nanoseconds like `EventTimestamps`; None if not timed."""
+    ended: int | None = None
+    """When the step was done, likewise."""
     skipped: bool = False
     """The step had nothing to do, or its failure was skipped as configured."""
     lossy: bool = False
@@ -121,7 +131,7 @@ class GenerationResult(Record, Generic[T]):
         match result:
             case GenerationResult(success=True, content=city):
                 ...
-            case GenerationResult(error=ErrorInfo(type=ErrorType.RATE_LIMITED, retry_after=seconds)):
+            case GenerationResult(error=ErrorInfo(retryable=True, retry_after=seconds)):
                 ...
 
     `to_dict` writes contents that JSON does not know as well as it can (see `llm_core.to_json`);
@@ -129,7 +139,7 @@ class GenerationResult(Record, Generic[T]):
     """
 
     success: bool
-    """Content is the value that was asked for, or a substitute that the caller allowed (`degraded` says which)."""
+    """Content is the value asked for, or a substitute that the caller allowed (see `degraded`)."""
     timestamps: EventTimestamps
     request: GenerationRequest | None = None
     """What was asked; None when the request itself could not be made."""
@@ -184,7 +194,8 @@ class GenerationResult(Record, Generic[T]):
         """Return this result with `function` applied to the content of a success.
 
         A failure is returned as it is.
-        An exception out of `function` becomes a failure of type ``output_invalid``; the old content stays in `steps`.
+        An exception out of `function` becomes a failure of type ``output_invalid``; the old content
+        stays in `steps`. Cancellation and interrupts are no such exceptions: they propagate.
         """
         if not self.success:
             return cast("GenerationResult[U]", self)
@@ -197,7 +208,8 @@ class GenerationResult(Record, Generic[T]):
     def and_then(self, function: Callable[[T], GenerationResult[U]]) -> GenerationResult[U]:
         """Return what `function` makes of the content of a success; a failure is returned as it is.
 
-        The returned result accounts for its own call only; an exception out of `function` is handled as in `map`.
+        The returned result accounts for its own call only; an exception out of `function` is
+        handled as in `map`.
         """
         if not self.success:
             return cast("GenerationResult[U]", self)
@@ -209,8 +221,16 @@ class GenerationResult(Record, Generic[T]):
     def or_else(
         self, function: Callable[[GenerationResult[T]], GenerationResult[T]]
     ) -> GenerationResult[T]:
-        """Return this success, or what `function` makes of this failure."""
-        return self if self.success else function(self)
+        """Return this success, or what `function` makes of this failure.
+
+        An exception out of `function` leaves this failure as it was, with one more of `steps`.
+        """
+        if self.success:
+            return self
+        try:
+            return function(self)
+        except Exception as error:  # noqa: BLE001 - foreign code; results never throw
+            return replace(self, steps=(*self.steps, _failed_step(function, self, error)))
 
     def unwrap(self) -> T:
         """Return the content of a success; raise ProviderError carrying `error` for a failure."""
@@ -224,8 +244,15 @@ class GenerationResult(Record, Generic[T]):
         return cast("T", self.content) if self.success else default
 
     def _spoilt_by(self, function: Callable[..., Any], error: Exception) -> GenerationResult[T]:
-        name = getattr(function, "__name__", repr(function))
-        message = f"{name} failed on the content: {type(error).__name__}: {error}"
-        info = ErrorInfo.of(ErrorType.OUTPUT_INVALID, message, exception=type(error).__name__)
-        step = PipelineStepResult(step=name, success=False, before=self.content, error=info)
-        return replace(self, success=False, content=None, error=info, steps=(*self.steps, step))
+        step = _failed_step(function, self.content, error)
+        steps = (*self.steps, step)
+        return replace(self, success=False, content=None, error=step.error, steps=steps)
+
+
+def _failed_step(
+    function: Callable[..., Any], given: object, error: Exception
+) -> PipelineStepResult:
+    name = getattr(function, "__name__", repr(function))
+    message = f"{name} failed on the content: {type(error).__name__}: {error}"
+    info = ErrorInfo.of(ErrorType.OUTPUT_INVALID, message, exception=type(error).__name__)
+    return PipelineStepResult(step=name, success=False, before=given, error=info)

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import inspect
 import itertools
+import math
+import re
+import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,24 +21,39 @@ from decimal import Decimal
 from typing import Any
 
 from llm_core.error_info import ErrorInfo
-from llm_core.errors import ProviderError
-from llm_core.events import StreamDone, StreamEvent, StreamFailed, StreamStarted, TextDelta
-from llm_core.interfaces import Generate
-from llm_core.messages import TextPart
+from llm_core.errors import InvalidValue, LLMError, ProviderError
+from llm_core.events import (
+    AudioDelta,
+    ReasoningDelta,
+    StreamDone,
+    StreamEvent,
+    StreamFailed,
+    StreamStarted,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallEnded,
+    ToolCallStarted,
+)
+from llm_core.interfaces import Generate, StepContext
+from llm_core.messages import AudioPart, ReasoningPart, TextPart, ToolCall
 from llm_core.request import GenerationRequest, LLMCallRequest
 from llm_core.response import ProviderResponse, RateLimitFacts
 from llm_core.result import GenerationResult
 from llm_core.telemetry import TelemetryEvent
+from llm_core.timing import EventTimestamps
 from llm_core.usage import Cost, CostStatus, Usage
 
 __all__ = [
     "FakePermit",
     "FixedPriceBook",
+    "FunctionStep",
     "ManualClock",
     "MemoryAuditLog",
     "MemoryCache",
     "OpenGate",
     "RecordingTelemetry",
+    "Reply",
+    "ScriptedGenerate",
     "ScriptedProvider",
     "SimpleStepContext",
 ]
@@ -45,7 +64,8 @@ _START = datetime(2026, 1, 1, tzinfo=UTC)
 class ManualClock:
     """Time that moves only when told to: eleven seconds pass in none.
 
-    `advance` moves it and wakes every sleeper that is due; sleepers of any event loop and thread are woken in order.
+    `advance` moves it and wakes every sleeper that is due, in the order of their times, whatever
+    event loop or thread they sleep in.
     """
 
     def __init__(self, start: datetime = _START) -> None:
@@ -76,38 +96,51 @@ class ManualClock:
             return
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
+        # Whoever sleeps for ever sleeps as long as a clock can count.
+        span = round(seconds * 1e9) if seconds < math.inf else sys.maxsize
         with self._lock:
-            due = self._ns + round(seconds * 1e9)
-            heapq.heappush(self._sleepers, (due, next(self._order), loop, future))
+            heapq.heappush(self._sleepers, (self._ns + span, next(self._order), loop, future))
         await future
 
     def advance(self, seconds: float) -> None:
         """Move time forward and wake who is due; ValueError for a negative number."""
-        if seconds < 0:
-            raise ValueError(f"seconds: got {seconds!r}, expected zero or more: time goes forward")
-        with self._lock:
-            self._ns += round(seconds * 1e9)
-            due = []
-            while self._sleepers and self._sleepers[0][0] <= self._ns:
-                due.append(heapq.heappop(self._sleepers))
-        for _, _, loop, future in due:
-            loop.call_soon_threadsafe(_wake, future)
+        self._move_to(self._ns + _nanoseconds(seconds))
 
     async def run_for(self, seconds: float) -> None:
         """Move time forward from one sleeper to the next, letting tasks run in between.
 
-        What wakes up may sleep again within the same span.
+        What wakes up may sleep again within the same span. Raises ValueError for a negative number.
         """
-        end = self._ns + round(seconds * 1e9)
-        while True:
-            await _let_tasks_run()
-            with self._lock:
-                due = self._sleepers[0][0] if self._sleepers else None
-            if due is None or due > end:
-                break
-            self.advance((due - self._ns) / 1e9)
-        self.advance((end - self._ns) / 1e9)
+        end = self._ns + _nanoseconds(seconds)
         await _let_tasks_run()
+        while (due := self._next_due()) is not None and due <= end:
+            self._move_to(due)
+            await _let_tasks_run()
+        self._move_to(end)
+        await _let_tasks_run()
+
+    def _next_due(self) -> int | None:
+        with self._lock:
+            while self._sleepers and self._sleepers[0][-1].done():
+                heapq.heappop(self._sleepers)
+            return self._sleepers[0][0] if self._sleepers else None
+
+    def _move_to(self, instant: int) -> None:
+        due = []
+        with self._lock:
+            self._ns = max(self._ns, instant)
+            while self._sleepers and self._sleepers[0][0] <= self._ns:
+                due.append(heapq.heappop(self._sleepers))
+        for _, _, loop, future in due:
+            # A loop that was closed over its sleepers has nobody left to wake.
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_wake, future)
+
+
+def _nanoseconds(seconds: float) -> int:
+    if not 0 <= seconds < math.inf:
+        raise InvalidValue.of("seconds", seconds, "zero or more, and finite: time goes forward")
+    return round(seconds * 1e9)
 
 
 def _wake(future: asyncio.Future[None]) -> None:
@@ -121,14 +154,16 @@ async def _let_tasks_run() -> None:
         await asyncio.sleep(0)
 
 
-Reply = str | ProviderResponse | ErrorInfo | Exception | Callable[[LLMCallRequest], Any]
-"""What a script may hold: text, a whole response, a failure to raise, or a function of the request."""
+Reply = str | ProviderResponse | ErrorInfo | BaseException | Callable[[LLMCallRequest], Any]
+"""What a script may hold: text, a whole response, a failure to raise, or a (coroutine) function of
+the request that gives one of these."""
 
 
 class ScriptedProvider:
-    """A provider that answers from a list, in order, then repeats the last reply; without a list it echoes.
+    """A provider that answers from a list, in order, then repeats the last reply.
 
-    `requests` keeps every call it got. Streams give one word at a time.
+    Without a list it echoes the text of the last message.
+    `requests` keeps every call it got. Streams give text one word at a time.
     """
 
     def __init__(self, replies: Iterable[Reply] = (), *, name: str = "scripted") -> None:
@@ -147,28 +182,30 @@ class ScriptedProvider:
         position = min(len(self.requests), len(self._replies) - 1)
         self.requests.append(request)
         reply = self._replies[position]
-        while callable(reply) and not isinstance(reply, type):
+        while callable(reply):
             reply = reply(request)
-            if asyncio.iscoroutine(reply):
+            if inspect.isawaitable(reply):
                 reply = await reply
         if isinstance(reply, ErrorInfo):
             raise ProviderError(reply)
-        if isinstance(reply, Exception):
+        if isinstance(reply, BaseException):
             raise reply
         if isinstance(reply, ProviderResponse):
             return reply
         return self._response(request, str(reply))
 
     async def stream(self, request: LLMCallRequest) -> AsyncIterator[StreamEvent]:
-        """Give the next reply word by word."""
+        """Give the next reply in pieces; of a failure first the part that had arrived, if any."""
         try:
             response = await self.invoke(request)
         except ProviderError as error:
+            if error.info.partial is not None:
+                for event in _pieces(error.info.partial):
+                    yield event
             yield StreamFailed(error=error.info)
             return
-        yield StreamStarted(model=response.model, response_id=response.response_id)
-        for word in response.text.split(" "):
-            yield TextDelta(text=word if word == response.text else word + " ")
+        for event in _pieces(response):
+            yield event
         yield StreamDone(response=response)
 
     async def aclose(self) -> None:
@@ -186,6 +223,25 @@ class ScriptedProvider:
         )
 
 
+def _pieces(response: ProviderResponse) -> Iterator[StreamEvent]:
+    """Yield what a vendor's stream would say before its terminal event."""
+    yield StreamStarted(model=response.model, response_id=response.response_id)
+    calls = 0
+    for part in response.parts:
+        if isinstance(part, TextPart):
+            yield from (TextDelta(text=word) for word in re.findall(r"\s*\S+\s*|\s+", part.text))
+        elif isinstance(part, ReasoningPart):
+            yield ReasoningDelta(text=part.text)
+        elif isinstance(part, AudioPart):
+            yield AudioDelta(data=part.data, transcript=part.transcript)
+        elif isinstance(part, ToolCall):
+            yield ToolCallStarted(index=calls, id=part.id, name=part.name)
+            yield ToolCallDelta(index=calls, arguments_text=part.arguments_text)
+            if part.complete:
+                yield ToolCallEnded(index=calls, tool_call=part)
+            calls += 1
+
+
 @dataclass(slots=True)
 class FakePermit:
     """A permit that remembers what was done with it."""
@@ -197,12 +253,19 @@ class FakePermit:
     error: ErrorInfo | None = None
     cancelled: bool = False
     released: bool = False
+    settled_output_tokens: int | None = None
+    settled_cost: Decimal | None = None
+    key: str | None = None
+    timeout: float | None = None
+    priority: int = 0
 
     def settle(
         self, *, tokens: int, output_tokens: int | None = None, cost: Decimal | None = None
     ) -> None:
-        """Remember the tokens really used."""
+        """Remember what was really used."""
         self.settled = tokens
+        self.settled_output_tokens = output_tokens
+        self.settled_cost = cost
 
     def fail(self, error: ErrorInfo) -> None:
         """Remember the failure."""
@@ -233,7 +296,7 @@ class OpenGate:
         priority: int = 0,
     ) -> AsyncIterator[FakePermit]:
         """Admit at once."""
-        permit = FakePermit(tokens=tokens)
+        permit = FakePermit(tokens=tokens, key=key, timeout=timeout, priority=priority)
         self.permits.append(permit)
         try:
             yield permit
@@ -306,6 +369,56 @@ class MemoryAuditLog:
     async def append(self, result: GenerationResult[Any]) -> None:
         """Keep the result."""
         self.results.append(result)
+
+
+class FunctionStep:
+    """A pipeline step made of a function of the content; the context is kept in `contexts`."""
+
+    def __init__(self, function: Callable[[Any], Any], *, name: str | None = None) -> None:
+        self._function = function
+        self._name = name or function.__name__
+        self.contexts: list[StepContext] = []
+
+    @property
+    def name(self) -> str:
+        """The step's name: the function's unless given."""
+        return self._name
+
+    def run(self, content: Any, context: StepContext) -> Any:
+        """Return what the function makes of the content."""
+        self.contexts.append(context)
+        return self._function(content)
+
+
+class ScriptedGenerate:
+    """A way for pipeline steps to ask again, answered by a ScriptedProvider.
+
+    `purposes` keeps what each call was for. A failure of the script is a result, not an exception.
+    """
+
+    def __init__(self, replies: Iterable[Reply] = ()) -> None:
+        self.provider = ScriptedProvider(replies)
+        self.purposes: list[str] = []
+
+    async def __call__(self, request: GenerationRequest, *, purpose: str) -> GenerationResult[Any]:
+        """Answer `request` with the next reply of the script."""
+        self.purposes.append(purpose)
+        timestamps = EventTimestamps(requested_at=_START, requested=0)
+        try:
+            response = await self.provider.invoke(request.to_call(request.model or "scripted"))
+        except LLMError as error:
+            info = ErrorInfo.from_exception(error)
+            return GenerationResult(
+                request=request, success=False, error=info, timestamps=timestamps
+            )
+        return GenerationResult(
+            request=request,
+            success=True,
+            content=response.text,
+            raw_content=response.text,
+            usage=response.usage,
+            timestamps=timestamps,
+        )
 
 
 @dataclass(slots=True, kw_only=True)

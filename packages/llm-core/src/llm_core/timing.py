@@ -1,13 +1,14 @@
 """When everything happened, and how long each part took.
 
-One wall-clock reading anchors a call; every later point is a monotonic clock reading in nanoseconds.
-So durations are never negative, even when the wall clock is set back, and any point still has its UTC time: `utc("admitted")`.
+One wall-clock reading anchors a call; every later point is a monotonic clock reading in
+nanoseconds. So durations are never negative, even when the wall clock is set back, and any point
+still has its UTC time: `utc("admitted")`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
 from llm_core.frozen import EMPTY
@@ -18,6 +19,11 @@ __all__ = ["AttemptTimestamps", "BackoffStats", "EventTimestamps"]
 
 def _seconds(start: int | None, end: int | None) -> float | None:
     return None if start is None or end is None else (end - start) / 1e9
+
+
+def _seconds_per_token(first: int | None, last: int | None, tokens: int) -> float | None:
+    span = _seconds(first, last)
+    return None if span is None or tokens < 2 else span / (tokens - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,14 +74,18 @@ class AttemptTimestamps(Record):
         """The pause after this attempt."""
         return _seconds(self.ended, self.backoff_until)
 
+    def time_per_output_token_seconds(self, output_tokens: int) -> float | None:
+        """Mean time between tokens after the first one; None for fewer than two tokens."""
+        return _seconds_per_token(self.first_token, self.last_token, output_tokens)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventTimestamps(Record):
     """The points of one call, as monotonic nanoseconds; None for what did not happen.
 
-    The points from `enqueued` to `backoff_until` are those of the *last* attempt, which gave the answer
-    or the error; every attempt keeps its own in `InvocationAttempt.timestamps`,
-    and the sums over all attempts are in `BackoffStats`.
+    The points from `enqueued` to `backoff_until` are those of the *last* attempt, which gave the
+    answer or the error; every attempt keeps its own in `InvocationAttempt.timestamps`, and the
+    waits of all attempts are summed in `BackoffStats`.
     """
 
     requested_at: datetime
@@ -106,10 +116,12 @@ class EventTimestamps(Record):
     """The result was handed back."""
 
     def utc(self, point: str) -> datetime | None:
-        """Return the wall-clock time (UTC) of a point named like the field; None if it did not happen.
+        """Return the wall-clock time (UTC) of a point by its field name; None if it did not happen.
 
         Raises AttributeError for a name that is no point.
         """
+        if point not in _POINTS:
+            raise AttributeError(f"no point {point!r}; expected one of {', '.join(_POINTS)}")
         instant: int | None = getattr(self, point)
         if instant is None:
             return None
@@ -152,8 +164,10 @@ class EventTimestamps(Record):
 
     def time_per_output_token_seconds(self, output_tokens: int) -> float | None:
         """Mean time between tokens after the first one; None for fewer than two tokens."""
-        span = _seconds(self.first_token, self.last_token)
-        return None if span is None or output_tokens < 2 else span / (output_tokens - 1)
+        return _seconds_per_token(self.first_token, self.last_token, output_tokens)
+
+
+_POINTS = tuple(field.name for field in fields(EventTimestamps) if field.name != "requested_at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
+from llm_core.errors import InvalidValue
 from llm_core.record import CheckedRecord, require
 
 __all__ = ["Cost", "CostStatus", "Usage"]
@@ -13,13 +17,14 @@ __all__ = ["Cost", "CostStatus", "Usage"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage(CheckedRecord):
-    """LLM tokens of one attempt, or the sum over several (`a + b`).
+    """LLM tokens of one attempt, or the sum over several: `a + b`, `sum(usages, Usage())`.
 
     The same call means the same numbers for every vendor: the totals include their parts.
     """
 
     input_tokens: int = 0
-    """All tokens sent to the model, including `cache_read_tokens`, `cache_write_tokens` and `audio_input_tokens`.
+    """All tokens sent to the model, including `cache_read_tokens`, `cache_write_tokens` and
+    `audio_input_tokens`.
 
     Anthropic reports cached tokens apart from its `input_tokens`; adapters add them.
     """
@@ -48,6 +53,8 @@ class Usage(CheckedRecord):
         return self.input_tokens + self.output_tokens
 
     def __add__(self, other: Usage) -> Usage:
+        if not isinstance(other, Usage):
+            return NotImplemented
         return Usage(
             **{name: getattr(self, name) + getattr(other, name) for name in _COUNTS},
             estimated=self.estimated or other.estimated,
@@ -88,7 +95,7 @@ class Cost(CheckedRecord):
     currency: str = "USD"
     status: CostStatus = CostStatus.UNPRICED
     source: str = ""
-    """Such as ``genai-prices@0.2.3``, ``override``, ``provider``; several joined by a comma in a sum."""
+    """Such as ``genai-prices@0.2.3``, ``override``, ``provider``; in a sum joined by commas."""
 
     def _validate(self) -> None:
         if self.status is not CostStatus.UNPRICED:
@@ -98,10 +105,13 @@ class Cost(CheckedRecord):
     def __add__(self, other: Cost) -> Cost:
         """Add amounts; the sum is trusted as little as its least trusted part.
 
-        Raises ValueError for two different currencies.
+        Raises InvalidValue for two different currencies.
         """
+        if not isinstance(other, Cost):
+            return NotImplemented
         if self.currency != other.currency:
-            raise ValueError(f"cannot add {self.currency} and {other.currency}: convert one first")
+            expected = f"{self.currency!r}, as in what it is added to: convert one first"
+            raise InvalidValue.of("Cost.currency", other.currency, expected)
         known = [cost.amount for cost in (self, other) if cost.amount is not None]
         sources = {name: None for cost in (self, other) for name in cost.source.split(",") if name}
         return Cost(
@@ -110,3 +120,14 @@ class Cost(CheckedRecord):
             status=max(self.status, other.status, key=_TRUST.index),
             source=",".join(sources),
         )
+
+    @classmethod
+    def total(cls, costs: Iterable[Cost]) -> Cost:
+        """Return the sum of `costs`; of none at all, a priced zero in USD.
+
+        `sum` would need a start, and `Cost()`, whose price is unknown, would make the sum unpriced.
+        """
+        counted = list(costs)
+        if not counted:
+            return cls(amount=Decimal(0), status=CostStatus.PRICED)
+        return functools.reduce(operator.add, counted)
