@@ -1,0 +1,9 @@
+"""The LLM service layer as a whole: business operations as methods, results that never throw, limits that are never tripped."""
+
+from llm_service.engine import GenerationEngine
+from llm_service.environment import load_environment
+from llm_service.parts import EngineParts
+from llm_service.retry import RetryPolicy
+from llm_service.service import BaseLLMService
+
+__all__ = ["BaseLLMService", "EngineParts", "GenerationEngine", "RetryPolicy", "load_environment"]

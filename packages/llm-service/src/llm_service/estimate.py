@@ -1,0 +1,48 @@
+"""How many tokens a call will take, before it is made."""
+
+from __future__ import annotations
+
+from llm_core import AudioPart, FilePart, ImagePart, LLMCallRequest, Message, thaw
+
+__all__ = ["estimate_tokens"]
+
+# OpenAI's help centre, «What are tokens and how to count them?»: about four characters of English a token.
+_CHARACTERS_PER_TOKEN = 4
+# OpenAI's cookbook counts 3 tokens a message besides its text; one more for the role.
+_TOKENS_PER_MESSAGE = 4
+# OpenAI's vision guide: 85 base tokens and 170 a tile; a 1024 x 1024 image has four tiles.
+_TOKENS_PER_IMAGE = 765
+# OpenAI's audio guide: one token for 100 ms of input; at the 32 kB/s of 16 kHz 16-bit mono that is 3,200 bytes.
+_AUDIO_BYTES_PER_TOKEN = 3_200
+# Without a limit from the caller: a page of text.
+_DEFAULT_OUTPUT_TOKENS = 500
+
+
+def estimate_tokens(call: LLMCallRequest) -> tuple[int, int]:
+    """Return the tokens to reserve for input and for output.
+
+    A rough count without a tokeniser: right within a factor of two for English text.
+    The gates correct it by the reported usage when the call is over.
+    """
+    characters = len(str(thaw(call.response_schema.json_schema))) if call.response_schema else 0
+    for tool in call.tools:
+        characters += len(tool.name) + len(tool.description) + len(str(thaw(tool.parameters)))
+    input_tokens = -(-characters // _CHARACTERS_PER_TOKEN)
+    input_tokens += sum(_message_tokens(message) for message in call.messages)
+    return input_tokens, call.max_output_tokens or _DEFAULT_OUTPUT_TOKENS
+
+
+def _message_tokens(message: Message) -> int:
+    tokens = _TOKENS_PER_MESSAGE
+    for part in message.content:
+        if isinstance(part, ImagePart):
+            tokens += _TOKENS_PER_IMAGE
+        elif isinstance(part, AudioPart):
+            tokens += -(-len(part.data) // _AUDIO_BYTES_PER_TOKEN)
+        elif isinstance(part, FilePart):
+            tokens += -(-len(part.data or b"") // _CHARACTERS_PER_TOKEN)
+        else:
+            text = getattr(part, "text", "") or getattr(part, "content", "")
+            text = text or getattr(part, "arguments_text", "")
+            tokens += -(-len(text) // _CHARACTERS_PER_TOKEN)
+    return tokens

@@ -1,0 +1,40 @@
+"""Which provider answers for which model."""
+
+from __future__ import annotations
+
+from llm_core import InvalidValue, Provider
+from llm_providers import ProviderRegistry
+
+__all__ = ["Router"]
+
+
+class Router:
+    """Finds the provider of a model name: the one that was given, or the registry's by name."""
+
+    def __init__(
+        self, *, default_model: str | None, provider: Provider | None, registry: ProviderRegistry
+    ) -> None:
+        self._default_model = default_model
+        self._provider = provider
+        self._registry = registry
+
+    def resolve(self, model: str | None) -> tuple[Provider, str]:
+        """Return the provider and the vendor's own name of `model`, or of the default model.
+
+        Raises InvalidValue if neither is given, UnknownModel if nobody answers for it.
+        """
+        wanted = model or self._default_model
+        if wanted is None:
+            raise InvalidValue(
+                "model: neither the request nor the service names one, expected a model name"
+            )
+        if self._provider is not None:
+            prefix = f"{self._provider.name}/"
+            return self._provider, wanted.removeprefix(prefix)
+        return self._registry.resolve(wanted)
+
+    async def aclose(self) -> None:
+        """Close every provider that was used."""
+        if self._provider is not None:
+            await self._provider.aclose()
+        await self._registry.aclose()

@@ -1,0 +1,222 @@
+"""`BaseLLMService`: what users subclass; its methods are business operations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from types import TracebackType
+from typing import Any, Self
+
+from llm_core import (
+    Clock,
+    ErrorInfo,
+    ErrorType,
+    EventTimestamps,
+    Gate,
+    GenerationRequest,
+    GenerationResult,
+    InvalidValue,
+    PriceBook,
+    Provider,
+    ResponseCache,
+    SystemClock,
+    TelemetryClient,
+)
+from llm_gates import ConcurrencyGate, GateSet
+from llm_providers import ProviderRegistry
+
+from llm_service.engine import GenerationEngine
+from llm_service.parts import EngineParts
+from llm_service.portal import Portal
+from llm_service.retry import RetryPolicy
+from llm_service.routing import Router
+
+__all__ = ["BaseLLMService"]
+
+
+class BaseLLMService:
+    """Calls to language models as methods that never throw.
+
+    Subclass it and write each business operation as a method around `generate`::
+
+        class Geography(BaseLLMService):
+            async def capital_of(self, country: str) -> GenerationResult[str]:
+                return await self.generate(f"What is the capital of {country}?")
+
+    Safe to use from any number of tasks, threads and event loops at once: all share the same gates.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str | None = None,
+        provider: Provider | None = None,
+        registry: ProviderRegistry | None = None,
+        max_concurrent_requests: int | None = None,
+        gate: Gate | None = None,
+        retry: RetryPolicy | None = None,
+        telemetry: TelemetryClient | None = None,
+        price_book: PriceBook | None = None,
+        cache: ResponseCache | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Put a service together; nothing is connected, read or started before the first call.
+
+        `model` is the default for requests that name none: a model name or ``provider/model``.
+        `provider` answers every call, whatever the model; without it the model's name decides, in `registry`
+        or else among the vendors this toolkit knows.
+        `gate` replaces the limits that the service would build from `max_concurrent_requests`.
+        Raises InvalidValue for limits that contradict each other or cannot be.
+        """
+        if gate is not None and max_concurrent_requests is not None:
+            raise InvalidValue("gate: given together with max_concurrent_requests; expected one")
+        limits = [] if max_concurrent_requests is None else [max_concurrent_requests]
+        self._clock = clock or SystemClock()
+        self._router = Router(
+            default_model=model, provider=provider, registry=registry or ProviderRegistry()
+        )
+        self._portal = Portal()
+        self._telemetry = telemetry
+        self._engine = GenerationEngine(
+            EngineParts(
+                resolve=self._router.resolve,
+                gate=gate or GateSet(*map(ConcurrencyGate, limits)),
+                retry=retry or RetryPolicy(),
+                clock=self._clock,
+                telemetry=telemetry,
+                price_book=price_book,
+                cache=cache,
+            )
+        )
+
+    async def generate(
+        self, request: GenerationRequest | str | None = None, /, **fields: Any
+    ) -> GenerationResult[Any]:
+        """Answer one request: a `GenerationRequest`, the user's text, or its fields as keywords.
+
+        ``generate("Hello", temperature=…)`` is ``generate(GenerationRequest(user="Hello", …))``;
+        keywords given with a request replace its fields.
+        Never raises, except CancelledError when the awaiting task is cancelled.
+        """
+        try:
+            wanted = _as_request(request, fields)
+        except (InvalidValue, TypeError) as error:
+            return self._refuse(error)
+        return await self._engine.generate(wanted)
+
+    def generate_sync(
+        self, request: GenerationRequest | str | None = None, /, **fields: Any
+    ) -> GenerationResult[Any]:
+        """Do as `generate` does, and block until there is a result.
+
+        Works in scripts, in threads and where a loop is running (notebooks).
+        """
+        return self._portal.run(lambda: self.generate(request, **fields))
+
+    async def generate_many(
+        self,
+        requests: Iterable[GenerationRequest | str] | AsyncIterable[GenerationRequest | str],
+        *,
+        in_flight: int = 16,
+    ) -> AsyncIterator[tuple[int, GenerationResult[Any]]]:
+        """Answer many requests, at most `in_flight` at a time; yield (position, result) as they finish.
+
+        `requests` is read only as fast as results are taken, so it may be endless.
+        Leaving the loop early cancels what is in flight.
+        Raises InvalidValue for an `in_flight` below 1, and what `requests` itself raises.
+        """
+        if in_flight < 1:
+            raise InvalidValue.of("in_flight", in_flight, "1 or more")
+        source = _numbered(requests)
+        tasks: dict[asyncio.Task[GenerationResult[Any]], int] = {}
+        exhausted = False
+        try:
+            while not exhausted or tasks:
+                while not exhausted and len(tasks) < in_flight:
+                    position, request = await anext(source, (-1, None))
+                    exhausted = request is None
+                    if request is not None:
+                        tasks[asyncio.create_task(self.generate(request))] = position
+                if tasks:
+                    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                    for task in done:
+                        yield tasks.pop(task), task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def aclose(self) -> None:
+        """Close connections and deliver telemetry; may be called more than once."""
+        await self._router.aclose()
+        self._close_rest()
+
+    def close(self) -> None:
+        """Do as `aclose` does, for sync callers."""
+        self._portal.run(self._router.aclose)
+        self._close_rest()
+
+    def _close_rest(self) -> None:
+        self._portal.close()
+        if self._telemetry is not None:
+            self._telemetry.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _refuse(self, error: Exception) -> GenerationResult[Any]:
+        """Answer a request that could not even be made: a bad value, or a keyword that is no field."""
+        info = ErrorInfo.of(
+            ErrorType.INVALID_REQUEST, str(error), exception=type(error).__name__
+        )
+        now = self._clock.monotonic_ns()
+        return GenerationResult(
+            success=False,
+            error=info,
+            timestamps=EventTimestamps(
+                requested_at=self._clock.now(), requested=now, completed=now
+            ),
+        )
+
+
+def _as_request(
+    request: GenerationRequest | str | None, fields: dict[str, Any]
+) -> GenerationRequest:
+    if isinstance(request, GenerationRequest):
+        return request.replace(**fields) if fields else request
+    if request is not None:
+        fields = {"user": request, **fields}
+    return GenerationRequest(**fields)
+
+
+async def _numbered(
+    requests: Iterable[Any] | AsyncIterable[Any],
+) -> AsyncIterator[tuple[int, Any]]:
+    position = 0
+    if isinstance(requests, AsyncIterable):
+        async for request in requests:
+            yield position, request
+            position += 1
+    else:
+        for request in requests:
+            yield position, request
+            position += 1

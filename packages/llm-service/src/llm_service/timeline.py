@@ -1,0 +1,246 @@
+"""`Timeline`: the mutable record of one call while it runs.
+
+The engine's stages write into it; what leaves the engine is a frozen `GenerationResult`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from llm_core import (
+    AttemptTimestamps,
+    BackoffStats,
+    Clock,
+    Cost,
+    Degradation,
+    DegradedReason,
+    ErrorInfo,
+    EventTimestamps,
+    FrozenDict,
+    GenerationRequest,
+    GenerationResult,
+    InvocationAttempt,
+    LLMCallRequest,
+    Permit,
+    PipelineStepResult,
+    Provider,
+    ProviderResponse,
+    Usage,
+)
+
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedCall:
+    """Who is asked what, and how many tokens to reserve for it."""
+
+    provider: Provider
+    request: LLMCallRequest
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(slots=True)
+class AttemptRecord:
+    """What is known of one attempt so far; every point is monotonic nanoseconds."""
+
+    number: int
+    call: PreparedCall
+    points: dict[str, int] = field(default_factory=dict)
+    waited_for: str | None = None
+    gate_wait_seconds: float = 0.0
+    error: ErrorInfo | None = None
+    response: ProviderResponse | None = None
+    cost: Cost | None = None
+    backoff_until: int | None = None
+    backoff_seconds: float = 0.0
+    retry_after_seconds: float = 0.0
+
+    @property
+    def seen(self) -> ProviderResponse | None:
+        """The reply, or the part of it that arrived."""
+        return self.response or (self.error.partial if self.error else None)
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens it used, as far as known."""
+        seen = self.seen
+        return seen.usage if seen else None
+
+    def note_admission(self, permit: Permit, now: int) -> None:
+        """Take over what the gates say of the wait."""
+        self.points["admitted"] = now
+        self.gate_wait_seconds = permit.wait_seconds
+        self.waited_for = permit.waited_for
+
+    def freeze(self) -> InvocationAttempt:
+        """Return the attempt as it goes into the result."""
+        seen, error = self.seen, self.error
+        request_id = error.provider_request_id if error else None
+        return InvocationAttempt(
+            number=self.number,
+            provider=self.call.provider.name,
+            model=self.call.request.model,
+            timestamps=AttemptTimestamps(**self.points, backoff_until=self.backoff_until),
+            reserved_tokens=self.call.input_tokens + self.call.output_tokens,
+            waited_for=self.waited_for,
+            error=error,
+            usage=self.usage,
+            cost=self.cost,
+            finish_reason=seen.finish_reason if seen else None,
+            response_id=seen.response_id if seen else None,
+            provider_request_id=request_id or (seen.provider_request_id if seen else None),
+            rate_limits=seen.rate_limits if seen else None,
+        )
+
+
+class Timeline:
+    """One call's facts as they come in, and the result made of them in the end."""
+
+    def __init__(self, request: GenerationRequest, clock: Clock) -> None:
+        self.request = request
+        self.clock = clock
+        self.request_id = request.request_id or secrets.token_hex(16)
+        self.trace_id = secrets.token_hex(16)
+        self.requested_at: datetime = clock.now()
+        self.points: dict[str, int] = {"requested": clock.monotonic_ns()}
+        self.deadline_ns: int | None = None
+        if request.deadline_seconds is not None:
+            self.deadline_ns = self.points["requested"] + round(request.deadline_seconds * 1e9)
+        self.provider_name: str | None = None
+        self.model: str | None = None
+        self.cache_key: str | None = None
+        self.attempts: list[AttemptRecord] = []
+        self.steps: list[PipelineStepResult] = []
+        self.response: ProviderResponse | None = None
+        self.content: Any = None
+        self.error: ErrorInfo | None = None
+        self.degraded: Degradation | None = None
+
+    def mark(self, point: str) -> int:
+        """Note that `point` is reached now; return the monotonic nanoseconds."""
+        now = self.clock.monotonic_ns()
+        self.points[point] = now
+        return now
+
+    def stamp(self, point: str | None = None) -> dict[str, Any]:
+        """Return what every telemetry event carries: the call's id, and when `point` was, or now."""
+        at_ns = self.points.get(point) if point else None
+        return {"request_id": self.request_id, "at_ns": at_ns or self.clock.monotonic_ns()}
+
+    def remaining_seconds(self) -> float | None:
+        """Return the time until the deadline, below zero once it has passed; None without deadline."""
+        if self.deadline_ns is None:
+            return None
+        return (self.deadline_ns - self.clock.monotonic_ns()) / 1e9
+
+    def begin_attempt(self, call: PreparedCall) -> AttemptRecord:
+        """Start the record of one more attempt."""
+        attempt = AttemptRecord(len(self.attempts) + 1, call)
+        attempt.points["enqueued"] = self.clock.monotonic_ns()
+        self.attempts.append(attempt)
+        return attempt
+
+    def note_pause(self, seconds: float, retry_after_seconds: float) -> None:
+        """Note the pause after the latest attempt, and the part of it that the provider asked for."""
+        attempt = self.attempts[-1]
+        attempt.backoff_seconds = seconds
+        attempt.retry_after_seconds = retry_after_seconds
+        attempt.backoff_until = attempt.points["ended"] + round(seconds * 1e9)
+
+    def fall_back_to_last_good(self, failed: PipelineStepResult) -> None:
+        """Note that a step failed; the content stays what the steps before it had made."""
+        self.error = failed.error
+        self.degraded = Degradation(
+            reason=DegradedReason.LAST_GOOD_VALUE,
+            detail=f"step {failed.step} failed; the content is what it was before that step",
+            error=failed.error,
+        )
+
+    def replay(self, recalled: GenerationResult[Any]) -> GenerationResult[Any]:
+        """Return a result from the cache as the answer to this call: nothing was spent or waited for."""
+        return replace(
+            recalled,
+            request=self.request,
+            timestamps=self._timestamps(),
+            usage=Usage(),
+            cost=Cost(),
+            attempts=(),
+            backoff=BackoffStats(),
+            operation_name=self.request.operation_name,
+            request_id=self.request_id,
+            trace_id=self.trace_id,
+            cached=True,
+        )
+
+    def result(self) -> GenerationResult[Any]:
+        """Freeze everything known into the result."""
+        attempts = tuple(attempt.freeze() for attempt in self.attempts)
+        # After a failure the partial reply stands in, so that what had arrived is not lost.
+        seen = self.response or (self.error.partial if self.error else None)
+        return GenerationResult(
+            request=self.request,
+            success=self.error is None or self._is_substituted,
+            timestamps=self._timestamps(),
+            content=self.content,
+            raw_content=seen.text if seen else None,
+            error=self.error,
+            degraded=self.degraded,
+            usage=sum((a.usage for a in attempts if a.usage), Usage()),
+            cost=_total_cost(attempts),
+            attempts=attempts,
+            backoff=self._backoff(),
+            steps=tuple(self.steps),
+            finish_reason=seen.finish_reason if seen else None,
+            reasoning=(seen.reasoning or None) if seen else None,
+            tool_calls=seen.tool_calls if seen else (),
+            audio=seen.audio if seen else None,
+            model=seen.model if seen else self.model,
+            provider=self.provider_name,
+            operation_name=self.request.operation_name,
+            request_id=self.request_id,
+            trace_id=self.trace_id,
+            response_id=seen.response_id if seen else None,
+            structured_by=seen.structured_by if seen else None,
+            dropped=seen.dropped if seen else (),
+            raw=seen.raw if seen else None,
+        )
+
+    @property
+    def _is_substituted(self) -> bool:
+        reason = self.degraded.reason if self.degraded else None
+        return reason is DegradedReason.FALLBACK_VALUE
+
+    def _timestamps(self) -> EventTimestamps:
+        points = dict(self.points)
+        if self.attempts:
+            points.update(self.attempts[-1].points)
+        pauses = [a.backoff_until for a in self.attempts if a.backoff_until is not None]
+        if pauses:
+            points["backoff_until"] = pauses[-1]
+        return EventTimestamps(requested_at=self.requested_at, **points)
+
+    def _backoff(self) -> BackoffStats:
+        waits: dict[str, float] = {}
+        for attempt in self.attempts:
+            if attempt.waited_for is not None:
+                name = attempt.waited_for
+                waits[name] = waits.get(name, 0.0) + attempt.gate_wait_seconds
+        return BackoffStats(
+            gate_waits=sum(a.waited_for is not None for a in self.attempts),
+            gate_wait_seconds=sum(a.gate_wait_seconds for a in self.attempts),
+            gate_wait_by_limit=FrozenDict(waits),
+            backoffs=sum(a.backoff_until is not None for a in self.attempts),
+            backoff_seconds=sum(a.backoff_seconds for a in self.attempts),
+            retry_after_seconds=sum(a.retry_after_seconds for a in self.attempts),
+        )
+
+
+def _total_cost(attempts: tuple[InvocationAttempt, ...]) -> Cost:
+    costs = [attempt.cost for attempt in attempts if attempt.cost is not None]
+    if not costs:
+        return Cost()
+    return sum(costs[1:], costs[0])

@@ -1,0 +1,136 @@
+"""Sync callers: scripts, threads, notebooks, nested calls, forks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from llm_core.testing import RecordingTelemetry, ScriptedProvider
+from llm_service import BaseLLMService
+
+
+def echo_service(**options: Any) -> BaseLLMService:
+    return BaseLLMService(model="m", provider=ScriptedProvider(), **options)
+
+
+def test_a_script_calls_without_a_loop() -> None:
+    with echo_service() as service:
+        assert service.generate_sync("hello").content == "hello"
+
+
+async def test_a_notebook_calls_although_its_loop_is_running() -> None:
+    service = echo_service()
+    assert service.generate_sync("hello").content == "hello"
+    service.close()
+
+
+def test_many_threads_share_one_service_and_its_limit() -> None:
+    running = most = 0
+    lock = threading.Lock()
+
+    async def answer(request: Any) -> str:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        await asyncio.sleep(0.001)
+        with lock:
+            running -= 1
+        return str(request.messages[-1].text)
+
+    provider = ScriptedProvider([answer])
+    with (
+        BaseLLMService(model="m", provider=provider, max_concurrent_requests=2) as service,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        texts = [str(n) for n in range(40)]
+        results = list(pool.map(service.generate_sync, texts))
+    assert [r.content for r in results] == texts
+    assert most == 2
+
+
+def test_a_sync_call_inside_an_async_operation_does_not_deadlock() -> None:
+    class Nested(BaseLLMService):
+        async def outer(self) -> str:
+            inner = self.generate_sync("inner")
+            return f"outer of {inner.content}"
+
+        def outer_sync(self) -> str:
+            return self._portal.run(self.outer)
+
+    with Nested(model="m", provider=ScriptedProvider()) as service:
+        assert service.outer_sync() == "outer of inner"
+
+
+def test_context_variables_are_carried_over() -> None:
+    user: contextvars.ContextVar[str] = contextvars.ContextVar("user")
+    seen = []
+
+    def answer(_: Any) -> str:
+        seen.append(user.get())
+        return "x"
+
+    user.set("anna")
+    with BaseLLMService(model="m", provider=ScriptedProvider([answer])) as service:
+        service.generate_sync("?")
+    assert seen == ["anna"]
+
+
+def test_closing_closes_provider_and_telemetry_and_may_be_repeated() -> None:
+    provider, telemetry = ScriptedProvider(), RecordingTelemetry()
+    service = BaseLLMService(model="m", provider=provider, telemetry=telemetry)
+    service.generate_sync("x")
+    service.close()
+    service.close()
+    assert provider.closed
+    assert telemetry.closed
+    assert not [t for t in threading.enumerate() if t.name == "llm-service portal"]
+
+
+async def test_async_with_closes_too() -> None:
+    provider = ScriptedProvider()
+    async with BaseLLMService(model="m", provider=provider) as service:
+        assert (await service.generate("x")).content == "x"
+    assert provider.closed
+
+
+def test_a_service_that_nobody_closed_lets_the_program_end_quietly() -> None:
+    program = (
+        "from llm_core.testing import ScriptedProvider\n"
+        "from llm_service import BaseLLMService\n"
+        "service = BaseLLMService(model='m', provider=ScriptedProvider())\n"
+        "print(service.generate_sync('hello').content)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hello\n", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_worker_starts_a_loop_of_its_own() -> None:
+    program = (
+        "import os, sys\n"
+        "from llm_core.testing import ScriptedProvider\n"
+        "from llm_service import BaseLLMService\n"
+        "service = BaseLLMService(model='m', provider=ScriptedProvider())\n"
+        "service.generate_sync('parent')\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    good = service.generate_sync('child').content == 'child'\n"
+        "    os._exit(0 if good else 1)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], timeout=30, check=False)
+    assert done.returncode == 0
