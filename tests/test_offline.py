@@ -32,6 +32,16 @@ def test_resolving_a_name_outside_is_refused() -> None:
         socket.getaddrinfo("example.org", 443)
 
 
+@pytest.mark.parametrize("name", ["host.invalid", "no such host"])
+def test_a_name_that_cannot_exist_is_unknown_as_everywhere(name: str) -> None:
+    with pytest.raises(socket.gaierror):
+        socket.getaddrinfo(name, 443)
+
+
+def test_an_address_is_no_name_to_look_up() -> None:
+    assert socket.getaddrinfo(*OUTSIDE)[0][4] == OUTSIDE
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_loopback_is_open(host: str) -> None:
     with (
