@@ -1,0 +1,112 @@
+"""Limits as pure state machines: no clock, no lock, no asyncio.
+
+Time is an integer number of nanoseconds that the caller passes in and that never goes back.
+A limit counts a call in two steps, because a call that is granted does not leave the gate at once:
+
+- `take(cost)` counts it without a time, so that it cannot expire before it has left;
+- `stamp(now, cost)` puts the time on it when it really leaves, and returns the entry that
+  `settle` and `cancel` correct later.
+
+`try_take(now, cost)` is both at once, for the call that does not have to wait.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+from llm_core import ErrorInfo, LLMError
+
+__all__ = ["NEVER", "ConcurrencyLimit", "Limit", "Metric"]
+
+NEVER = 1 << 62
+"""A wait that time alone does not end: somebody must leave, settle or give back first."""
+
+
+class Metric(IntEnum):
+    """What a limit counts; the number is the place in the tuple of a call's weights."""
+
+    REQUESTS = 0
+    TOKENS = 1
+    """Input and output together."""
+    INPUT_TOKENS = 2
+    OUTPUT_TOKENS = 3
+    COST = 4
+    """Money, as a `Decimal`."""
+
+
+class Limit:
+    """One limit on one metric; the base of all of them, admitting everything."""
+
+    __slots__ = ("capacity", "metric", "name", "used")
+
+    holds = False
+    """Whether a call counts until it ends, so that `finish` must be told."""
+    refuses = False
+    """Whether the limit may answer with an error (`refusal`) instead of a wait."""
+
+    def __init__(self, capacity: int, *, metric: Metric, name: str) -> None:
+        self.capacity = capacity
+        self.metric = metric
+        self.name = name
+        self.used: Any = 0
+        """What is counted now, with what was taken and not yet stamped; may be out of date upwards."""
+
+    def plan(self, now: int, cost: int) -> int:
+        """Return the nanoseconds after which to ask again: 0 may go now, NEVER if time does not help.
+
+        The answer is exact or too early, never too late.
+        """
+        return 0 if self.used + cost <= self.capacity else NEVER
+
+    def earliest(self, now: int, amount: int) -> int:
+        """Return a lower bound of the nanoseconds until `amount` more can have gone, in any number of calls."""
+        return 0
+
+    def take(self, cost: int) -> None:
+        """Count a call that has not left yet."""
+        self.used += cost
+
+    def drop(self, cost: int) -> None:
+        """Undo `take` before `stamp`."""
+        self.used -= cost
+
+    def stamp(self, now: int, cost: int) -> Any:
+        """Note that a call which was taken leaves now; return its entry, never None."""
+        return ()
+
+    def try_take(self, now: int, cost: int) -> Any:
+        """Take and stamp if it may go now; return the entry, or None if it has to wait."""
+        if self.plan(now, cost):
+            return None
+        self.take(cost)
+        return self.stamp(now, cost)
+
+    def settle(self, entry: Any, before: int, after: int, now: int) -> None:
+        """Correct a stamped call's weight from `before` to `after`; the past that has expired stays."""
+
+    def cancel(self, entry: Any, cost: int, now: int) -> None:
+        """Take a stamped call back: it was never sent."""
+        self.settle(entry, cost, 0, now)
+
+    def finish(self, entry: Any, cost: int, now: int, error: ErrorInfo | None) -> None:
+        """Note the end of a stamped call; only limits that `holds` are told."""
+
+    def refusal(self, now: int, cost: int) -> LLMError | None:
+        """Return the error to raise instead of waiting; only limits that `refuses` are asked."""
+        return None
+
+
+class ConcurrencyLimit(Limit):
+    """At most `capacity` calls between leaving the gate and ending."""
+
+    __slots__ = ()
+
+    holds = True
+
+    def cancel(self, entry: Any, cost: int, now: int) -> None:
+        """Leave the slot to `finish`, which follows every stamped call."""
+
+    def finish(self, entry: Any, cost: int, now: int, error: ErrorInfo | None) -> None:
+        """Give the slot back."""
+        self.used -= cost

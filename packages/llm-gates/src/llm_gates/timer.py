@@ -1,0 +1,97 @@
+"""The one timer of a queue, set where its first waiter lives: in an event loop, or in a waiting thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from llm_core import Clock, SystemClock
+from llm_gates.permit import GatePermit
+
+__all__ = ["Timer"]
+
+_SAME_NS = 1_000
+"""Times closer than this are one time, so that rounding does not set the timer again and again."""
+
+
+class Timer:
+    """Calls `fire` once at the time it was last set to; every method is called under the queue's lock.
+
+    With the system's clock it is a timer of the event loop; with any other clock (a manual one in tests) a task
+    that sleeps by that clock.
+    """
+
+    __slots__ = ("_clock", "_fire", "_generation", "_handle", "_home", "_real_time", "_when")
+
+    def __init__(self, clock: Clock, fire: Callable[[], None]) -> None:
+        self._clock = clock
+        self._real_time = isinstance(clock, SystemClock)
+        self._fire = fire
+        self._home: asyncio.AbstractEventLoop | GatePermit | None = None
+        self._when = 0
+        self._handle: asyncio.TimerHandle | asyncio.Task[None] | None = None
+        # A timer of another thread's loop cannot be taken back at once; it finds itself outdated instead.
+        self._generation = 0
+
+    @property
+    def armed(self) -> bool:
+        """Whether it is set."""
+        return self._home is not None
+
+    def set(self, when: int, first: GatePermit) -> None:
+        """Fire at `when`, in the loop or the thread of `first`; RuntimeError if its loop is closed."""
+        home = first if first.future is None else first.future.get_loop()
+        if home is self._home and abs(when - self._when) < _SAME_NS:
+            return
+        self.clear()
+        if isinstance(home, GatePermit):
+            home.wake_at = when
+            nudge(home)
+        elif home is asyncio._get_running_loop():
+            self._set_here(home, when, self._generation)
+        else:
+            home.call_soon_threadsafe(self._set_here, home, when, self._generation)
+        self._home = home
+        self._when = when
+
+    def clear(self) -> None:
+        """Do not fire."""
+        home = self._home
+        if home is None:
+            return
+        self._generation += 1
+        self._home = None
+        if isinstance(home, GatePermit):
+            home.wake_at = None
+            return
+        if self._handle is not None and home is asyncio._get_running_loop():
+            self._handle.cancel()
+        self._handle = None
+
+    def _set_here(self, loop: asyncio.AbstractEventLoop, when: int, generation: int) -> None:
+        if generation != self._generation:
+            return
+        delay = max(when - self._clock.monotonic_ns(), 0) / 1e9
+        if self._real_time:
+            self._handle = loop.call_later(delay, self._ring, generation)
+        else:
+            self._handle = loop.create_task(self._sleep(delay, generation))
+
+    async def _sleep(self, delay: float, generation: int) -> None:
+        await self._clock.sleep(delay)
+        # Not inside this task: setting the timer anew cancels the task that it has run in so far.
+        asyncio.get_running_loop().call_soon(self._ring, generation)
+
+    def _ring(self, generation: int) -> None:
+        if generation == self._generation:
+            self._generation += 1
+            self._home = None
+            self._handle = None
+            self._fire()
+
+
+def nudge(permit: GatePermit) -> None:
+    """Make a waiting thread look at its permit again."""
+    signal = permit.signal
+    if signal is not None and signal.locked():
+        signal.release()

@@ -1,0 +1,440 @@
+"""One queue of waiters over a set of limits.
+
+All limits of a call are taken together or not at all; asyncio tasks of any event loop and threads stand in the
+same queue; whoever stands first decides the one timer that is set, so nobody polls.
+Everything here happens under one lock, which is never held while somebody waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import threading
+from collections import deque
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+from llm_core import Clock, CostExceedsLimit, GateTimeout, LLMError, QueueFull, SystemClock
+from llm_gates.limits import NEVER, Limit
+from llm_gates.permit import ENDED, ENTERED, GRANTED, NEW, WAITING, GatePermit
+from llm_gates.timer import Timer, nudge
+
+__all__ = ["Turnstile"]
+
+HOLD = "hold"
+"""The name under which waits for a provider's Retry-After are reported."""
+
+
+class Turnstile:
+    """The queue of one set of limits.
+
+    `aging_seconds` is how much longer than its neighbour a call must have waited to overtake one whose
+    priority is higher by one.
+    """
+
+    def __init__(
+        self,
+        limits: Iterable[Limit],
+        *,
+        clock: Clock | None = None,
+        max_queue: int | None = None,
+        aging_seconds: float = 30.0,
+    ) -> None:
+        self.limits = tuple(limits)
+        self.clock = clock or SystemClock()
+        self.max_queue = max_queue
+        self.lock = threading.Lock()
+        self.in_flight = 0
+        self.held_until = 0
+        self._monotonic_ns = self.clock.monotonic_ns
+        self._real_time = isinstance(self.clock, SystemClock)
+        self._aging_ns = round(aging_seconds * 1e9)
+        self._metrics = tuple(int(limit.metric) for limit in self.limits)
+        self._unit_costs = (1,) * len(self.limits) if not any(self._metrics) else None
+        self._refusing = tuple(
+            (place, limit) for place, limit in enumerate(self.limits) if limit.refuses
+        )
+        self._holding = tuple(
+            (place, limit) for place, limit in enumerate(self.limits) if limit.holds
+        )
+        # Whether a newcomer may not pass at once: somebody waits already, or a hold is on.
+        self._busy = False
+        # One line per priority; who was withdrawn stays in its line until it comes to the front.
+        self._lines: dict[int, deque[GatePermit]] = {}
+        self._queued = 0
+        self._queued_costs: list[Any] = [0] * len(self.limits)
+        self._deadlines: list[tuple[int, int, GatePermit]] = []
+        self._order = itertools.count()
+        self._timer = Timer(self.clock, self.pump)
+        # What the head of the queue waits for: one place per limit and the last one for holds.
+        self._blocked_ns = [0] * (len(self.limits) + 1)
+        self._blocker: int | None = None
+        self._blocked_since = 0
+
+    # ------------------------------------------------------------------ in
+    def pass_through(self, permit: GatePermit) -> bool:
+        """Admit `permit` at once if nothing stands in its way; the lock is held."""
+        if permit.state != NEW:
+            raise RuntimeError("a permit can be entered once; ask the gate for a new one")
+        if self._busy and not self._clear_hold():
+            return False
+        now = self._monotonic_ns()
+        costs = self._unit_costs or self._costs_of(permit)
+        for place, limit in self._refusing:
+            if error := limit.refusal(now, costs[place]):
+                raise error
+        limits = self.limits
+        if len(limits) == 1:
+            entry = limits[0].try_take(now, costs[0])
+            if entry is None:
+                return False
+            permit.entries = (entry,)
+        else:
+            for limit, cost in zip(limits, costs, strict=True):
+                if limit.plan(now, cost):
+                    return False
+            permit.entries = tuple(
+                [limit.try_take(now, cost) for limit, cost in zip(limits, costs, strict=True)]
+            )
+        permit.costs = costs
+        permit.state = ENTERED
+        self.in_flight += 1
+        return True
+
+    def _clear_hold(self) -> bool:
+        """Return whether nobody waits and no hold is on any more."""
+        if self._queued or self._monotonic_ns() < self.held_until:
+            return False
+        self._busy = False
+        return True
+
+    def _costs_of(self, permit: GatePermit) -> tuple[Any, ...]:
+        needs = permit.needs
+        return tuple([needs[metric] for metric in self._metrics])
+
+    def enqueue(self, permit: GatePermit) -> None:
+        """Put `permit` into the queue, or raise what is already known to go wrong; the lock is held."""
+        now = self._monotonic_ns()
+        costs = permit.costs = self._unit_costs or self._costs_of(permit)
+        for limit, cost in zip(self.limits, costs, strict=True):
+            if cost > limit.capacity:
+                raise _too_heavy(limit, cost)
+        if self.max_queue is not None and self._queued >= self.max_queue:
+            raise QueueFull(
+                f"the queue is full: {self._queued} calls wait already (max_queue={self.max_queue})",
+                details={"queued": self._queued, "max_queue": self.max_queue},
+            )
+        if permit.timeout is not None:
+            self._check_timeout(permit, now)
+        permit.state = WAITING
+        permit.enqueued = now
+        permit.failure = None
+        permit.wake_at = None
+        if len(self.limits) > 1:
+            self._note_blocked(now, self._blocker)
+            permit.blocked = tuple(self._blocked_ns)
+        line = self._lines.get(permit.priority)
+        if line is None:
+            line = self._lines[permit.priority] = deque()
+        line.append(permit)
+        self._queued += 1
+        self._queued_costs = [sum(pair) for pair in zip(self._queued_costs, costs, strict=True)]
+        self._busy = True
+        if self._queued == 1 or permit.deadline is not None or len(self._lines) > 1:
+            self._pump(now)
+
+    def _check_timeout(self, permit: GatePermit, now: int) -> None:
+        """Note the deadline; GateTimeout if as things stand it cannot be kept."""
+        timeout = permit.timeout
+        assert timeout is not None
+        wait_ns = max(self.held_until - now, 0)
+        name = HOLD
+        for limit, cost, queued in zip(self.limits, permit.costs, self._queued_costs, strict=True):
+            at_least = limit.earliest(now, queued + cost)
+            if at_least > wait_ns:
+                wait_ns, name = at_least, limit.name
+        if timeout <= 0 or wait_ns > timeout * 1e9:
+            raise self._timed_out(permit, name, wait_ns)
+        permit.deadline = now + round(timeout * 1e9)
+        heapq.heappush(self._deadlines, (permit.deadline, next(self._order), permit))
+
+    def _timed_out(self, permit: GatePermit, name: str, wait_ns: int) -> GateTimeout:
+        wait = f"at least {wait_ns / 1e9:.3f} s more" if wait_ns else "an unknown time"
+        return GateTimeout(
+            f"timeout: got {permit.timeout!r}, but {name} needs {wait} "
+            f"with {self._queued} calls in the queue",
+            retry_after=wait_ns / 1e9 if wait_ns else None,
+            details={"limit": name, "timeout": permit.timeout, "queued": self._queued},
+        )
+
+    # ---------------------------------------------------------------- through
+    def pump(self) -> None:
+        """Admit whoever may go now, and set the timer for the next."""
+        with self.lock:
+            self._pump(self._monotonic_ns())
+
+    def _pump(self, now: int) -> None:
+        self._expire_deadlines(now)
+        while (head := self._head()) is not None:
+            wait_ns, place = self._plan(head, now)
+            if wait_ns:
+                self._note_blocked(now, place)
+                if self._set_timer(head, now, wait_ns):
+                    return
+                self._remove(head)
+            else:
+                self._remove(head)
+                self._grant(head, now)
+        self._note_blocked(now, None)
+        self._timer.clear()
+        self._busy = now < self.held_until
+
+    def _head(self) -> GatePermit | None:
+        """Return who is first, by waiting time and priority."""
+        first: GatePermit | None = None
+        first_rank = 0
+        for priority, line in list(self._lines.items()):
+            while line and line[0].state != WAITING:
+                line.popleft()
+            if not line:
+                del self._lines[priority]
+                continue
+            # All ranks age at the same pace, so that the order of two waiters never changes.
+            rank = line[0].enqueued - priority * self._aging_ns
+            if first is None or rank < first_rank:
+                first, first_rank = line[0], rank
+        return first
+
+    def _plan(self, permit: GatePermit, now: int) -> tuple[int, int]:
+        """Return the wait in nanoseconds and the place of the limit that asks for the longest one."""
+        wait_ns, place = self.held_until - now, len(self.limits)
+        if wait_ns <= 0:
+            wait_ns, place = 0, 0
+        for index, limit in enumerate(self.limits):
+            at_least = limit.plan(now, permit.costs[index])
+            if at_least > wait_ns:
+                wait_ns, place = at_least, index
+        return wait_ns, place
+
+    def _set_timer(self, head: GatePermit, now: int, wait_ns: int) -> bool:
+        """Set the timer for `head` or the first deadline; return False if its event loop is gone."""
+        when = now + wait_ns if wait_ns < NEVER else NEVER
+        if self._deadlines:
+            when = min(when, self._deadlines[0][0])
+        if when == NEVER:
+            self._timer.clear()
+            return True
+        try:
+            self._timer.set(when, head)
+        except RuntimeError:
+            return False
+        return True
+
+    def _grant(self, permit: GatePermit, now: int) -> None:
+        for place, limit in self._refusing:
+            if error := limit.refusal(now, permit.costs[place]):
+                self._fail(permit, error)
+                return
+        for limit, cost in zip(self.limits, permit.costs, strict=True):
+            limit.take(cost)
+        permit.state = GRANTED
+        permit.waited_for = self._longest_wait(permit, now)
+        if not _wake(permit):
+            self._take_back(permit)
+
+    def _fail(self, permit: GatePermit, error: LLMError) -> None:
+        permit.failure = error
+        permit.state = ENDED
+        _wake(permit)
+
+    def _remove(self, permit: GatePermit) -> None:
+        """Take a waiter out of the counts; its line forgets it later."""
+        permit.state = ENDED
+        self._queued -= 1
+        self._queued_costs = [
+            queued - cost for queued, cost in zip(self._queued_costs, permit.costs, strict=True)
+        ]
+
+    def _expire_deadlines(self, now: int) -> None:
+        deadlines = self._deadlines
+        while deadlines and (deadlines[0][0] <= now or deadlines[0][2].state != WAITING):
+            permit = heapq.heappop(deadlines)[2]
+            if permit.state == WAITING:
+                self._remove(permit)
+                place = self._blocker or 0
+                name = HOLD if place == len(self.limits) else self.limits[place].name
+                self._fail(permit, self._timed_out(permit, name, 0))
+
+    def _note_blocked(self, now: int, place: int | None) -> None:
+        if self._blocker is not None:
+            self._blocked_ns[self._blocker] += now - self._blocked_since
+        self._blocker = place
+        self._blocked_since = now
+
+    def _longest_wait(self, permit: GatePermit, now: int) -> str | None:
+        if now == permit.enqueued or self._blocker is None:
+            return None
+        place = self._blocker
+        if len(self.limits) > 1:
+            self._note_blocked(now, self._blocker)
+            spans = [
+                after - before
+                for before, after in zip(permit.blocked, self._blocked_ns, strict=True)
+            ]
+            place = spans.index(max(spans))
+        return HOLD if place == len(self.limits) else self.limits[place].name
+
+    # ------------------------------------------------------------------- out
+    def leave(self, permit: GatePermit) -> None:
+        """Stamp a granted permit at the moment its waiter really goes; raise what it failed with."""
+        with self.lock:
+            if permit.failure is not None:
+                raise permit.failure
+            now = self._monotonic_ns()
+            permit.entries = tuple(
+                [
+                    limit.stamp(now, cost)
+                    for limit, cost in zip(self.limits, permit.costs, strict=True)
+                ]
+            )
+            permit.wait_ns = now - permit.enqueued
+            permit.state = ENTERED
+            self.in_flight += 1
+            if self._queued and not self._timer.armed:
+                self._pump(now)
+
+    def withdraw(self, permit: GatePermit) -> None:
+        """Forget a waiter that gave up, wherever it stands."""
+        with self.lock:
+            if permit.state == WAITING:
+                self._remove(permit)
+            elif permit.state == GRANTED:
+                self._take_back(permit)
+            else:
+                return
+            self._pump(self._monotonic_ns())
+
+    def _take_back(self, permit: GatePermit) -> None:
+        permit.state = ENDED
+        for limit, cost in zip(self.limits, permit.costs, strict=True):
+            limit.drop(cost)
+
+    def finish(self, permit: GatePermit) -> None:
+        """End a call: what is held only while it runs goes back."""
+        with self.lock:
+            if permit.state != ENTERED:
+                return
+            permit.state = ENDED
+            self.in_flight -= 1
+            if not self._holding:
+                return
+            now = self._monotonic_ns()
+            for place, limit in self._holding:
+                limit.finish(permit.entries[place], permit.costs[place], now, permit.outcome)
+            if self._queued:
+                self._pump(now)
+
+    def cancel(self, permit: GatePermit) -> None:
+        """Give back everything that a call which was never sent had reserved."""
+        with self.lock:
+            if permit.cancelled or permit.state < ENTERED:
+                return
+            permit.cancelled = True
+            now = self._monotonic_ns()
+            for limit, entry, cost in zip(self.limits, permit.entries, permit.costs, strict=True):
+                limit.cancel(entry, cost, now)
+            if self._queued:
+                self._pump(now)
+
+    def settle(
+        self, permit: GatePermit, tokens: int, output_tokens: int | None, cost: Decimal | None
+    ) -> None:
+        """Correct what a call weighs."""
+        with self.lock:
+            if permit.cancelled or permit.state < ENTERED:
+                return
+            permit.needs = needs_of(
+                tokens,
+                permit.needs[3] if output_tokens is None else output_tokens,
+                permit.needs[4] if cost is None else cost,
+            )
+            if self._unit_costs is not None:
+                return
+            after = self._costs_of(permit)
+            now = self._monotonic_ns()
+            for limit, entry, old, new in zip(
+                self.limits, permit.entries, permit.costs, after, strict=True
+            ):
+                if old != new:
+                    limit.settle(entry, old, new, now)
+            permit.costs = after
+            if self._queued:
+                self._pump(now)
+
+    # ------------------------------------------------------------- from outside
+    def hold(self, seconds: float) -> None:
+        """Admit nobody for `seconds`; waiters that cannot wait that long fail at once."""
+        with self.lock:
+            now = self._monotonic_ns()
+            self.held_until = max(self.held_until, now + round(seconds * 1e9))
+            self._busy = self._busy or now < self.held_until
+            for deadline, _, permit in list(self._deadlines):
+                if deadline < self.held_until and permit.state == WAITING:
+                    self._remove(permit)
+                    self._fail(permit, self._timed_out(permit, HOLD, self.held_until - now))
+            self._pump(now)
+
+    def thread_timeout(self, permit: GatePermit) -> float:
+        """Return how long a waiting thread may sleep before it looks at the queue; -1 for ever."""
+        if not self._real_time:
+            # Nobody wakes a thread when the hands of such a clock move, so it looks by itself.
+            return 0.001
+        times = [time for time in (permit.wake_at, permit.deadline) if time is not None]
+        if not times:
+            return -1
+        return min(max(min(times) - self._monotonic_ns(), 0) / 1e9, threading.TIMEOUT_MAX)
+
+    @property
+    def queued(self) -> int:
+        """How many wait."""
+        return self._queued
+
+
+def needs_of(
+    tokens: int, output_tokens: int | None, cost: Decimal | None
+) -> tuple[int, int, int, int, Decimal | None]:
+    """Return what a call weighs, in the order of `Metric`."""
+    output = output_tokens or 0
+    return 1, tokens, tokens - output, output, cost
+
+
+def _wake(permit: GatePermit) -> bool:
+    """Wake a waiter, wherever it lives; return False if its event loop is gone."""
+    future = permit.future
+    if future is None:
+        nudge(permit)
+        return True
+    loop = future.get_loop()
+    if loop is asyncio._get_running_loop():
+        _resolve(future)
+        return True
+    try:
+        loop.call_soon_threadsafe(_resolve, future)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _too_heavy(limit: Limit, cost: Any) -> CostExceedsLimit:
+    return CostExceedsLimit(
+        f"{limit.metric.name.lower()}: got {cost!r}, but {limit.name} never admits more than "
+        f"{limit.capacity!r} at once",
+        details={"limit": limit.name, "cost": str(cost), "capacity": str(limit.capacity)},
+    )
