@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from llm_core.testing import ManualClock, OpenGate, RecordingTelemetry, ScriptedProvider
 from llm_service import BaseLLMService
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from llm_sim import SimServer
 
 COMMAND = [sys.executable, "-m", "llm_service"]

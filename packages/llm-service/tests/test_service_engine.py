@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+
 from llm_core import (
     CacheMode,
     CachePolicy,
@@ -251,7 +252,9 @@ async def test_cancelling_gives_back_the_permit_and_is_told_to_telemetry(bench: 
 async def test_facts_about_limits_reach_the_gates(bench: Any) -> None:
     facts = RateLimitFacts(requests=RateLimitWindow(limit=10, remaining=3, reset_seconds=1.0))
     b = bench(
-        ProviderResponse(provider="scripted", model="m", parts=(TextPart(text="x"),), rate_limits=facts)
+        ProviderResponse(
+            provider="scripted", model="m", parts=(TextPart(text="x"),), rate_limits=facts
+        )
     )
     result = await b.service.generate("?")
     assert b.gate.observed == [facts]
@@ -265,7 +268,10 @@ async def test_steps_turn_the_text_into_the_value(bench: Any) -> None:
     result = await bench("41").service.generate("?", pipeline=[as_number, lambda n: n + 1])
 
     assert (result.content, result.raw_content) == (42, "41")
-    assert [(s.before, s.after, s.success) for s in result.steps] == [("41", 41, True), (41, 42, True)]
+    assert [(s.before, s.after, s.success) for s in result.steps] == [
+        ("41", 41, True),
+        (41, 42, True),
+    ]
 
 
 async def test_a_failed_step_keeps_the_last_good_value(bench: Any) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+
 from llm_core import ErrorInfo, ErrorType, InvalidValue
 from llm_core.testing import ScriptedProvider
 from llm_service import BaseLLMService
@@ -54,18 +55,43 @@ async def test_no_more_than_allowed_are_in_flight() -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
-        await asyncio.sleep(0)
+        for _ in range(10):
+            await asyncio.sleep(0)
         running -= 1
         return "x"
 
-    async def source() -> AsyncIterator[str]:
-        for n in range(20):
-            yield str(n)
-
     service = BaseLLMService(model="m", provider=ScriptedProvider([answer]))
-    results = [r async for _, r in service.generate_many(source(), in_flight=3)]
+    results = [r async for _, r in service.generate_many(map(str, range(20)), in_flight=3)]
     assert len(results) == 20
     assert most == 3
+
+
+async def test_a_slow_source_does_not_hold_back_answers() -> None:
+    more = asyncio.Event()
+
+    async def source() -> AsyncIterator[str]:
+        yield "first"
+        await more.wait()
+        yield "second"
+
+    service = BaseLLMService(model="m", provider=ScriptedProvider())
+    many = service.generate_many(source(), in_flight=3)
+    assert (await anext(many))[1].content == "first"
+    more.set()
+    assert (await anext(many))[1].content == "second"
+    with pytest.raises(StopAsyncIteration):
+        await anext(many)
+
+
+async def test_what_the_source_raises_is_raised() -> None:
+    async def broken() -> AsyncIterator[str]:
+        yield "first"
+        raise OSError("disk gone")
+
+    service = BaseLLMService(model="m", provider=ScriptedProvider())
+    with pytest.raises(OSError, match="disk gone"):
+        async for _ in service.generate_many(broken()):
+            pass
 
 
 async def test_leaving_early_cancels_what_is_in_flight() -> None:
@@ -85,13 +111,15 @@ async def test_leaving_early_cancels_what_is_in_flight() -> None:
     service = BaseLLMService(model="m", provider=ScriptedProvider([answer]))
     many = service.generate_many(["0", "1", "2"], in_flight=3)
     position, result = await anext(many)
+    for _ in range(10):
+        await asyncio.sleep(0)
     await many.aclose()
 
     assert (position, result.content) == (0, "first")
     assert cancelled == 2
 
 
-async def test_a_width_below_one_is_refused() -> None:
+def test_a_width_below_one_is_refused() -> None:
     service = BaseLLMService(model="m", provider=ScriptedProvider())
     with pytest.raises(InvalidValue, match="in_flight: got 0"):
-        await anext(service.generate_many(["x"], in_flight=0))
+        service.generate_many(["x"], in_flight=0)

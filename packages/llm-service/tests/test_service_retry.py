@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from llm_core import ErrorInfo, ErrorType, InvalidValue
 from llm_service import RetryPolicy
 

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+
 from llm_core.testing import RecordingTelemetry, ScriptedProvider
 from llm_service import BaseLLMService
 

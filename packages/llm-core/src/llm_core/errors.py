@@ -25,8 +25,6 @@ Services catch all of these and answer with a `GenerationResult`; gates and prov
 raise them.
 """
 
-# ruff: noqa: N818 - the names say what happened; a suffix on each would add no word to it
-
 from __future__ import annotations
 
 from collections.abc import Mapping

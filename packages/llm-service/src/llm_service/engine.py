@@ -31,7 +31,6 @@ from llm_core import (
     ProviderResponse,
     StepEnded,
 )
-
 from llm_service.cache_key import cache_key
 from llm_service.estimate import estimate_tokens
 from llm_service.invocation import Invocation

@@ -16,7 +16,6 @@ from llm_core import (
     ProviderError,
     ProviderResponse,
 )
-
 from llm_service.parts import EngineParts
 from llm_service.timeline import AttemptRecord, PreparedCall, Timeline
 

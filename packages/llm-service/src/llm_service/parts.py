@@ -6,8 +6,15 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from llm_core import Clock, Gate, PriceBook, Provider, ResponseCache, TelemetryClient, TelemetryEvent
-
+from llm_core import (
+    Clock,
+    Gate,
+    PriceBook,
+    Provider,
+    ResponseCache,
+    TelemetryClient,
+    TelemetryEvent,
+)
 from llm_service.retry import RetryPolicy
 
 __all__ = ["EngineParts"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from llm_core import InvalidValue, Provider
 from llm_providers import ProviderRegistry
+
+from llm_core import InvalidValue, Provider
 
 __all__ = ["Router"]
 

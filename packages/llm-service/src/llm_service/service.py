@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from types import TracebackType
 from typing import Any, Self
+
+from llm_providers import ProviderRegistry
 
 from llm_core import (
     Clock,
@@ -23,9 +24,8 @@ from llm_core import (
     TelemetryClient,
 )
 from llm_gates import ConcurrencyGate, GateSet
-from llm_providers import ProviderRegistry
-
 from llm_service.engine import GenerationEngine
+from llm_service.fan_out import fan_out
 from llm_service.parts import EngineParts
 from llm_service.portal import Portal
 from llm_service.retry import RetryPolicy
@@ -113,12 +113,12 @@ class BaseLLMService:
         """
         return self._portal.run(lambda: self.generate(request, **fields))
 
-    async def generate_many(
+    def generate_many(
         self,
         requests: Iterable[GenerationRequest | str] | AsyncIterable[GenerationRequest | str],
         *,
         in_flight: int = 16,
-    ) -> AsyncIterator[tuple[int, GenerationResult[Any]]]:
+    ) -> AsyncGenerator[tuple[int, GenerationResult[Any]], None]:
         """Answer many requests, at most `in_flight` at a time; yield (position, result) as they finish.
 
         `requests` is read only as fast as results are taken, so it may be endless.
@@ -127,24 +127,7 @@ class BaseLLMService:
         """
         if in_flight < 1:
             raise InvalidValue.of("in_flight", in_flight, "1 or more")
-        source = _numbered(requests)
-        tasks: dict[asyncio.Task[GenerationResult[Any]], int] = {}
-        exhausted = False
-        try:
-            while not exhausted or tasks:
-                while not exhausted and len(tasks) < in_flight:
-                    position, request = await anext(source, (-1, None))
-                    exhausted = request is None
-                    if request is not None:
-                        tasks[asyncio.create_task(self.generate(request))] = position
-                if tasks:
-                    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                    for task in done:
-                        yield tasks.pop(task), task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        return fan_out(self.generate, requests, width=in_flight)
 
     async def aclose(self) -> None:
         """Close connections and deliver telemetry; may be called more than once."""
@@ -185,9 +168,7 @@ class BaseLLMService:
 
     def _refuse(self, error: Exception) -> GenerationResult[Any]:
         """Answer a request that could not even be made: a bad value, or a keyword that is no field."""
-        info = ErrorInfo.of(
-            ErrorType.INVALID_REQUEST, str(error), exception=type(error).__name__
-        )
+        info = ErrorInfo.of(ErrorType.INVALID_REQUEST, str(error), exception=type(error).__name__)
         now = self._clock.monotonic_ns()
         return GenerationResult(
             success=False,
@@ -206,17 +187,3 @@ def _as_request(
     if request is not None:
         fields = {"user": request, **fields}
     return GenerationRequest(**fields)
-
-
-async def _numbered(
-    requests: Iterable[Any] | AsyncIterable[Any],
-) -> AsyncIterator[tuple[int, Any]]:
-    position = 0
-    if isinstance(requests, AsyncIterable):
-        async for request in requests:
-            yield position, request
-            position += 1
-    else:
-        for request in requests:
-            yield position, request
-            position += 1

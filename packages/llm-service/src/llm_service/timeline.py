@@ -32,7 +32,6 @@ from llm_core import (
 )
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedCall:
     """Who is asked what, and how many tokens to reserve for it."""

@@ -10,8 +10,8 @@ from types import ModuleType
 from typing import Any
 
 import click
-from llm_core import GenerationRequest, GenerationResult
 
+from llm_core import GenerationRequest, GenerationResult
 from llm_service.cli.options import concurrency_option
 from llm_service.cli.report import answers_table, progress_bar, summary_line
 from llm_service.cli.requests_file import read_requests
@@ -30,8 +30,9 @@ __all__ = ["demo"]
 )
 def demo(concurrency: int, port: int, examples: Path | None) -> int:
     """Ask a simulated OpenAI on this machine for fifty capitals, and check every answer."""
-    from llm_sim import SimError, SimServer
     from rich.console import Console
+
+    from llm_sim import SimError, SimServer
 
     folder = _find_examples(examples)
     requests = read_requests(folder / "capitals.jsonl")
@@ -61,7 +62,9 @@ async def _ask_all(
         with progress_bar(len(requests)) as advance:
 
             async def ask(request: GenerationRequest) -> GenerationResult[Any]:
-                result: GenerationResult[Any] = await service.capital_of(request.metadata["country"])
+                result: GenerationResult[Any] = await service.capital_of(
+                    request.metadata["country"]
+                )
                 advance()
                 return result
 

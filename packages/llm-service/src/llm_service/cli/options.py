@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from llm_core import LLMError
 
+from llm_core import LLMError
 from llm_service.environment import load_environment
 from llm_service.service import BaseLLMService
 

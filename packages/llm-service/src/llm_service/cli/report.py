@@ -70,4 +70,4 @@ def _span(results: Sequence[GenerationResult[Any]]) -> float:
 
 
 def _milliseconds(seconds: float | None) -> str:
-    return "–" if seconds is None else f"{seconds * 1000:.0f} ms"
+    return "-" if seconds is None else f"{seconds * 1000:.0f} ms"

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import click
+
 from llm_core import GenerationRequest, InvalidValue
 
 __all__ = ["read_requests"]

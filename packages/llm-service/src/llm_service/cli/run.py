@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import click
-from llm_core import GenerationRequest, GenerationResult
 
+from llm_core import GenerationRequest, GenerationResult
 from llm_service.cli.options import (
     concurrency_option,
     env_file_option,

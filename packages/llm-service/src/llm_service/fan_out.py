@@ -1,0 +1,98 @@
+"""Many calls of one coroutine function, a bounded number at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+)
+from typing import Any, TypeVar
+
+__all__ = ["fan_out"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+async def fan_out(
+    function: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T], *, width: int
+) -> AsyncGenerator[tuple[int, R], None]:
+    """Yield (position, result) of each item as it finishes, with at most `width` in flight.
+
+    Items are read only while there is room, so their source may be endless; waiting for a slow async source
+    does not hold back results. What the source or `function` raises is raised here.
+    Leaving early cancels what is in flight.
+    """
+    calls: dict[asyncio.Task[R], int] = {}
+    source = _Source(items)
+    try:
+        while calls or not source.exhausted:
+            if len(calls) < width:
+                for position, item in source.take(width - len(calls)):
+                    calls[asyncio.ensure_future(_call(function, item))] = position
+            pending: set[asyncio.Task[Any]] = set(calls)
+            if source.reader is not None:
+                pending.add(source.reader)
+            if not pending:
+                continue
+            done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for call in calls.keys() & done:
+                yield calls.pop(call), call.result()
+    finally:
+        left = [*calls, *([source.reader] if source.reader else [])]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+
+async def _call(function: Callable[[T], Awaitable[R]], item: T) -> R:
+    return await function(item)
+
+
+class _Source:
+    """Numbered items of a sync or an async source; `reader` is the read of an async one that is under way."""
+
+    def __init__(self, items: Iterable[Any] | AsyncIterable[Any]) -> None:
+        self.exhausted = False
+        self.reader: asyncio.Task[list[Any]] | None = None
+        self._position = 0
+        self._sync: Iterator[Any] | None = None
+        if isinstance(items, AsyncIterable):
+            self._async = aiter(items)
+        else:
+            self._sync = iter(items)
+
+    def take(self, room: int) -> Iterator[tuple[int, Any]]:
+        """Give up to `room` items that are there; of an async source, the one that was read meanwhile."""
+        for _ in range(room):
+            found = self._read_now() if self._sync is not None else self._read_started()
+            if not found:
+                return
+            yield self._position, found[0]
+            self._position += 1
+
+    def _read_now(self) -> list[Any]:
+        assert self._sync is not None
+        for item in self._sync:
+            return [item]
+        self.exhausted = True
+        return []
+
+    def _read_started(self) -> list[Any]:
+        if self.reader is None:
+            self.reader = asyncio.ensure_future(self._read_one())
+        if not self.reader.done():
+            return []
+        found, self.reader = self.reader.result(), None
+        self.exhausted = not found
+        return found
+
+    async def _read_one(self) -> list[Any]:
+        async for item in self._async:
+            return [item]
+        return []
