@@ -10,6 +10,7 @@ import base64
 import dataclasses
 import functools
 import math
+import operator
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -280,7 +281,9 @@ class TupleCodec:
 
     def check(self, value: Any, path: str) -> Any:
         items = self._items(value, path)
-        return tuple([self.item.check(item, f"{path}[{i}]") for i, item in enumerate(items)])
+        checked = [self.item.check(item, f"{path}[{i}]") for i, item in enumerate(items)]
+        unchanged = isinstance(value, tuple) and all(map(operator.is_, checked, value))
+        return value if unchanged else tuple(checked)
 
     def encode(self, value: tuple[Any, ...]) -> Any:
         return [self.item.encode(item) for item in value]

@@ -191,4 +191,5 @@ def _require_one_source(record: object, **sources: object) -> None:
     given = [name for name, value in sources.items() if value is not None]
     if len(given) != 1:
         path, names = type(record).__name__, ", ".join(sources)
-        raise InvalidValue(f"{path}: got {given or 'none'}, expected exactly one of {names}")
+        message = f"{path}: got {given or 'none'}, expected exactly one of {names}"
+        raise InvalidValue(message, details={"field": path})

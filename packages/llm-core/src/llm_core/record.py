@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Self
+from dataclasses import FrozenInstanceError
+from typing import Any, ClassVar, Final, NoReturn, Self
 
 from llm_core._layout import UNSET, LayoutOnDemand, Unset
 from llm_core.errors import InvalidValue
@@ -32,6 +33,12 @@ class Record:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls._layout = LayoutOnDemand()
+        if "__setattr__" in cls.__dict__:
+            # What dataclasses writes here belongs to the class as it was before it got its slots,
+            # and fails with a TypeError for names that are no fields: in `GenerationResult[str]()`
+            # typing sets such a name and expects an AttributeError.
+            cls.__setattr__ = _refuse_assignment  # type: ignore[method-assign]
+            cls.__delattr__ = _refuse_deletion  # type: ignore[method-assign]
 
     def __post_init__(self) -> None:
         for name, default, seal in self._layout.containers:
@@ -80,6 +87,14 @@ class Record:
                 message = f"{field}: got nothing, expected a value, as it has no default"
                 raise InvalidValue(message, details={"field": field})
         return cls(**values)
+
+
+def _refuse_assignment(record: object, name: str, _value: Any, /) -> NoReturn:
+    raise FrozenInstanceError(f"cannot assign to {name!r}: {type(record).__name__} is frozen")
+
+
+def _refuse_deletion(record: object, name: str, /) -> NoReturn:
+    raise FrozenInstanceError(f"cannot delete {name!r}: {type(record).__name__} is frozen")
 
 
 class CheckedRecord(Record):

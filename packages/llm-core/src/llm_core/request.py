@@ -215,7 +215,8 @@ class GenerationRequest(CheckedRecord):
         if self.messages and given:
             raise InvalidValue(
                 f"GenerationRequest.messages: given together with {', '.join(given)}; "
-                "expected either messages or the single fields"
+                "expected either messages or the single fields",
+                details={"field": "GenerationRequest.messages"},
             )
         if not self.messages and not (self.user or self.images or self.audio or self.files):
             raise InvalidValue.of("GenerationRequest.user", self.user, "text, or messages instead")

@@ -230,7 +230,7 @@ class GenerationResult(Record, Generic[T]):
         try:
             return function(self)
         except Exception as error:  # noqa: BLE001 - foreign code; results never throw
-            return replace(self, steps=(*self.steps, _failed_step(function, self, error)))
+            return replace(self, steps=(*self.steps, _failed_step(function, self.content, error)))
 
     def unwrap(self) -> T:
         """Return the content of a success; raise ProviderError carrying `error` for a failure."""
@@ -253,6 +253,6 @@ def _failed_step(
     function: Callable[..., Any], given: object, error: Exception
 ) -> PipelineStepResult:
     name = getattr(function, "__name__", repr(function))
-    message = f"{name} failed on the content: {type(error).__name__}: {error}"
+    message = f"{name} raised {type(error).__name__}: {error}"
     info = ErrorInfo.of(ErrorType.OUTPUT_INVALID, message, exception=type(error).__name__)
     return PipelineStepResult(step=name, success=False, before=given, error=info)
