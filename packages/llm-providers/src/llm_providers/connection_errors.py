@@ -1,0 +1,95 @@
+"""From an exception of an HTTP client to a `TransportFailure`.
+
+The SDKs run on two generations of one client library (httpx2; ollama still on httpx) whose exceptions have the same names,
+so they are told apart by name along the chain of causes, without importing either.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+
+from llm_core import ErrorType
+
+from llm_providers.wire import TransportFailure
+
+__all__ = ["transport_failure"]
+
+_BY_NAME = {
+    "ConnectTimeout": (
+        ErrorType.TIMEOUT_CONNECT,
+        "no connection within the time allowed",
+    ),
+    "PoolTimeout": (
+        ErrorType.TIMEOUT_CONNECT,
+        "no free connection in the pool in time",
+    ),
+    "ReadTimeout": (ErrorType.TIMEOUT_READ, "no answer within the time allowed"),
+    "WriteTimeout": (ErrorType.TIMEOUT_READ, "the request could not be sent in time"),
+    "ConnectError": (ErrorType.CONNECTION, "could not connect"),
+    "ReadError": (ErrorType.CONNECTION, "the connection broke while reading"),
+    "WriteError": (ErrorType.CONNECTION, "the connection broke while sending"),
+    "CloseError": (ErrorType.CONNECTION, "the connection broke while closing"),
+    "RemoteProtocolError": (
+        ErrorType.CONNECTION,
+        "the server broke off or broke the HTTP protocol",
+    ),
+    "LocalProtocolError": (
+        ErrorType.INVALID_REQUEST,
+        "the request cannot be sent over HTTP",
+    ),
+    "ProxyError": (ErrorType.CONNECTION, "the proxy failed"),
+    "UnsupportedProtocol": (
+        ErrorType.INVALID_REQUEST,
+        "the base URL has no usable protocol",
+    ),
+    "InvalidURL": (ErrorType.INVALID_REQUEST, "the base URL is no URL"),
+    "DecodingError": (ErrorType.SERVER_ERROR, "the body's compression is broken"),
+    "TooManyRedirects": (ErrorType.SERVER_ERROR, "too many redirects"),
+}
+
+
+def transport_failure(error: BaseException) -> TransportFailure | None:
+    """Describe `error`, looking along its causes; None if it has nothing to do with the connection.
+
+    `details["reason"]` is ``dns``, ``tls``, ``refused`` or ``reset`` where that is known.
+    """
+    chain = _chain(error)
+    known = next((_BY_NAME[name] for name in _names(chain) if name in _BY_NAME), None)
+    reason, cause = _reason(chain)
+    if known is None and reason is None:
+        return None
+    error_type, words = known or (ErrorType.CONNECTION, "the connection failed")
+    told = str(cause or chain[-1]) or type(chain[-1]).__name__
+    details = {"reason": reason} if reason else {}
+    return TransportFailure(error_type, f"{words}: {told}", details)
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    chain: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and following not in chain:
+        chain.append(following)
+        following = following.__cause__ or following.__context__
+    return chain
+
+
+def _names(chain: list[BaseException]) -> list[str]:
+    return [kind.__name__ for error in chain for kind in type(error).__mro__]
+
+
+def _reason(chain: list[BaseException]) -> tuple[str | None, BaseException | None]:
+    for error in chain:
+        if isinstance(error, ssl.SSLError):
+            return "tls", error
+        if isinstance(error, socket.gaierror):
+            return "dns", error
+        if isinstance(error, ConnectionRefusedError):
+            return "refused", error
+        if isinstance(error, (ConnectionResetError, BrokenPipeError)):
+            return "reset", error
+        for inner in getattr(error, "exceptions", ()):  # several addresses tried, each failed
+            reason, cause = _reason(_chain(inner))
+            if reason:
+                return reason, cause
+    return None, None

@@ -1,0 +1,58 @@
+"""Keys: from an argument or the environment, and never shown."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import urlsplit
+
+from llm_core import MissingCredentials
+
+__all__ = ["Secret", "resolve_key", "shown_url"]
+
+
+class Secret:
+    """A text that does not appear in `repr`, `str`, logs or tracebacks' locals."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the text, to be passed straight to where it is used."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret('…')"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a secret is not pickled; make the provider anew where it is needed")
+
+
+def resolve_key(
+    given: Secret | None, *, variable: str | None, provider: str, optional: bool
+) -> Secret:
+    """Return the key given, else the environment's `variable`, else (if `optional`) a placeholder.
+
+    Raises MissingCredentials naming the variable.
+    """
+    if given is not None:
+        return given
+    found = os.environ.get(variable, "").strip() if variable else ""
+    if found:
+        return Secret(found)
+    if optional or variable is None:
+        return Secret("no-key-needed")
+    raise MissingCredentials(
+        f"no API key for provider {provider!r}: set {variable} in the environment or .env, "
+        "or pass api_key=…"
+    )
+
+
+def shown_url(url: str | None) -> str | None:
+    """Return `url` without user name, password and query, which may be secrets."""
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}" if parts.scheme else parts.path

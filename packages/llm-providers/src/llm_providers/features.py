@@ -1,0 +1,84 @@
+"""What a request may ask for that not every model can do, and what happens then."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from enum import StrEnum
+
+from llm_core import LLMCallRequest, UnsupportedFeature
+
+__all__ = ["Feature", "FeatureFilter"]
+
+
+class Feature(StrEnum):
+    """Something that a vendor's API or a model may lack."""
+
+    IMAGES = "images"
+    AUDIO_INPUT = "audio_input"
+    FILES = "files"
+    AUDIO_OUTPUT = "audio_output"
+    IMAGE_OUTPUT = "image_output"
+    TOOLS = "tools"
+    FORCED_TOOLS = "forced_tools"
+    TOOL_CHOICE = "tool_choice"
+    PARALLEL_TOOLS = "parallel_tools"
+    NATIVE_SCHEMA = "native_schema"
+    """Never an error: a schema is asked for by tool or by prompt instead."""
+    PREFILL = "prefill"
+    REASONING_EFFORT = "reasoning_effort"
+    VERBOSITY = "verbosity"
+    TEMPERATURE = "temperature"
+    TOP_P = "top_p"
+    TOP_K = "top_k"
+    FREQUENCY_PENALTY = "frequency_penalty"
+    PRESENCE_PENALTY = "presence_penalty"
+    STOP = "stop"
+    SEED = "seed"
+    PREVIOUS_RESPONSE_ID = "previous_response_id"
+
+
+class FeatureFilter:
+    """Lets features of one request through, refuses them, or drops them and remembers it.
+
+    `lacking` is what the protocol and the model cannot do.
+    """
+
+    def __init__(
+        self, request: LLMCallRequest, lacking: AbstractSet[Feature], *, provider: str
+    ) -> None:
+        self._request = request
+        self._lacking = lacking
+        self._provider = provider
+        self._dropped: list[str] = []
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """What was asked for and is left out, in the order it was met."""
+        return tuple(self._dropped)
+
+    def has(self, feature: Feature) -> bool:
+        """Whether the feature is there, without consequences."""
+        return feature not in self._lacking
+
+    def allow(self, feature: Feature, hint: str = "") -> bool:
+        """Return True if `feature` may be sent, False if it is dropped; raises UnsupportedFeature otherwise."""
+        if feature not in self._lacking:
+            return True
+        return self.refuse(feature.value, hint)
+
+    def refuse(self, what: str, hint: str = "") -> bool:
+        """Drop `what` and return False, or raise UnsupportedFeature, as the request says."""
+        if self._request.on_unsupported == "drop":
+            if what not in self._dropped:
+                self._dropped.append(what)
+            return False
+        advice = f"{hint}, or " if hint else ""
+        raise UnsupportedFeature(
+            f"model {self._request.model!r} of provider {self._provider!r} does not support {what}; "
+            f"leave it out, {advice}set on_unsupported='drop'",
+            details={
+                "feature": what,
+                "model": self._request.model,
+                "provider": self._provider,
+            },
+        )

@@ -1,0 +1,58 @@
+"""One client per event loop, made when it is first needed.
+
+The vendors' clients bind their connections to the loop they were first used on, and a provider may be used from several
+(a script's own loop, a service's background loop).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+from weakref import WeakKeyDictionary
+
+__all__ = ["LoopClients"]
+
+ClientT = TypeVar("ClientT")
+
+
+class LoopClients(Generic[ClientT]):
+    """Makes, keeps and closes a client for each event loop; may be used from any thread."""
+
+    def __init__(
+        self, make: Callable[[], ClientT], close: Callable[[ClientT], Awaitable[None]]
+    ) -> None:
+        self._make = make
+        self._close = close
+        self._lock = threading.Lock()
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, ClientT] = WeakKeyDictionary()
+
+    def current(self) -> ClientT:
+        """Return the running loop's client."""
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            made = self._make()
+            with self._lock:
+                client = self._clients.setdefault(loop, made)
+        return client
+
+    async def aclose(self) -> None:
+        """Close every client, each on its own loop; those of loops that have ended are let go.
+
+        A client asked for afterwards is a new one.
+        """
+        here = asyncio.get_running_loop()
+        with self._lock:
+            clients = list(self._clients.items())
+            self._clients.clear()
+        for loop, client in clients:
+            if loop is here:
+                await self._close(client)
+            elif loop.is_running():
+                closing = asyncio.run_coroutine_threadsafe(self._closed(client), loop)
+                await asyncio.wrap_future(closing)
+
+    async def _closed(self, client: ClientT) -> None:
+        await self._close(client)

@@ -1,0 +1,205 @@
+"""`OpenAIProvider`: OpenAI's Responses API and Chat Completions, and compatible servers."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal
+
+from llm_core import (
+    AudioPart,
+    Clock,
+    InvalidValue,
+    LLMCallRequest,
+    MissingDependencyError,
+    Modality,
+    ProviderResponse,
+    Role,
+)
+
+from llm_providers.capabilities import family_of
+from llm_providers.credentials import Secret, resolve_key, shown_url
+from llm_providers.dialect import Dialect, PreparedCall
+from llm_providers.features import Feature, FeatureFilter
+from llm_providers.openai.chat_reply import read_chat
+from llm_providers.openai.chat_request import (
+    COMPATIBLE_CHAT,
+    OPENAI_CHAT,
+    ChatVariant,
+    prepare_chat,
+)
+from llm_providers.openai.chat_stream import ChatStreamReader
+from llm_providers.openai.responses_reply import read_responses
+from llm_providers.openai.responses_request import RESPONSES_LACKS, prepare_responses
+from llm_providers.openai.responses_stream import ResponsesStreamReader
+from llm_providers.provider import BaseLLMProvider
+from llm_providers.reply import ReplyAssembly, ReplyFrame
+from llm_providers.sdk_transport import SdkTransport
+from llm_providers.stream_framing import FrameDecoder, SseDecoder
+from llm_providers.wire import Transport
+
+__all__ = ["OpenAIProvider"]
+
+_OPENAI_HOST = "api.openai.com"
+
+
+class OpenAIProvider(BaseLLMProvider):
+    """OpenAI, or a server that speaks one of its two protocols.
+
+    `api` is ``responses`` or ``chat_completions``; sound goes over Chat Completions in both cases, as Responses has none.
+    The key is `api_key`, else the environment's ``OPENAI_API_KEY``; with a `base_url` of your own it may be missing.
+    `base_url` is the argument, else ``OPENAI_BASE_URL``, else OpenAI's; it ends in ``/v1`` for most servers.
+    `http_client` is an `httpx2.AsyncClient` to send with (proxies, certificates, tests); it is used on every event loop and
+    never closed here.
+    The SDK's own retries are off.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        api: Literal["responses", "chat_completions"] = "responses",
+        *,
+        name: str = "openai",
+        api_key_variable: str | None = "OPENAI_API_KEY",
+        organization: str | None = None,
+        project: str | None = None,
+        timeout_seconds: float = 600.0,
+        connect_seconds: float = 5.0,
+        idle_timeout_seconds: float = 60.0,
+        http_client: Any = None,
+        transport: Transport | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Build the provider; nothing is imported, read from the environment or sent before the first call."""
+        if api not in ("responses", "chat_completions"):
+            raise InvalidValue.of("OpenAIProvider.api", api, "'responses' or 'chat_completions'")
+        self._api_key = Secret(api_key) if api_key else None
+        self._api_key_variable = api_key_variable
+        self._base_url = base_url
+        self._organization = organization
+        self._project = project
+        self._connect_seconds = connect_seconds
+        self._http_client = http_client
+        vendor = "openai" if self._is_openai else name
+        self._responses = ResponsesDialect(vendor)
+        self._chat = ChatDialect(vendor, OPENAI_CHAT if self._is_openai else COMPATIBLE_CHAT)
+        self._api = api
+        super().__init__(
+            name=name,
+            transport=transport or SdkTransport(self._make_client, connect_seconds=connect_seconds),
+            timeout_seconds=timeout_seconds,
+            idle_timeout_seconds=idle_timeout_seconds,
+            clock=clock,
+        )
+
+    def dialect_for(self, request: LLMCallRequest) -> Dialect:
+        """Return Chat Completions for sound and where it was chosen, else Responses."""
+        if self._api == "chat_completions" or _has_sound(request):
+            return self._chat
+        return self._responses
+
+    @property
+    def _is_openai(self) -> bool:
+        return self._base_url is None or _OPENAI_HOST in self._base_url
+
+    def _make_client(self) -> Any:
+        try:
+            import httpx2
+            import openai
+        except ImportError as error:
+            raise MissingDependencyError(
+                "provider 'openai' needs the package openai: pip install llm-providers[openai]"
+            ) from error
+        key = resolve_key(
+            self._api_key,
+            variable=self._api_key_variable,
+            provider=self._name,
+            optional=not self._is_openai,
+        )
+        # An empty variable is the same as none, as the SDK has it.
+        base_url = self._base_url or os.environ.get("OPENAI_BASE_URL") or None
+        return openai.AsyncOpenAI(
+            api_key=key.reveal(),
+            base_url=base_url,
+            organization=self._organization,
+            project=self._project,
+            max_retries=0,
+            # How long an answer may take is bounded above the transport, for the whole call.
+            timeout=httpx2.Timeout(None, connect=self._connect_seconds),
+            http_client=self._http_client,
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"OpenAIProvider(name={self._name!r}, api={self._api!r}, "
+            f"base_url={shown_url(self._base_url)!r})"
+        )
+
+
+class ResponsesDialect:
+    """The Responses API; `vendor` is whose rows of the capability table count."""
+
+    def __init__(self, vendor: str) -> None:
+        self._vendor = vendor
+
+    def prepare(self, request: LLMCallRequest, *, stream: bool) -> PreparedCall:
+        """Return the call."""
+        features = _features(request, RESPONSES_LACKS, self._vendor)
+        return prepare_responses(request, features, stream=stream)
+
+    def read(self, payload: dict[str, Any], frame: ReplyFrame) -> ProviderResponse:
+        """Return a plain reply."""
+        return read_responses(payload, frame)
+
+    def frames(self) -> FrameDecoder:
+        """Return a decoder of server-sent events."""
+        return SseDecoder()
+
+    def reader(self, assembly: ReplyAssembly) -> ResponsesStreamReader:
+        """Return a reader of ``response.*`` events."""
+        return ResponsesStreamReader(assembly)
+
+
+class ChatDialect:
+    """Chat Completions, as OpenAI or a compatible server has it; `vendor` as for `ResponsesDialect`."""
+
+    def __init__(self, vendor: str, variant: ChatVariant) -> None:
+        self._vendor = vendor
+        self._variant = variant
+
+    def prepare(self, request: LLMCallRequest, *, stream: bool) -> PreparedCall:
+        """Return the call."""
+        features = _features(request, self._variant.lacks, self._vendor)
+        return prepare_chat(request, features, self._variant, stream=stream)
+
+    def read(self, payload: dict[str, Any], frame: ReplyFrame) -> ProviderResponse:
+        """Return a plain reply."""
+        return read_chat(payload, frame)
+
+    def frames(self) -> FrameDecoder:
+        """Return a decoder of server-sent events."""
+        return SseDecoder()
+
+    def reader(self, assembly: ReplyAssembly) -> ChatStreamReader:
+        """Return a reader of chunks."""
+        return ChatStreamReader(assembly)
+
+
+def _features(request: LLMCallRequest, lacking: frozenset[Feature], provider: str) -> FeatureFilter:
+    family = family_of(provider, request.model)
+    return FeatureFilter(
+        request,
+        lacking if family is None else lacking | family.lacks,
+        provider=provider,
+    )
+
+
+def _has_sound(request: LLMCallRequest) -> bool:
+    if Modality.AUDIO in request.output_modalities:
+        return True
+    return any(
+        isinstance(part, AudioPart)
+        for message in request.messages
+        if message.role is Role.USER
+        for part in message.content
+    )

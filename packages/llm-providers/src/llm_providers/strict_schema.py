@@ -1,0 +1,81 @@
+"""Making a JSON Schema fit for strict decoding.
+
+OpenAI's and Anthropic's strict modes want every object closed (``additionalProperties: false``);
+OpenAI's wants every property required, too, and no ``$ref`` with anything beside it
+(OpenAI's guide «Structured model outputs», section «Supported schemas»).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llm_core import thaw
+
+__all__ = ["close_schema", "is_closable"]
+
+_MAPS_OF_SCHEMAS = ("properties", "$defs", "definitions", "patternProperties")
+_LISTS_OF_SCHEMAS = ("anyOf", "allOf", "oneOf", "prefixItems")
+_SCHEMAS = ("items", "not", "additionalProperties")
+
+
+def is_closable(schema: Mapping[str, Any]) -> bool:
+    """Whether every object in `schema` can be closed without forbidding what it allows on purpose."""
+    if any(_is_open_object(part) for part in _walk(schema)):
+        return False
+    return schema.get("type") == "object" or "$ref" in schema
+
+
+def close_schema(schema: Mapping[str, Any], *, require_all: bool) -> dict[str, Any]:
+    """Return a copy of `schema` with every object closed and, with `require_all`, every property required.
+
+    A value that satisfies the result satisfies `schema`.
+    """
+    closed: dict[str, Any] = thaw(schema)
+    for part in list(_walk(closed)):
+        if part.get("default", ...) is None:
+            del part["default"]
+        if part.get("type") == "object" or "properties" in part:
+            part["additionalProperties"] = False
+            if require_all:
+                part["required"] = list(part.get("properties", {}))
+        reference = part.get("$ref")
+        if isinstance(reference, str) and len(part) > 1:
+            _inline(part, closed, reference)
+    return closed
+
+
+def _inline(part: dict[str, Any], root: dict[str, Any], reference: str) -> None:
+    """Replace a ``$ref`` that has siblings by what it refers to, the siblings winning."""
+    target: Any = root
+    for step in reference.removeprefix("#/").split("/"):
+        target = target.get(step) if isinstance(target, dict) else None
+    if isinstance(target, dict) and target is not part:
+        siblings = {key: value for key, value in part.items() if key != "$ref"}
+        part.clear()
+        part.update({**thaw(target), **siblings})
+
+
+def _is_open_object(part: Mapping[str, Any]) -> bool:
+    extra = part.get("additionalProperties", False)
+    if extra is not False or "patternProperties" in part:
+        return True
+    return part.get("type") == "object" and not part.get("properties")
+
+
+def _walk(schema: Any) -> Any:
+    if not isinstance(schema, Mapping):
+        return
+    yield schema
+    for key in _MAPS_OF_SCHEMAS:
+        inner = schema.get(key)
+        if isinstance(inner, Mapping):
+            for item in inner.values():
+                yield from _walk(item)
+    for key in _LISTS_OF_SCHEMAS:
+        inner = schema.get(key)
+        if isinstance(inner, (list, tuple)):
+            for item in inner:
+                yield from _walk(item)
+    for key in _SCHEMAS:
+        yield from _walk(schema.get(key))
