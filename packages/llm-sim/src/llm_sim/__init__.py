@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from llm_sim.errors import ConfigurationError, PortInUseError, ScriptError, SimError
+from llm_sim.exchange import Call, Usage
+from llm_sim.faults import Faults
 from llm_sim.latency import Constant, Distribution, Latency, LogNormal
+from llm_sim.limits import Limits
+from llm_sim.referee import LimitReport, Report
 from llm_sim.script import Draft, Rule, Script
 from llm_sim.server import SimServer
 
 __all__ = [
+    "Call",
     "ConfigurationError",
     "Constant",
     "Distribution",
     "Draft",
+    "Faults",
     "Latency",
+    "LimitReport",
+    "Limits",
     "LogNormal",
     "PortInUseError",
+    "Report",
     "Rule",
     "Script",
     "ScriptError",
     "SimError",
     "SimServer",
+    "Usage",
 ]

@@ -150,7 +150,7 @@ def count_input(ask: Ask) -> int:
 def _text(ask: Ask, draft: Draft, has_calls: bool) -> str:
     if draft.text is not None:
         return draft.text
-    if has_calls or draft.refusal:
+    if has_calls or draft.refusal or ask.silent:
         return ""
     if ask.schema is not None:
         made = example(ask.schema) if ask.schema else {"text": ask.user_text}

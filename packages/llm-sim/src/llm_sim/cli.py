@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import sys
+from typing import Any, get_args
 
 import click
 
 from llm_sim.errors import SimError
+from llm_sim.faults import Faults
 from llm_sim.latency import Latency, parse_distribution
+from llm_sim.limits import Algorithm, Limits
 from llm_sim.script import Script
 from llm_sim.server import LOOPBACK, bind, serve
 from llm_sim.simulator import Settings, Simulator
@@ -31,6 +35,29 @@ def main() -> None:
     help="0 takes a free one.",
 )
 @click.option("--script", "script_path", metavar="FILE", help="YAML file of scripted replies.")
+@click.option("--rpm", type=int, help="Requests a minute, for each API key.")
+@click.option("--tpm", type=int, help="Tokens a minute, reserved before the call (OpenAI).")
+@click.option("--itpm", type=int, help="Input tokens a minute (Anthropic).")
+@click.option("--otpm", type=int, help="Output tokens a minute (Anthropic).")
+@click.option("--rpd", type=int, help="Requests a day.")
+@click.option("--concurrency", type=int, help="Calls at the same time.")
+@click.option(
+    "--algorithm",
+    default="sliding",
+    show_default=True,
+    type=click.Choice(get_args(Algorithm)),
+    help="How the limits are counted.",
+)
+@click.option(
+    "--minute-seconds", default=60.0, show_default=True, help="How long a limit's minute is."
+)
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="NAME:PROBABILITY",
+    help="A fault that happens by chance, such as 429:0.02; may be repeated.",
+)
 @click.option(
     "--first-token",
     default="0",
@@ -47,26 +74,10 @@ def main() -> None:
 )
 @click.option("--time-scale", default=1.0, show_default=True, help="Multiplies every latency.")
 @click.option("--seed", default=0, show_default=True, help="Of everything drawn at random.")
-def serve_command(
-    host: str,
-    port: int,
-    script_path: str | None,
-    first_token: str,
-    per_token: str,
-    time_scale: float,
-    seed: int,
-) -> None:
+def serve_command(host: str, port: int, **options: Any) -> None:
     """Serve until interrupted."""
     try:
-        settings = Settings(
-            script=Script.load(script_path) if script_path else Script(),
-            latency=Latency(
-                first_token=parse_distribution(first_token),
-                per_token=parse_distribution(per_token),
-                time_scale=time_scale,
-            ),
-            seed=seed,
-        )
+        settings = _settings(**options)
         listener = bind(host, port)
     except SimError as error:
         click.echo(f"llm-sim: {error}", err=True)
@@ -76,9 +87,32 @@ def serve_command(
     asyncio.run(_serve(Simulator(settings), listener))
 
 
-async def _serve(simulator: Simulator, listener: object) -> None:
+def _settings(
+    *,
+    script_path: str | None,
+    faults: tuple[str, ...],
+    first_token: str,
+    per_token: str,
+    time_scale: float,
+    seed: int,
+    **limits: Any,
+) -> Settings:
+    return Settings(
+        script=Script.load(script_path) if script_path else Script(),
+        latency=Latency(
+            first_token=parse_distribution(first_token),
+            per_token=parse_distribution(per_token),
+            time_scale=time_scale,
+        ),
+        limits=Limits(**limits),
+        faults=Faults.parse(faults),
+        seed=seed,
+    )
+
+
+async def _serve(simulator: Simulator, listener: socket.socket) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
-    await serve(simulator, listener, stop=stop, on_ready=lambda: None)  # type: ignore[arg-type]
+    await serve(simulator, listener, stop=stop, on_ready=lambda: None)

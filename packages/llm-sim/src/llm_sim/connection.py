@@ -7,6 +7,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from llm_sim.app import TRANSPORT
+
 
 class Connection(HttpToolsProtocol):
     """Puts the transport in the scope, and keeps uvicorn's loggers out of the user's process."""
@@ -19,4 +21,4 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
-        self.scope["extensions"] = {"llm_sim.transport": {"transport": self.transport}}
+        self.scope["extensions"] = {TRANSPORT: {"transport": self.transport}}

@@ -31,7 +31,8 @@ class Refusal(Exception):  # noqa: N818 - an answer to the client, not a failure
     """A request is answered with an HTTP error, in the vendor's own words.
 
     `type`, `code` and `param` are the vendor's fields of the error body; `None` is sent as null or
-    left out, as the vendor does. `headers` are added to the response.
+    left out, as the vendor does. `headers` are added to the response; `retry_after_seconds` is what
+    they tell the client to wait, for the referee.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Refusal(Exception):  # noqa: N818 - an answer to the client, not a failure
         code: str | None = None,
         param: str | None = None,
         headers: tuple[tuple[str, str], ...] = (),
+        retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -51,3 +53,10 @@ class Refusal(Exception):  # noqa: N818 - an answer to the client, not a failure
         self.code = code
         self.param = param
         self.headers = headers
+        self.retry_after_seconds = retry_after_seconds
+
+    @property
+    def final(self) -> bool:
+        """Whether repeating is futile: the request, the key or the account is wrong."""
+        passing = self.status in (408, 409, 429) or self.status >= 500
+        return not passing or "insufficient_quota" in (self.type, self.code)

@@ -15,6 +15,9 @@ from llm_sim.errors import Refusal
 Json = dict[str, Any]
 """A JSON object as the json module reads it."""
 
+Header = tuple[bytes, bytes]
+"""Name in lower case, and value."""
+
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "stop_sequence"]
 """Why a reply ends, in neutral words; each protocol has its own."""
 
@@ -66,6 +69,8 @@ class Ask:
     """Reasoning effort; None asks for no reasoning."""
     reasoning_budget_tokens: int | None = None
     choices: int = 1
+    silent: bool = False
+    """Asks for no text, such as embeddings do."""
     extra_tokens: int = 0
     """Tokens of the prompt that are not text: images, tool definitions, the protocol's own."""
     audio_tokens: int = 0
@@ -116,6 +121,11 @@ class Usage:
         """Input and output together."""
         return self.input_tokens + self.output_tokens
 
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            **{name: getattr(self, name) + getattr(other, name) for name in Usage.__slots__}
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
@@ -163,6 +173,10 @@ class Chunk:
     data: bytes
     tokens: int = 0
     """Output tokens in it: what the pace of a stream is measured in."""
+    action: Literal["", "flush", "wait", "close", "reset"] = ""
+    """What happens after it was sent, with all that waits before it."""
+    seconds: float = 0.0
+    """How long `wait` lasts."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -170,17 +184,47 @@ class Answer:
     """A response on its way out; faults change it before it is sent."""
 
     status: int = 200
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    headers: list[Header] = field(default_factory=list)
     content_type: bytes = b"application/json"
     body: bytes | None = None
     """A whole body; None when `chunks` are streamed."""
     chunks: Iterable[Chunk] = ()
+    content_length: int | None = None
+    """The length that a body in chunks announces; None frames it as a stream."""
     usage: Usage = field(default_factory=Usage)
-    model: str = ""
-    streamed: bool = False
+    header_delay_seconds: float = 0.0
+    """The time before the headers."""
     delay_seconds: float = 0.0
-    """How long the first token takes."""
+    """The time before the first token."""
     seconds_per_token: float = 0.0
-    """How long each further output token takes."""
+    """How long each output token takes."""
     fault: str | None = None
     refusal: Refusal | None = None
+    call: Call | None = None
+    """What the referee knows of the call; None for calls that it does not watch."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """What happened to one request, filled in as it goes."""
+
+    serial: int
+    at: float
+    """Seconds on the simulator's clock."""
+    method: str
+    path: str
+    key: str = ""
+    model: str = ""
+    operation: str = ""
+    status: int = 0
+    streamed: bool = False
+    fault: str | None = None
+    body: Json = field(default_factory=dict)
+    """The request's JSON, empty if there was none."""
+    usage: Usage = field(default_factory=Usage)
+    ended: Literal["running", "completed", "abandoned", "broken"] = "running"
+    """`abandoned` by the client, or `broken` by a fault."""
+    account: str | None = None
+    """The account on which it runs; None if it was not admitted."""
+    fingerprint: int = 0
+    """Equal for equal requests of one key: how retries are recognised."""

@@ -8,8 +8,9 @@ from typing import Any
 
 from llm_sim import openai_wire as wire
 from llm_sim import tokens
-from llm_sim.exchange import Ask, Chunk, Json, Reply, Stamp, Tool, Usage
+from llm_sim.exchange import Ask, Chunk, Json, Reply, Request, Stamp, Tool, Usage
 from llm_sim.fields import Fields, dump, json_type, quote
+from llm_sim.wire import JSON, SSE
 
 KNOWN_FIELDS = frozenset(
     [
@@ -58,8 +59,9 @@ _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _FINISH = {"stop_sequence": "stop", "refusal": "stop"}
 
 
-def read(body: Json) -> Ask:
+def read(request: Request) -> Ask:
     """Read a request; raise Refusal as the vendor does."""
+    body = wire.read_json(request.body)
     fields = Fields(body, wire.refuse)
     fields.known(KNOWN_FIELDS)
     model = fields.text("model")
@@ -106,6 +108,11 @@ def read(body: Json) -> Ask:
         else None,
         body=body,
     )
+
+
+def content_type(ask: Ask) -> bytes:
+    """Name the media type of the answer."""
+    return SSE if ask.stream else JSON
 
 
 def render(ask: Ask, reply: Reply, stamp: Stamp) -> bytes:

@@ -11,6 +11,7 @@ from llm_sim import tokens
 from llm_sim.errors import Refusal
 from llm_sim.exchange import Answer, Ask, Chunk, Json, Reply, Request, Stamp, Tool, ToolCall, Usage
 from llm_sim.fields import Fields, dump, quote
+from llm_sim.wire import JSON, SSE
 
 KNOWN_FIELDS = frozenset(
     [
@@ -65,12 +66,9 @@ class OpenAIResponses:
     def __init__(self) -> None:
         self._stored: OrderedDict[str, tuple[list[Any], Json]] = OrderedDict()
 
-    def reset(self) -> None:
-        """Forget the stored responses."""
-        self._stored.clear()
-
-    def read(self, body: Json) -> Ask:
+    def read(self, request: Request) -> Ask:
         """Read a request; raise Refusal as the vendor does."""
+        body = wire.read_json(request.body)
         fields = Fields(body, wire.refuse)
         fields.known(KNOWN_FIELDS)
         model = fields.text("model")
@@ -103,6 +101,10 @@ class OpenAIResponses:
             audio_tokens=prompt.audio_tokens,
             body=body,
         )
+
+    def content_type(self, ask: Ask) -> bytes:
+        """Name the media type of the answer."""
+        return SSE if ask.stream else JSON
 
     def render(self, ask: Ask, reply: Reply, stamp: Stamp) -> bytes:
         """Write a whole response and store it."""

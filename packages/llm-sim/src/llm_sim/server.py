@@ -6,25 +6,33 @@ import asyncio
 import errno
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from email.utils import formatdate
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from llm_sim.errors import ConfigurationError, PortInUseError, SimError
+from llm_sim.exchange import Call
+from llm_sim.faults import Faults
 from llm_sim.latency import Latency
+from llm_sim.limits import Limits
+from llm_sim.referee import Report
 from llm_sim.script import Script
-from llm_sim.simulator import Settings, Simulator, keys_of
+from llm_sim.simulator import Settings, Simulator, names_of
 
 LOOPBACK = "127.0.0.1"
+
+T = TypeVar("T")
 
 
 class SimServer:
     """A simulator in a thread of this process, on a free port of the loopback interface.
 
     `script` is a path to a YAML file, a mapping or list of rules like it, or a `Script`; without
-    one every reply echoes the last user text. `port=0` takes a free one. Use it as a context
-    manager, or call `start` and `stop`.
+    one every reply echoes the last user text. `faults` may be written as texts, such as
+    `["429:0.02"]`. `port=0` takes a free one. Use it as a context manager, or call `start` and
+    `stop`.
 
     Raises ConfigurationError for a wrong setting (ScriptError for a wrong script) when it is made,
     and PortInUseError when it is started on a port that is taken.
@@ -37,6 +45,8 @@ class SimServer:
         host: str = LOOPBACK,
         port: int = 0,
         latency: Latency | None = None,
+        limits: Limits | None = None,
+        faults: Faults | Iterable[str] | None = None,
         api_keys: Sequence[str] | None = None,
         models: Sequence[str] | None = None,
         seed: int = 0,
@@ -49,8 +59,10 @@ class SimServer:
             Settings(
                 script=Script() if script is None else Script.of(script),
                 latency=latency or Latency(),
-                api_keys=keys_of(api_keys),
-                models=keys_of(models),
+                limits=limits or Limits(),
+                faults=_faults(faults),
+                api_keys=names_of(api_keys),
+                models=names_of(models),
                 seed=seed,
             )
         )
@@ -91,6 +103,23 @@ class SimServer:
         self._thread.join()
         self._thread = None
 
+    def report(self) -> Report:
+        """Sum up what the client did since the start or the last reset."""
+        return self._run(self._simulator.report)
+
+    def calls(self) -> list[Call]:
+        """Return the last thousand calls, the earliest first; those that run may still change."""
+        return self._run(lambda: list(self._simulator.referee.calls))
+
+    def reset(self) -> None:
+        """Begin anew: counts, limits, stored things, random numbers, scripted turns."""
+        self._run(self._simulator.reset)
+
+    def use_script(self, script: object) -> None:
+        """Answer by another script from now on; raise ScriptError if it is wrong."""
+        read = Script.of(script)
+        self._run(lambda: self._simulator.use_script(read))
+
     @property
     def port(self) -> int:
         """The port that is listened on; 0 before the first start if a free one is taken."""
@@ -107,10 +136,31 @@ class SimServer:
         """The `base_url` for OpenAI's package and for compatible clients; ends in /v1."""
         return f"{self.url}/v1"
 
+    def _run(self, act: Callable[[], T]) -> T:
+        """Run something in the simulator's own thread, for its state is not thread-safe."""
+        if self._thread is None or self._loop is None:
+            return act()
+        done: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(act())
+            except Exception as error:  # noqa: BLE001 - handed to the caller's thread
+                done.set_exception(error)
+
+        self._loop.call_soon_threadsafe(run)
+        return done.result()
+
     async def _serve(self, listener: socket.socket, ready: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         await serve(self._simulator, listener, stop=self._stop, on_ready=ready.set)
+
+
+def _faults(faults: Faults | Iterable[str] | None) -> Faults:
+    if isinstance(faults, Faults):
+        return faults
+    return Faults.parse([faults] if isinstance(faults, str) else faults or ())
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -2,79 +2,28 @@
 
 from __future__ import annotations
 
-import json
+import math
 import random
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from llm_sim import openai_chat, openai_wire
-from llm_sim.brain import Brain
+from llm_sim import control, faults
+from llm_sim.brain import Brain, count_input
+from llm_sim.catalogue import Catalogue
 from llm_sim.errors import ConfigurationError, Refusal
-from llm_sim.exchange import Answer, Ask, Chunk, Json, Reply, Request, Stamp
+from llm_sim.exchange import Answer, Ask, Call, Reply, Request, Stamp, Usage
+from llm_sim.faults import Faults
 from llm_sim.latency import Latency
-from llm_sim.openai_responses import OpenAIResponses
+from llm_sim.limits import Charge, LimitBook, Limits
+from llm_sim.prices import PriceList
+from llm_sim.referee import Referee, Report
 from llm_sim.script import Script
+from llm_sim.wire import Dialogue, Vendor
 
-
-class Dialogue(Protocol):
-    """A protocol in which a model is asked and replies."""
-
-    def read(self, body: Json) -> Ask:
-        """Read a request; raise Refusal if the vendor would."""
-        ...
-
-    def render(self, ask: Ask, reply: Reply, stamp: Stamp) -> bytes:
-        """Write a whole reply."""
-        ...
-
-    def stream(self, ask: Ask, reply: Reply, stamp: Stamp) -> Iterator[Chunk]:
-        """Write a streamed reply, its terminal event included."""
-        ...
-
-    def error_event(self, message: str) -> bytes:
-        """Write the error that ends a stream half-way."""
-        ...
-
-
-class Vendor(Protocol):
-    """What all endpoints of one vendor share."""
-
-    def key_of(self, headers: Mapping[bytes, bytes]) -> str:
-        """Return the API key; refuse a request without one if the vendor does."""
-        ...
-
-    def unknown_key(self, key: str) -> Refusal:
-        """Make the refusal of a key that is not known."""
-        ...
-
-    def unknown_model(self, model: str) -> Refusal:
-        """Make the refusal of a model that does not exist."""
-        ...
-
-    def error_body(self, refusal: Refusal, request_id: str) -> bytes:
-        """Render an error."""
-        ...
-
-
-class Serve(Protocol):
-    """Answers a request for a stored thing; the path's named groups come as keywords."""
-
-    def __call__(self, request: Request, stamp: Stamp, /, **names: str) -> Answer:
-        """Answer, or raise Refusal."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resource:
-    """A path at which things are stored, listed or deleted."""
-
-    method: str
-    pattern: re.Pattern[str]
-    vendor: Vendor
-    serve: Serve
+_CHARACTERS_PER_CHARGED_TOKEN = 4
+"""OpenAI charges "the estimated number of tokens based on the character count of your request"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +32,8 @@ class Settings:
 
     script: Script = field(default_factory=Script)
     latency: Latency = field(default_factory=Latency)
+    limits: Limits = field(default_factory=Limits)
+    faults: Faults = field(default_factory=Faults)
     api_keys: frozenset[str] | None = None
     """The keys that are known; None accepts any key, but not the lack of one."""
     models: frozenset[str] | None = None
@@ -103,111 +54,205 @@ class Simulator:
     ) -> None:
         self.settings = settings or Settings()
         self.clock = clock
-        self.rng = random.Random(self.settings.seed)
+        self.prices = PriceList()
         self.brain = Brain(self.settings.script)
         self._wall_clock = wall_clock
         self._serial = 0
-        responses = OpenAIResponses()
-        self._dialogues: dict[str, tuple[Vendor, Dialogue]] = {
-            "/v1/chat/completions": (openai_wire, openai_chat),
-            "/v1/responses": (openai_wire, responses),
-        }
-        self._resources: tuple[Resource, ...] = tuple(
-            Resource(method=method, pattern=re.compile(path), vendor=openai_wire, serve=serve)
-            for method, path, serve in responses.resources()
-        )
+        self._catalogue = Catalogue(self)
+        self._restart()
+
+    def _restart(self) -> None:
+        settings = self.settings
+        self.book = LimitBook(settings.limits)
+        self.referee = Referee(settings.limits, self.prices)
+        # Faults and latencies draw from streams of their own: one does not shift the other.
+        self._fault_rng = random.Random(f"faults {settings.seed}")
+        self._latency_rng = random.Random(f"latency {settings.seed}")
+        self._spent: dict[str, dict[str, Usage]] = {}
+
+    def reset(self) -> None:
+        """Begin anew: counts, limits, stored things, random numbers. What runs ends as it would."""
+        self._restart()
+        self.brain.reset()
+        self._catalogue.reset()
+
+    def report(self) -> Report:
+        """Sum up what the client did."""
+        return self.referee.report()
+
+    def use_script(self, script: Script) -> None:
+        """Answer by another script from now on."""
+        self.brain.reset(script)
+
+    def stamp(self) -> Stamp:
+        """Number the next answer."""
+        self._serial += 1
+        return Stamp(serial=self._serial, created=int(self._wall_clock()))
 
     def answer(self, request: Request) -> Answer:
-        """Answer a request; never raises for what a client sends."""
-        self._serial += 1
-        stamp = Stamp(serial=self._serial, created=int(self._wall_clock()))
+        """Answer a request; never raises for what a client sends.
+
+        Call `finish` once the answer was sent, or could not be.
+        """
+        if request.path.startswith(control.PREFIX):
+            return control.answer(self, request)
+        stamp = self.stamp()
+        vendor = self._catalogue.vendor_of(request)
+        call = Call(serial=stamp.serial, at=self.clock(), method=request.method, path=request.path)
         request_id = stamp.id("req_")
-        vendor: Vendor = openai_wire
         try:
-            dialogue = self._dialogues.get(request.path)
-            if dialogue is not None and request.method == "POST":
-                vendor = dialogue[0]
-                answer = self._converse(vendor, dialogue[1], request, stamp)
-            else:
-                answer = self._serve_resource(request, stamp)
+            answer = self._serve(vendor, request, stamp, call)
         except Refusal as refusal:
             answer = Answer(
                 status=refusal.status,
                 body=vendor.error_body(refusal, request_id),
                 headers=[(k.encode(), v.encode()) for k, v in refusal.headers],
                 refusal=refusal,
+                fault=call.fault,
             )
-        answer.headers.append((b"x-request-id", request_id.encode()))
+        answer.call = call
+        call.status = answer.status
+        seconds = answer.delay_seconds
+        answer.headers.extend(vendor.request_headers(request_id, seconds))
+        if call.account is not None or (answer.refusal is not None and answer.status == 429):
+            account = self.book.account_name(call.key, call.model)
+            readings = self.book.readings(account, self.clock())
+            answer.headers.extend(vendor.limit_headers(readings, self._wall_clock()))
         return answer
 
-    def _serve_resource(self, request: Request, stamp: Stamp) -> Answer:
-        known = request.path in self._dialogues
-        for resource in self._resources:
-            if found := resource.pattern.fullmatch(request.path):
-                known = True
-                if resource.method == request.method:
-                    self._authenticate(resource.vendor, request)
-                    return resource.serve(request, stamp, **found.groupdict())
-        if known:
-            raise Refusal(
-                405,
-                f"Not allowed to {request.method} on {request.path}.",
-                type="invalid_request_error",
-                code="method_not_supported",
-            )
-        raise Refusal(
-            404,
-            f"Invalid URL ({request.method} {request.path})",
-            type="invalid_request_error",
-        )
+    def finish(self, answer: Answer, *, abandoned: bool = False) -> None:
+        """An answer was sent whole, or its client left before."""
+        call = answer.call
+        if call is None:
+            return
+        now = self.clock()
+        broken = answer.fault in faults.BREAKING
+        call.ended = "abandoned" if abandoned else "broken" if broken else "completed"
+        if call.account is not None:
+            self.book.leave(call.account)
+            if answer.refusal is None:
+                self.book.settle(call.account, now, output_tokens=call.usage.output_tokens)
+        if answer.refusal is None and self.settings.limits.quota_usd is not None:
+            of_key = self._spent.setdefault(call.key, {})
+            of_key[call.model] = of_key.get(call.model, Usage()) + call.usage
+        self.referee.end(call, now, answer.refusal)
 
-    def _authenticate(self, vendor: Vendor, request: Request) -> str:
-        key = vendor.key_of(request.headers)
-        if self.settings.api_keys is not None and key not in self.settings.api_keys:
-            raise vendor.unknown_key(key)
-        return key
+    def _serve(self, vendor: Vendor, request: Request, stamp: Stamp, call: Call) -> Answer:
+        try:
+            endpoint = self._catalogue.find(vendor, request)
+            call.key = vendor.key_of(request.headers)
+            known = self.settings.api_keys
+            if known is not None and call.key not in known:
+                raise vendor.unknown_key(call.key)
+        finally:
+            call.fingerprint = hash((call.key, request.path, request.body))
+            self.referee.arrive(call)
+        if not callable(endpoint):
+            return self._converse(vendor, endpoint, request, stamp, call)
+        call.operation = "resource"
+        return endpoint(request, stamp)
 
     def _converse(
-        self, vendor: Vendor, dialogue: Dialogue, request: Request, stamp: Stamp
+        self, vendor: Vendor, dialogue: Dialogue, request: Request, stamp: Stamp, call: Call
     ) -> Answer:
-        settings = self.settings
-        self._authenticate(vendor, request)
-        ask = dialogue.read(read_json(request.body))
-        if settings.models is not None and ask.model not in settings.models:
-            raise vendor.unknown_model(ask.model)
+        ask = dialogue.read(request)
+        call.model, call.operation, call.body = ask.model, ask.operation, ask.body
+        call.streamed = ask.stream
+        self.check_model(vendor, ask)
+        charge = self._admit(vendor, ask, call)
+        fault = self._fault(request)
+        self._fail(vendor, fault, ask, call)
         reply = self.brain.reply(ask, stamp)
-        answer = Answer(usage=reply.usage, model=ask.model, streamed=ask.stream)
-        answer.delay_seconds = (
-            settings.latency.first(self.rng, input_tokens=reply.usage.input_tokens)
-            + reply.delay_seconds * settings.latency.time_scale
-        )
-        answer.seconds_per_token = settings.latency.next(self.rng)
+        if fault is None and reply.fault is not None:
+            fault = reply.fault
+            self._fail(vendor, fault, ask, call)
+        call.usage = reply.usage
+        if reply.usage.cached_tokens and call.account is not None:
+            # Anthropic does not count what was read from the cache: given back, as it was reserved.
+            fresh = reply.usage.input_tokens - reply.usage.cached_tokens
+            self.book.settle(call.account, call.at, input_tokens=fresh - charge.input_tokens)
+        answer = self._paced(ask, reply)
+        answer.content_type = dialogue.content_type(ask)
         if ask.stream:
-            answer.content_type = b"text/event-stream; charset=utf-8"
             answer.chunks = dialogue.stream(ask, reply, stamp)
         else:
             answer.body = dialogue.render(ask, reply, stamp)
+        if fault is not None:
+            call.fault = fault
+            event = dialogue.error_event("The server had an error processing your request.")
+            faults.spoil(answer, fault, self._scaled_faults, event)
         return answer
 
+    def check_model(self, vendor: Vendor, ask: Ask) -> None:
+        """Refuse a model that does not exist."""
+        if self.settings.models is not None and ask.model not in self.settings.models:
+            raise vendor.unknown_model(ask.model)
 
-def read_json(body: bytes) -> Json:
-    """Read a JSON object, or refuse as OpenAI does."""
-    try:
-        value: Any = json.loads(body)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise Refusal(
-            400,
-            "We could not parse the JSON body of your request. (HINT: This likely means you "
-            "aren't using your HTTP library correctly. The OpenAI API expects a JSON payload, but "
-            "what was sent was not valid JSON.)",
-            type="invalid_request_error",
+    def _admit(self, vendor: Vendor, ask: Ask, call: Call) -> Charge:
+        charge = charge_of(ask)
+        limits = self.settings.limits
+        account = self.book.account_name(call.key, ask.model)
+        if limits.quota_usd is not None:
+            spent = self.referee.cost(self._spent.get(call.key, {}))
+            if spent >= limits.quota_usd:
+                raise vendor.out_of_money()
+        exceeded = self.book.admit(account, charge, call.at)
+        self.referee.charge(call, account, charge, exceeded)
+        if exceeded is not None:
+            raise vendor.limited(exceeded, ask.model)
+        call.account = account
+        return charge
+
+    def _fault(self, request: Request) -> str | None:
+        wanted = request.headers.get(faults.HEADER)
+        if wanted is None:
+            return self.settings.faults.draw(self._fault_rng)
+        try:
+            return Faults.parse([wanted.decode("latin-1")]).draw(self._fault_rng)
+        except ConfigurationError as error:
+            raise Refusal(400, f"{faults.HEADER.decode()}: {error}", type="llm_sim") from error
+
+    def _fail(self, vendor: Vendor, fault: str | None, ask: Ask, call: Call) -> None:
+        """Raise the error that a fault stands for, if it stands for one."""
+        if fault == "error_event" and not ask.stream:
+            call.fault = fault
+            raise vendor.failure(500)
+        if fault is None or fault not in faults.STATUS_FAULTS:
+            return
+        call.fault = fault
+        if fault == "quota":
+            raise vendor.out_of_money()
+        if fault == "429":
+            wait = self.settings.faults.retry_after_seconds
+            raise vendor.limited(faults.exceeded(wait), ask.model)
+        raise vendor.failure(int(fault))
+
+    def _paced(self, ask: Ask, reply: Reply) -> Answer:
+        latency = self.settings.latency
+        rng = self._latency_rng
+        first = latency.first(rng, input_tokens=reply.usage.input_tokens)
+        return Answer(
+            usage=reply.usage,
+            delay_seconds=first + reply.delay_seconds * latency.time_scale,
+            seconds_per_token=latency.next(rng),
         )
-    return value
+
+    @property
+    def _scaled_faults(self) -> Faults:
+        return self.settings.faults.scaled(self.settings.latency.time_scale)
 
 
-def keys_of(value: object) -> frozenset[str] | None:
+def charge_of(ask: Ask) -> Charge:
+    """Weigh a request before it is answered; see `Limits` for the rules."""
+    characters = sum(map(len, ask.texts))
+    guess = math.ceil(characters / _CHARACTERS_PER_CHARGED_TOKEN) + ask.extra_tokens
+    return Charge(
+        tokens=max(ask.max_output_tokens or 0, guess + ask.audio_tokens, 1),
+        input_tokens=count_input(ask),
+    )
+
+
+def names_of(value: Any) -> frozenset[str] | None:
     """Check a collection of API keys or model names."""
     if value is None:
         return None
