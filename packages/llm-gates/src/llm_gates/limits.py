@@ -12,15 +12,35 @@ A limit counts a call in two steps, because a call that is granted does not leav
 
 from __future__ import annotations
 
+import math
+from collections import deque
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Any
 
 from llm_core import ErrorInfo, LLMError
 
-__all__ = ["NEVER", "ConcurrencyLimit", "Limit", "Metric"]
+__all__ = [
+    "NEVER",
+    "ConcurrencyLimit",
+    "FixedWindow",
+    "Limit",
+    "Metric",
+    "SlidingLog",
+    "aligned",
+]
 
 NEVER = 1 << 62
 """A wait that time alone does not end: somebody must leave, settle or give back first."""
+
+FINE_ENTRIES = 20_000
+"""Calls in a window up to which a `SlidingLog` keeps each of them apart."""
+GRAINS = 256
+"""Into how many pieces a `SlidingLog` divides its window beyond that; it then uses 1 - 1/GRAINS of the limit."""
+_WALK = 64
+"""How far `plan` looks into the log: the wait is exact within it, and beyond it there is a second look later."""
+_LONG_WALK = 1_024
+"""How far `earliest` looks."""
 
 
 class Metric(IntEnum):
@@ -38,63 +58,80 @@ class Metric(IntEnum):
 class Limit:
     """One limit on one metric; the base of all of them, admitting everything."""
 
-    __slots__ = ("capacity", "metric", "name", "used")
+    __slots__ = ("capacity", "metric", "name", "used", "window_ns")
 
     holds = False
     """Whether a call counts until it ends, so that `finish` must be told."""
     refuses = False
     """Whether the limit may answer with an error (`refusal`) instead of a wait."""
 
-    def __init__(self, capacity: int, *, metric: Metric, name: str) -> None:
+    def __init__(
+        self, capacity: Any, *, metric: Metric, name: str, window_ns: int | None = None
+    ) -> None:
         self.capacity = capacity
         self.metric = metric
         self.name = name
+        self.window_ns = window_ns
+        """The length of the window that the limit speaks of; None if it speaks of none."""
         self.used: Any = 0
         """What is counted now, with what was taken and not yet stamped; may be out of date upwards."""
 
-    def plan(self, now: int, cost: int) -> int:
+    def plan(self, now: int, cost: Any) -> int:
         """Return the nanoseconds after which to ask again: 0 may go now, NEVER if time does not help.
 
         The answer is exact or too early, never too late.
         """
         return 0 if self.used + cost <= self.capacity else NEVER
 
-    def earliest(self, now: int, amount: int) -> int:
+    def earliest(self, now: int, amount: Any) -> int:
         """Return a lower bound of the nanoseconds until `amount` more can have gone, in any number of calls."""
         return 0
 
-    def take(self, cost: int) -> None:
+    def take(self, cost: Any) -> None:
         """Count a call that has not left yet."""
         self.used += cost
 
-    def drop(self, cost: int) -> None:
+    def drop(self, cost: Any) -> None:
         """Undo `take` before `stamp`."""
         self.used -= cost
 
-    def stamp(self, now: int, cost: int) -> Any:
+    def stamp(self, now: int, cost: Any) -> Any:
         """Note that a call which was taken leaves now; return its entry, never None."""
         return ()
 
-    def try_take(self, now: int, cost: int) -> Any:
+    def try_take(self, now: int, cost: Any) -> Any:
         """Take and stamp if it may go now; return the entry, or None if it has to wait."""
         if self.plan(now, cost):
             return None
         self.take(cost)
         return self.stamp(now, cost)
 
-    def settle(self, entry: Any, before: int, after: int, now: int) -> None:
+    def settle(self, entry: Any, before: Any, after: Any, now: int) -> None:
         """Correct a stamped call's weight from `before` to `after`; the past that has expired stays."""
 
-    def cancel(self, entry: Any, cost: int, now: int) -> None:
+    def cancel(self, entry: Any, cost: Any, now: int) -> None:
         """Take a stamped call back: it was never sent."""
         self.settle(entry, cost, 0, now)
 
-    def finish(self, entry: Any, cost: int, now: int, error: ErrorInfo | None) -> None:
+    def finish(self, entry: Any, cost: Any, now: int, error: ErrorInfo | None) -> None:
         """Note the end of a stamped call; only limits that `holds` are told."""
 
-    def refusal(self, now: int, cost: int) -> LLMError | None:
+    def refusal(self, now: int, cost: Any) -> LLMError | None:
         """Return the error to raise instead of waiting; only limits that `refuses` are asked."""
         return None
+
+    def set_capacity(self, capacity: Any) -> None:
+        """Change the limit from now on; what is counted stays counted."""
+        self.capacity = capacity
+
+    def usage(self, now: int) -> Any:
+        """Return what is counted at `now`."""
+        return self.used
+
+    def charge_foreign(self, now: int, amount: Any) -> Any:
+        """Count what somebody else used of the same quota; return its entry, which `settle` corrects."""
+        self.take(amount)
+        return self.stamp(now, amount)
 
 
 class ConcurrencyLimit(Limit):
@@ -104,9 +141,251 @@ class ConcurrencyLimit(Limit):
 
     holds = True
 
-    def cancel(self, entry: Any, cost: int, now: int) -> None:
+    def cancel(self, entry: Any, cost: Any, now: int) -> None:
         """Leave the slot to `finish`, which follows every stamped call."""
 
-    def finish(self, entry: Any, cost: int, now: int, error: ErrorInfo | None) -> None:
+    def finish(self, entry: Any, cost: Any, now: int, error: ErrorInfo | None) -> None:
         """Give the slot back."""
         self.used -= cost
+
+
+class SlidingLog(Limit):
+    """Never more than `capacity` in *any* window, by remembering every call in it.
+
+    One entry per call, whatever it weighs; it expires `window_ns + guard_ns` after it left.
+    `guard_ns` covers how much later one call may reach the provider than another.
+    Above `fine_entries` calls in a window, calls that leave within a 256th of it share an entry that lives as long
+    as its last one: constant memory, still never too much, at 99.6 % of the limit.
+
+    Entries are lists ``[stamp, weight]`` or, shared, ``[last stamp, weight, first stamp]``; the stamp of an expired
+    one is -1. They stand in the order of their stamps because a call is stamped when it leaves.
+    """
+
+    __slots__ = ("_fine_entries", "_grain", "_life", "_log")
+
+    def __init__(
+        self,
+        capacity: Any,
+        *,
+        window_ns: int,
+        metric: Metric,
+        name: str,
+        guard_ns: int = 0,
+        fine_entries: int = FINE_ENTRIES,
+    ) -> None:
+        super().__init__(capacity, metric=metric, name=name, window_ns=window_ns)
+        self._life = window_ns + guard_ns
+        self._fine_entries = fine_entries
+        self._grain = 0
+        self._log: deque[list[Any]] = deque()
+
+    def __len__(self) -> int:
+        """Return the number of entries kept."""
+        return len(self._log)
+
+    def plan(self, now: int, cost: Any) -> int:
+        """Return the nanoseconds until enough has expired; exact for up to 64 entries, else too early."""
+        if self.used + cost <= self.capacity:
+            return 0
+        self._expire(now)
+        missing = self.used + cost - self.capacity
+        if missing <= 0:
+            return 0
+        return self._until_freed(now, missing, _WALK)[0]
+
+    def earliest(self, now: int, amount: Any) -> int:
+        """Return a lower bound of the wait until `amount` more can have gone."""
+        self._expire(now)
+        missing = self.used + amount - self.capacity
+        if missing <= 0:
+            return 0
+        wait, rest = self._until_freed(now, missing, _LONG_WALK)
+        if wait < NEVER:
+            return wait
+        # The rest must first leave, and then expire; no more than `capacity` of it can in one life.
+        return self._life * math.ceil(rest / self.capacity)
+
+    def _until_freed(self, now: int, missing: Any, most: int) -> tuple[int, Any]:
+        """Return the wait until `missing` has expired, and NEVER with the rest if the log is shorter."""
+        for place, entry in enumerate(self._log):
+            missing -= entry[1]
+            if missing <= 0 or place == most:
+                return max(entry[0] + self._life - now, 1), 0
+        return NEVER, missing
+
+    def _expire(self, now: int) -> None:
+        log = self._log
+        horizon = now - self._life
+        while log and log[0][0] <= horizon:
+            entry = log.popleft()
+            self.used -= entry[1]
+            entry[0] = -1
+        if not log:
+            self._grain = 0
+
+    def stamp(self, now: int, cost: Any) -> Any:
+        """Start the life of a call that was taken."""
+        log = self._log
+        if len(log) >= self._fine_entries:
+            self._expire(now)
+            if len(log) >= self._fine_entries and not self._grain:
+                self._grain = self._life // GRAINS
+        if self._grain:
+            return self._stamp_coarse(now, cost)
+        entry = [now, cost]
+        log.append(entry)
+        return entry
+
+    def _stamp_coarse(self, now: int, cost: Any) -> Any:
+        last = self._log[-1] if self._log else []
+        if len(last) == 3 and now - last[2] < self._grain:
+            last[0] = now
+            last[1] += cost
+            return last
+        entry = [now, cost, now]
+        self._log.append(entry)
+        return entry
+
+    def try_take(self, now: int, cost: Any) -> Any:
+        """Take and stamp if it may go now; the one method in which every nanosecond counts."""
+        used = self.used + cost
+        if used > self.capacity:
+            self._expire(now)
+            used = self.used + cost
+            if used > self.capacity:
+                return None
+        self.used = used
+        log = self._log
+        if len(log) >= self._fine_entries or self._grain:
+            return self.stamp(now, cost)
+        entry = [now, cost]
+        log.append(entry)
+        return entry
+
+    def settle(self, entry: Any, before: Any, after: Any, now: int) -> None:
+        """Correct the weight of a call that has not expired."""
+        if entry[0] >= 0:
+            entry[1] += after - before
+            self.used += after - before
+
+    def usage(self, now: int) -> Any:
+        """Return what is counted at `now`."""
+        self._expire(now)
+        return self.used
+
+
+def aligned(window_ns: int, phase_ns: int = 0) -> Callable[[int], int]:
+    """Return the function from a time to the end of its window, for windows that begin at `phase_ns`."""
+
+    def next_turn(now: int) -> int:
+        return now + window_ns - (now - phase_ns) % window_ns
+
+    return next_turn
+
+
+class FixedWindow(Limit):
+    """Never more than `capacity` between two turns, which `next_turn` knows.
+
+    Right where the provider's windows are known; up to twice the limit passes in a window across a turn.
+    What leaves within `guard_ns` before a turn may arrive after it, and is counted on both sides.
+
+    Entries are lists ``[number of the window, weight, whether counted on both sides]``.
+    """
+
+    __slots__ = ("_ends", "_guard_ns", "_late", "_next_turn", "_number", "_pending")
+
+    def __init__(
+        self,
+        capacity: Any,
+        *,
+        window_ns: int,
+        metric: Metric,
+        name: str,
+        next_turn: Callable[[int], int] | None = None,
+        guard_ns: int = 0,
+    ) -> None:
+        super().__init__(capacity, metric=metric, name=name, window_ns=window_ns)
+        self._next_turn = next_turn or aligned(window_ns)
+        self._guard_ns = guard_ns
+        self._ends: int | None = None
+        self._number = 0
+        self._pending: Any = 0
+        self._late: Any = 0
+
+    def _turn(self, now: int) -> int:
+        """Begin a new window if the old one is over; return the time at which this one ends."""
+        if self._ends is None:
+            self._ends = self._next_turn(now)
+        elif now >= self._ends:
+            following = self._next_turn(self._ends)
+            if now < following:
+                self._number += 1
+                self.used = self._pending + self._late
+            else:
+                self._number += 2
+                self.used = self._pending
+                following = self._next_turn(now)
+            self._late = 0
+            self._ends = following
+        return self._ends
+
+    def turn_at(self, now: int, seconds_left: float) -> None:
+        """Learn from the provider that its window ends in `seconds_left`."""
+        assert self.window_ns is not None
+        end = now + round(seconds_left * 1e9)
+        self._turn(now)
+        self._next_turn = aligned(self.window_ns, end % self.window_ns)
+        self._ends = end
+
+    def plan(self, now: int, cost: Any) -> int:
+        """Return the nanoseconds until the turn, if this window has no room."""
+        ends = self._turn(now)
+        if self.used + cost <= self.capacity:
+            return 0
+        if self._late + self._pending + cost > self.capacity and ends < NEVER:
+            ends = self._next_turn(ends)
+        return NEVER if ends >= NEVER else ends - now
+
+    def earliest(self, now: int, amount: Any) -> int:
+        """Return a lower bound of the wait until `amount` more can have gone."""
+        ends = self._turn(now)
+        missing = amount - max(self.capacity - self.used, 0)
+        if missing <= 0:
+            return 0
+        assert self.window_ns is not None
+        return ends - now + (math.ceil(missing / self.capacity) - 1) * self.window_ns
+
+    def take(self, cost: Any) -> None:
+        """Count a call that has not left yet: it will count in whichever window it leaves."""
+        self.used += cost
+        self._pending += cost
+
+    def drop(self, cost: Any) -> None:
+        """Undo `take` before `stamp`."""
+        self.used -= cost
+        self._pending -= cost
+
+    def stamp(self, now: int, cost: Any) -> Any:
+        """Put a call that was taken into the window of `now`."""
+        ends = self._turn(now)
+        self._pending -= cost
+        late = now >= ends - self._guard_ns
+        if late:
+            self._late += cost
+        return [self._number, cost, late]
+
+    def settle(self, entry: Any, before: Any, after: Any, now: int) -> None:
+        """Correct the weight of a call of this window, or of one counted on both sides of the turn."""
+        self._turn(now)
+        change = after - before
+        if entry[0] == self._number:
+            self.used += change
+            if entry[2]:
+                self._late += change
+        elif entry[2] and entry[0] == self._number - 1:
+            self.used += change
+
+    def usage(self, now: int) -> Any:
+        """Return what is counted at `now`."""
+        self._turn(now)
+        return self.used
