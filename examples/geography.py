@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Self
 
-from llm_providers import OpenAIProvider
-
 from llm_core import GenerationResult
+from llm_providers import OpenAIProvider
 from llm_service import BaseLLMService
 
 

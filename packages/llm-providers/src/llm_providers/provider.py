@@ -118,6 +118,10 @@ class BaseLLMProvider(ABC):
         finally:
             await upstream.aclose()
 
+    def check(self) -> None:
+        """Raise MissingCredentials or MissingDependencyError if no call could even be sent; sends nothing."""
+        self._transport.check()
+
     async def aclose(self) -> None:
         """Give back connections; may be called more than once, and the provider used again."""
         await self._transport.aclose()

@@ -27,8 +27,13 @@ class SdkTransport:
     """
 
     def __init__(self, make_client: Callable[[], Any], *, connect_seconds: float) -> None:
+        self._make_client = make_client
         self._clients: LoopClients[Any] = LoopClients(make_client, _close_client)
         self._connect_seconds = connect_seconds
+
+    def check(self) -> None:
+        """Make a client and let it go, so that a missing key or package is told before the first call."""
+        self._make_client()
 
     async def send(self, call: WireCall) -> WireReply:
         """Send `call` and read the whole reply."""

@@ -64,6 +64,9 @@ class WireStream(Protocol):
 class Transport(Protocol):
     """Carries calls to one vendor's server; never retries."""
 
+    def check(self) -> None:
+        """Raise MissingCredentials or MissingDependencyError if nothing could be sent; sends nothing."""
+
     async def send(self, call: WireCall) -> WireReply:
         """Send `call` and read the whole reply, of whatever status; raises TransportFailure."""
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any
 
 from llm_core import (
@@ -28,6 +29,7 @@ from llm_core import (
     GenerationRequest,
     GenerationResult,
     GenerationStarted,
+    PipelineStepResult,
     ProviderResponse,
     StepEnded,
 )
@@ -103,8 +105,9 @@ class GenerationEngine:
             before_sleep=line.note_pause,
             sleep=self._parts.clock.sleep,
         )
-        line.response = await retrying(invocation.attempt)
-        return line.response
+        response: ProviderResponse = await retrying(invocation.attempt)
+        line.response = response
+        return response
 
     async def _refine(self, line: Timeline, response: ProviderResponse) -> None:
         line.content = response.text
@@ -113,7 +116,7 @@ class GenerationEngine:
         for step in steps_of(line.request.pipeline):
             done = await run_step(step, line.content, context, self._parts.clock)
             line.steps.append(done)
-            self._parts.tell(lambda done=done: StepEnded(step=done, **line.stamp()))
+            self._parts.tell(partial(_step_ended, line, done))
             if not done.success:
                 line.fall_back_to_last_good(done)
                 break
@@ -150,3 +153,7 @@ class GenerationEngine:
 
     def _finish(self, line: Timeline, result: GenerationResult[Any]) -> None:
         self._parts.tell(lambda: GenerationFinished(result=result, **line.stamp("completed")))
+
+
+def _step_ended(line: Timeline, done: PipelineStepResult) -> StepEnded:
+    return StepEnded(step=done, **line.stamp())

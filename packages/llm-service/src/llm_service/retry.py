@@ -57,6 +57,7 @@ class RetryPolicy:
         """
         import tenacity
 
+        allowed = max_attempts or self.max_attempts
         exponential = tenacity.wait_random_exponential(
             multiplier=self.initial_seconds, max=self.max_seconds
         )
@@ -64,10 +65,11 @@ class RetryPolicy:
         def wait(state: RetryCallState) -> float:
             return max(exponential(state), _retry_after(state))
 
-        def is_hopeless(state: RetryCallState) -> bool:
+        def give_up(state: RetryCallState) -> bool:
             remaining = remaining_seconds()
             too_late = remaining is not None and state.upcoming_sleep >= remaining
-            return too_late or _retry_after(state) > self.max_retry_after_seconds
+            too_long = _retry_after(state) > self.max_retry_after_seconds
+            return state.attempt_number >= allowed or too_late or too_long
 
         def note_pause(state: RetryCallState) -> None:
             before_sleep(state.upcoming_sleep, min(_retry_after(state), state.upcoming_sleep))
@@ -75,9 +77,7 @@ class RetryPolicy:
         return tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(_is_retryable),
             wait=wait,
-            stop=tenacity.stop_any(
-                tenacity.stop_after_attempt(max_attempts or self.max_attempts), is_hopeless
-            ),
+            stop=give_up,
             before_sleep=note_pause,
             sleep=sleep,
             reraise=True,

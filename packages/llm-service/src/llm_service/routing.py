@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from llm_providers import ProviderRegistry
-
 from llm_core import InvalidValue, Provider
+from llm_providers import ProviderRegistry
 
 __all__ = ["Router"]
 
@@ -33,6 +32,13 @@ class Router:
             prefix = f"{self._provider.name}/"
             return self._provider, wanted.removeprefix(prefix)
         return self._registry.resolve(wanted)
+
+    def check(self) -> None:
+        """Raise ConfigurationError if the default model could not be asked."""
+        provider, _ = self.resolve(None)
+        check = getattr(provider, "check", None)
+        if check is not None:
+            check()
 
     async def aclose(self) -> None:
         """Close every provider that was used."""

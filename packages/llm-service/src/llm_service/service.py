@@ -6,8 +6,6 @@ from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from llm_providers import ProviderRegistry
-
 from llm_core import (
     Clock,
     ErrorInfo,
@@ -24,6 +22,7 @@ from llm_core import (
     TelemetryClient,
 )
 from llm_gates import ConcurrencyGate, GateSet
+from llm_providers import ProviderRegistry
 from llm_service.engine import GenerationEngine
 from llm_service.fan_out import fan_out
 from llm_service.parts import EngineParts
@@ -128,6 +127,13 @@ class BaseLLMService:
         if in_flight < 1:
             raise InvalidValue.of("in_flight", in_flight, "1 or more")
         return fan_out(self.generate, requests, width=in_flight)
+
+    def check(self) -> None:
+        """Raise ConfigurationError if the default model has no provider, or its key or package is missing.
+
+        Sends nothing. Programs call it at their start, to fail there and not at the first request.
+        """
+        self._router.check()
 
     async def aclose(self) -> None:
         """Close connections and deliver telemetry; may be called more than once."""

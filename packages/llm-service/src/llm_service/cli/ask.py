@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import click
 
@@ -27,7 +28,7 @@ def ask(
     as_json: bool,
 ) -> int:
     """Ask QUESTION (or what comes on standard input) and print the answer."""
-    text = question if question is not None else click.get_text_stream("stdin").read().strip()
+    text = question if question is not None else sys.stdin.read().strip()
     if not text:
         raise click.UsageError("no question: give it as an argument or on standard input")
     with open_service(model, env_file=env_file) as service:

@@ -31,8 +31,8 @@ def answers_table(rows: Sequence[tuple[str, str, GenerationResult[Any]]]) -> Tab
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("question", overflow="ellipsis", no_wrap=True, max_width=28)
-    table.add_column("answer", overflow="ellipsis", no_wrap=True, max_width=20)
+    table.add_column("question", overflow="ellipsis", no_wrap=True)
+    table.add_column("answer", overflow="ellipsis", no_wrap=True, max_width=16)
     for name in ("tokens", "answered", "queued"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
