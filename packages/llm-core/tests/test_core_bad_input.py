@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from llm_core import (
@@ -452,3 +452,21 @@ def test_times_must_know_their_zone() -> None:
     Appointment(at=datetime(2026, 1, 1, tzinfo=UTC), notes={})
     with pytest.raises(InvalidValue, match="expected a timezone-aware datetime"):
         Appointment(at=datetime(2026, 1, 1), notes={})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row(CheckedRecord):
+    """A record for this test, whose tuples hold more than plain values."""
+
+    cells: tuple[int | None, ...] = ()
+    moods: tuple[Literal["calm", "cross"], ...] = ()
+
+
+def test_items_of_a_tuple_are_checked_and_written_one_by_one() -> None:
+    row = Row(cells=[1, None], moods=["calm"])  # type: ignore[arg-type]
+    assert row.to_dict() == {"cells": [1, None], "moods": ["calm"]}
+    assert Row.from_dict(row.to_dict()) == row
+    with pytest.raises(InvalidValue, match=r"Row\.cells\[1\]: got 'x', expected a value of type"):
+        Row(cells=(1, "x"))  # type: ignore[arg-type]
+    with pytest.raises(InvalidValue, match=r"Row\.moods\[0\]: got 'mad', expected one of 'calm'"):
+        Row(moods=("mad",))  # type: ignore[arg-type]
