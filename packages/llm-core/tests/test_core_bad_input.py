@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 import pytest
+
 from llm_core import (
     UNSET,
     AudioOutput,
@@ -98,6 +99,10 @@ MADE_WRONG: list[tuple[Callable[[], object], str]] = [
     (
         lambda: ask(priority=UNSET),
         "GenerationRequest.priority: got <Unset.UNSET: 'unset'>, expected a value",
+    ),
+    (
+        lambda: ask(model=UNSET),
+        "GenerationRequest.model: got <Unset.UNSET: 'unset'>, expected a value",
     ),
     # the model and its parameters
     (lambda: ask(model="  "), "GenerationRequest.model: got '  ', expected a model's name"),
@@ -428,6 +433,8 @@ def test_a_field_may_be_unset_none_or_a_value() -> None:
     assert Patch().to_dict() == {}
     assert Patch(ttl=None).to_dict() == {"ttl": None}
     assert Patch(ttl=5, colour="red").to_dict() == {"ttl": 5, "colour": "red"}
+    with pytest.raises(InvalidValue, match=r"Patch\.colour: got None, expected a value"):
+        Patch(colour=None)  # type: ignore[arg-type]
     for patch in (Patch(), Patch(ttl=None), Patch(ttl=5, colour="red")):
         assert Patch.from_dict(patch.to_dict()) == patch
     with pytest.raises(InvalidValue, match=r"Patch\.ttl: got 'x', expected a value of type int"):

@@ -11,8 +11,9 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-import llm_core
 import pytest
+
+import llm_core
 from llm_core import interfaces
 from llm_core import testing as fakes
 

@@ -20,10 +20,11 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any
 
-import llm_core
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+import llm_core
 from llm_core import (
     UNSET,
     AudioPart,

@@ -48,11 +48,11 @@ class Layout:
                 field.name,
                 field.default,
                 self.codecs[field.name].check,
-                _may_be_none_or_unset(hints[field.name]),
+                _values_besides(hints[field.name]),
             )
             for field in written
         )
-        """Name, default (which needs no check), check, and whether None and UNSET are values."""
+        """Name, default (which needs no check), check, and which of None and UNSET are values."""
         self.containers: tuple[tuple[str, Any, Callable[[Any], Any]], ...] = tuple(
             (field.name, field.default, _SEALS[type(_inner(self.codecs[field.name]))])
             for field in written
@@ -94,9 +94,13 @@ _SEALS: Final[Mapping[type, Callable[[Any], Any]]] = types.MappingProxyType(
 )
 
 
-def _may_be_none_or_unset(hint: Any) -> bool:
+def _values_besides(hint: Any) -> tuple[Unset | None, ...]:
+    """Return which of None and UNSET a field of type `hint` takes besides what its codec checks."""
+    if hint in (Any, object):
+        return (None, UNSET)
     arguments = typing.get_args(hint)
-    return hint in (Any, object) or type(None) in arguments or Unset in arguments
+    none: tuple[Unset | None, ...] = (None,) if type(None) in arguments else ()
+    return (*none, UNSET) if Unset in arguments else none
 
 
 def _without_unset(hint: Any) -> Any:

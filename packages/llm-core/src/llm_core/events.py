@@ -96,7 +96,7 @@ class ToolCallEnded(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioDelta(Record):
-    """A piece of encoded audio."""
+    """A piece of encoded audio; the pieces joined are one file or stream of samples."""
 
     kind: ClassVar[str] = "audio"
 
@@ -120,6 +120,7 @@ class StreamRestarted(Record):
     kind: ClassVar[str] = "restarted"
 
     attempt: int
+    """The number of the attempt that begins."""
     error: ErrorInfo
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
@@ -57,7 +58,9 @@ def freeze(value: Any) -> Any:
     if isinstance(value, Mapping):
         return FrozenDict({str(key): freeze(item) for key, item in value.items()})
     if isinstance(value, (list, tuple)):
-        return tuple([freeze(item) for item in value])
+        parts = [freeze(item) for item in value]
+        same = isinstance(value, tuple) and all(map(operator.is_, parts, value))
+        return value if same else tuple(parts)
     if isinstance(value, set):
         return frozenset(value)
     return value

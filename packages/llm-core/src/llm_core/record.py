@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import FrozenInstanceError
+from types import MappingProxyType
 from typing import Any, ClassVar, Final, NoReturn, Self
 
 from llm_core._layout import UNSET, LayoutOnDemand, Unset
 from llm_core.errors import InvalidValue
 
-__all__ = ["UNSET", "CheckedRecord", "Record", "Unset", "require"]
+__all__ = ["NOT_JSON", "UNSET", "CheckedRecord", "Record", "Unset", "require"]
 
-
-NOT_JSON: Final = {"json": False}
+NOT_JSON: Final = MappingProxyType({"json": False})
 """Metadata of a field that `to_dict` leaves out."""
 
 
@@ -106,12 +106,14 @@ class CheckedRecord(Record):
     __slots__ = ()
 
     def __post_init__(self) -> None:
-        for name, default, check, optional in self._layout.checks:
+        for name, default, check, besides in self._layout.checks:
             value = getattr(self, name)
-            if value is default or (optional and (value is None or value is UNSET)):
+            if value is default:
                 continue
             path = f"{type(self).__name__}.{name}"
             if value is None or value is UNSET:
+                if value in besides:
+                    continue
                 raise InvalidValue.of(path, value, "a value")
             checked = check(value, path)
             if checked is not value:

@@ -127,6 +127,7 @@ class LLMCallRequest(CheckedRecord):
     verbosity: Verbosity | None = None
     sampling: Sampling | None = None
     max_output_tokens: int | None = None
+    """1 or more, reasoning tokens included; None leaves it to the vendor."""
     stop: tuple[str, ...] = ()
     seed: int | None = None
     previous_response_id: str | None = None
@@ -180,19 +181,23 @@ class GenerationRequest(CheckedRecord):
     verbosity: Verbosity | None = None
     sampling: Sampling | None = None
     max_output_tokens: int | None = None
+    """1 or more, reasoning tokens included; None leaves it to the vendor."""
     stop: tuple[str, ...] = ()
     """Up to the vendor's number of texts at which generation ends."""
     seed: int | None = None
     previous_response_id: str | None = None
     """Continue the conversation that the provider stored under this id."""
     provider_options: Mapping[str, Any] = EMPTY
+    """Passed into the wire body as they are, over anything set by the fields above."""
     on_unsupported: Literal["error", "drop"] = "error"
+    """About features the model lacks: fail with ``invalid_request``, or drop and report them."""
 
     operation_name: str | None = None
     """The business operation: a dimension of every metric, limit and log line."""
     request_id: str | None = None
     """The caller's id for this call; None lets the service make one."""
     tenant: str | None = None
+    """Whom the call is counted for: limits per tenant are kept by this key."""
     priority: int = 0
     """Higher goes first at the gates."""
     deadline_seconds: float | None = None
@@ -200,14 +205,17 @@ class GenerationRequest(CheckedRecord):
     max_attempts: int | None = None
     """How often the provider may be asked, 1 or more; None takes the service's retry policy."""
     pipeline: Any = None
-    """Steps that turn the raw text into the value: objects, callables, or their declarative form.
+    """Steps that turn the raw text into the value: objects, callables, or their declarative form;
+    kept as given, not frozen.
 
     `to_dict` writes steps as their `to_config()`, or as text if they have none.
     """
     fallback_value: Any = UNSET
     """The content to answer with if all else fails; None is a value, leaving it unset is not."""
     cache: CachePolicy | None = None
+    """None takes the service's policy, which is not to cache unless it was set up to."""
     metadata: Mapping[str, Any] = EMPTY
+    """The caller's own facts: kept in the result and the audit log, never sent to a provider."""
 
     def _validate(self) -> None:
         shorthand = ("user", "system", "assistant", "images", "audio", "files")

@@ -9,7 +9,7 @@ from typing import Any
 
 from llm_core.frozen import EMPTY
 from llm_core.messages import AudioPart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
-from llm_core.record import Record
+from llm_core.record import NOT_JSON, Record
 from llm_core.usage import Cost, Usage
 
 __all__ = ["FinishReason", "ProviderResponse", "RateLimitFacts", "RateLimitWindow"]
@@ -80,7 +80,7 @@ class ProviderResponse(Record):
     """Features that were asked for and left out because the model lacks them."""
     server_seconds: Mapping[str, float] = EMPTY
     """Durations measured by the server, such as Ollama's ``load`` and ``eval``."""
-    raw: Any = field(default=None, metadata={"json": False}, compare=False, repr=False)
+    raw: Any = field(default=None, metadata=NOT_JSON, compare=False, repr=False)
     """The vendor's reply as a plain dict; not written to JSON."""
 
     @property

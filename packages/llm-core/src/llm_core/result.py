@@ -11,7 +11,7 @@ from llm_core.error_info import ErrorInfo
 from llm_core.error_types import ErrorType
 from llm_core.frozen import EMPTY
 from llm_core.messages import AudioPart, ToolCall
-from llm_core.record import Record
+from llm_core.record import NOT_JSON, Record
 from llm_core.request import GenerationRequest
 from llm_core.response import FinishReason, RateLimitFacts
 from llm_core.timing import AttemptTimestamps, BackoffStats, EventTimestamps
@@ -34,8 +34,11 @@ class DegradedReason(StrEnum):
     """Why the content is not the full wish."""
 
     FALLBACK_VALUE = "fallback_value"
+    """The request's own `fallback_value`."""
     FALLBACK_MODEL = "fallback_model"
+    """Another model answered than the one asked for."""
     STALE_CACHE = "stale_cache"
+    """An answer from the cache that was past its time."""
     LAST_GOOD_VALUE = "last_good_value"
     """A pipeline step failed; the content is what the steps before it had made."""
     PARTIAL = "partial"
@@ -81,8 +84,11 @@ class InvocationAttempt(Record):
     waited_for: str | None = None
     """The name of the limit that made it wait longest at the gates; None if it did not wait."""
     error: ErrorInfo | None = None
+    """Why it failed, or why the gates refused it."""
     usage: Usage | None = None
+    """What the provider reported, or what was estimated; None if it was never asked."""
     cost: Cost | None = None
+    """What `usage` came to; None if nobody priced it."""
     finish_reason: FinishReason | None = None
     response_id: str | None = None
     provider_request_id: str | None = None
@@ -107,8 +113,11 @@ class PipelineStepResult(Record):
     step: str
     success: bool
     before: Any = None
+    """The content that the step was given."""
     after: Any = None
+    """The content that it made; None after a failure."""
     error: ErrorInfo | None = None
+    """Why it failed."""
     duration_seconds: float = 0.0
     started: int | None = None
     """When the step began, as monotonic nanoseconds like `EventTimestamps`; None if not timed."""
@@ -177,7 +186,7 @@ class GenerationResult(Record, Generic[T]):
     """Features left out of the request because the model lacks them."""
     cached: bool = False
     """Answered from the response cache, without asking a provider."""
-    raw: Any = field(default=None, metadata={"json": False}, compare=False, repr=False)
+    raw: Any = field(default=None, metadata=NOT_JSON, compare=False, repr=False)
     """The vendor's reply as a plain dict; not written to JSON."""
 
     @property

@@ -428,4 +428,5 @@ class SimpleStepContext:
     request: GenerationRequest | None = None
     response: ProviderResponse | None = None
     generate: Generate | None = None
+    # Steps under test may leave notes for each other here; it is no part of the interface.
     notes: dict[str, Any] = field(default_factory=dict)
