@@ -1,5 +1,8 @@
 """Bad input gets one clear error: which field, what it was given, what was expected."""
 
+# mypy: disable-error-code="arg-type"
+# Wrong types are what these tests are about.
+
 from __future__ import annotations
 
 import math
@@ -397,7 +400,7 @@ def test_wrong_json_is_refused_by_name(cls: type[Record], data: Any, message: st
 
 def test_a_long_value_is_shortened() -> None:
     with pytest.raises(InvalidValue) as caught:
-        GenerationRequest(user="x", metadata="y" * 10_000_000)  # type: ignore[arg-type]
+        GenerationRequest(user="x", metadata="y" * 10_000_000)
     assert str(caught.value) == (
         f"GenerationRequest.metadata: got '{'y' * 76}..., expected a mapping"
     )
@@ -417,8 +420,8 @@ def test_values_of_neighbouring_types_are_taken() -> None:
     assert request.metadata == {"nested": {"list": (1, {"x": (2,)}), "3": "number"}}
     with pytest.raises(TypeError, match="immutable"):
         request.metadata["nested"]["list"][1]["x"] = 5
-    assert AudioPart(data=bytearray(b"RIFF")).data == b"RIFF"  # type: ignore[arg-type]
-    assert AudioPart(data=memoryview(b"RIFF")).data == b"RIFF"  # type: ignore[arg-type]
+    assert AudioPart(data=bytearray(b"RIFF")).data == b"RIFF"
+    assert AudioPart(data=memoryview(b"RIFF")).data == b"RIFF"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -434,19 +437,19 @@ def test_a_field_may_be_unset_none_or_a_value() -> None:
     assert Patch(ttl=None).to_dict() == {"ttl": None}
     assert Patch(ttl=5, colour="red").to_dict() == {"ttl": 5, "colour": "red"}
     with pytest.raises(InvalidValue, match=r"Patch\.colour: got None, expected a value"):
-        Patch(colour=None)  # type: ignore[arg-type]
+        Patch(colour=None)
     for patch in (Patch(), Patch(ttl=None), Patch(ttl=5, colour="red")):
         assert Patch.from_dict(patch.to_dict()) == patch
     with pytest.raises(InvalidValue, match=r"Patch\.ttl: got 'x', expected a value of type int"):
-        Patch(ttl="x")  # type: ignore[arg-type]
+        Patch(ttl="x")
 
 
 def test_a_field_of_an_unsupported_type_is_a_mistake_of_the_class() -> None:
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Wrong(CheckedRecord):
-        numbers: set
+        numbers: set[int]
 
-    with pytest.raises(TypeError, match="records do not support fields of type <class 'set'>"):
+    with pytest.raises(TypeError, match="records do not support fields of type set\\[int\\]"):
         Wrong(numbers={1})
 
 
@@ -470,10 +473,10 @@ class Row(CheckedRecord):
 
 
 def test_items_of_a_tuple_are_checked_and_written_one_by_one() -> None:
-    row = Row(cells=[1, None], moods=["calm"])  # type: ignore[arg-type]
+    row = Row(cells=[1, None], moods=["calm"])
     assert row.to_dict() == {"cells": [1, None], "moods": ["calm"]}
     assert Row.from_dict(row.to_dict()) == row
     with pytest.raises(InvalidValue, match=r"Row\.cells\[1\]: got 'x', expected a value of type"):
-        Row(cells=(1, "x"))  # type: ignore[arg-type]
+        Row(cells=(1, "x"))
     with pytest.raises(InvalidValue, match=r"Row\.moods\[0\]: got 'mad', expected one of 'calm'"):
-        Row(moods=("mad",))  # type: ignore[arg-type]
+        Row(moods=("mad",))

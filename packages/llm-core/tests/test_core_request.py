@@ -52,7 +52,7 @@ class TestConversation:
 
     def test_images_sound_and_files_follow_the_text(self) -> None:
         request = GenerationRequest(
-            user="What is it?", images=[IMAGE], audio=[SOUND], files=[PAPER]
+            user="What is it?", images=(IMAGE,), audio=(SOUND,), files=(PAPER,)
         )
         assert request.conversation() == (Message.user("What is it?", IMAGE, SOUND, PAPER),)
 
