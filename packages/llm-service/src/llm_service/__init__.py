@@ -1,9 +1,23 @@
 """The LLM service layer as a whole: business operations as methods, results that never throw, limits that are never tripped."""
 
+from llm_service.cache import MemoryResponseCache
 from llm_service.engine import GenerationEngine
 from llm_service.environment import load_environment
+from llm_service.hedging import HedgePolicy
+from llm_service.ladder import Fallback
 from llm_service.parts import EngineParts
 from llm_service.retry import RetryPolicy
+from llm_service.retry_budget import RetryBudget
 from llm_service.service import BaseLLMService
 
-__all__ = ["BaseLLMService", "EngineParts", "GenerationEngine", "RetryPolicy", "load_environment"]
+__all__ = [
+    "BaseLLMService",
+    "EngineParts",
+    "Fallback",
+    "GenerationEngine",
+    "HedgePolicy",
+    "MemoryResponseCache",
+    "RetryBudget",
+    "RetryPolicy",
+    "load_environment",
+]

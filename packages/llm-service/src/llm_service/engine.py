@@ -9,6 +9,7 @@
     record    the result, and who is to be told of it
 
 Whatever fails on the way becomes part of the result; only cancellation passes through.
+A streamed call takes the same way, with a sink for its deltas.
 """
 
 from __future__ import annotations
@@ -20,8 +21,6 @@ from typing import Any
 
 from llm_core import (
     UNSET,
-    CacheMode,
-    Degradation,
     DegradedReason,
     ErrorInfo,
     ErrorType,
@@ -29,23 +28,22 @@ from llm_core import (
     GenerationRequest,
     GenerationResult,
     GenerationStarted,
+    LLMError,
     PipelineStepResult,
     ProviderResponse,
     StepEnded,
+    TextDelta,
 )
-from llm_service.cache_key import cache_key
 from llm_service.estimate import estimate_tokens
-from llm_service.invocation import Invocation
+from llm_service.invocation import Invocation, Sink
 from llm_service.parts import EngineParts
-from llm_service.refinement import SimpleContext, run_step, steps_of
+from llm_service.recall import Recall
+from llm_service.refinement import CallContext, run_step, steps_of
 from llm_service.timeline import PreparedCall, Timeline
 
 __all__ = ["GenerationEngine"]
 
 _log = logging.getLogger("llm_service")
-
-# An hour: long enough for a batch run to profit, short enough not to surprise.
-_DEFAULT_TTL_SECONDS = 3600.0
 
 
 class GenerationEngine:
@@ -53,32 +51,48 @@ class GenerationEngine:
 
     def __init__(self, parts: EngineParts) -> None:
         self._parts = parts
+        self._recall_stage = Recall(parts)
 
-    async def generate(self, request: GenerationRequest) -> GenerationResult[Any]:
-        """Answer `request`; raises nothing but cancellation."""
-        line = Timeline(request, self._parts.clock)
+    async def generate(
+        self, request: GenerationRequest, sink: Sink | None = None
+    ) -> GenerationResult[Any]:
+        """Answer `request`, passing the deltas of a streamed reply to `sink` if there is one.
+
+        Raises nothing but cancellation.
+        """
+        line = Timeline(request, self._parts.clock, restart_streams=self._parts.restart_streams)
         self._parts.tell(lambda: GenerationStarted(request=request, **line.stamp("requested")))
         try:
-            call = self._prepare(line)
-            recalled = await self._recall(line, call)
-            if recalled is None:
-                response = await self._invoke(line, call)
-                await self._refine(line, response)
-            return await self._record(line, recalled)
+            await self._run(line, sink)
         except asyncio.CancelledError:
-            line.error = ErrorInfo.of(ErrorType.CANCELLED, "the caller gave up")
-            self._finish(line, line.result())
+            line.note_cancellation()
+            self._finish(line)
             raise
         except Exception as error:  # noqa: BLE001 - the boundary: every failure becomes a result
-            line.error = ErrorInfo.from_exception(error)
-            if line.error.type is ErrorType.INTERNAL:
-                _log.exception("call %s failed in our own code", line.request_id)
-            return await self._record(line, None)
+            self._note_failure(line, error)
+        return await self._record(line)
 
-    def _prepare(self, line: Timeline) -> PreparedCall:
-        provider, model = self._parts.resolve(line.request.model)
-        line.provider_name, line.model = provider.name, model
-        request = line.request.to_call(model)
+    async def _run(self, line: Timeline, sink: Sink | None) -> None:
+        call = self._prepare(line, line.request.model)
+        await self._recall_stage.look_up(line, call, self._renew)
+        if line.recalled is None:
+
+            async def answer() -> GenerationResult[Any]:
+                try:
+                    response = await self._invoke(line, call, sink)
+                    await self._refine(line, response)
+                except Exception as error:  # noqa: BLE001 - shared with all who asked the same
+                    self._note_failure(line, error)
+                return line.result()
+
+            await self._recall_stage.share(line, answer)
+        if line.recalled is not None and sink is not None and line.recalled.raw_content:
+            await sink(TextDelta(text=line.recalled.raw_content))
+
+    def _prepare(self, line: Timeline, model: str | None) -> PreparedCall:
+        provider, name = self._parts.resolve(model)
+        line.provider_name, line.model = provider.name, name
+        request = line.request.to_call(name)
         input_tokens, output_tokens = estimate_tokens(request)
         line.mark("prepared")
         return PreparedCall(
@@ -88,71 +102,101 @@ class GenerationEngine:
             output_tokens=output_tokens,
         )
 
-    async def _recall(self, line: Timeline, call: PreparedCall) -> GenerationResult[Any] | None:
-        policy, cache = line.request.cache, self._parts.cache
-        if cache is None or policy is None or policy.mode is CacheMode.OFF:
-            return None
-        line.cache_key = cache_key(call.provider.name, call.request, tenant=line.request.tenant)
-        stored = await cache.get(line.cache_key) if policy.mode is CacheMode.USE else None
-        line.mark("cache_checked")
-        return stored
-
-    async def _invoke(self, line: Timeline, call: PreparedCall) -> ProviderResponse:
-        invocation = Invocation(self._parts, line, call)
-        retrying = self._parts.retry.retrying(
-            max_attempts=line.request.max_attempts,
-            remaining_seconds=line.remaining_seconds,
-            before_sleep=line.note_pause,
-            sleep=self._parts.clock.sleep,
-        )
-        response: ProviderResponse = await retrying(invocation.attempt)
-        line.response = response
-        return response
+    async def _invoke(
+        self, line: Timeline, call: PreparedCall, sink: Sink | None
+    ) -> ProviderResponse:
+        """Ask the model, then those below it on the ladder; raises the last error if all fail."""
+        rungs = [rung for rung in self._parts.fallbacks if rung.model != line.request.model]
+        first_error: ErrorInfo | None = None
+        while True:
+            try:
+                line.response = await Invocation(self._parts, line, call, sink).run()
+            except LLMError as error:
+                info = ErrorInfo.from_exception(error)
+                while rungs and not rungs[0].applies_to(info):
+                    rungs.pop(0)
+                if not rungs or not line.may_restart or line.is_late:
+                    raise
+                first_error = first_error or info
+                call = self._prepare(line, rungs.pop(0).model)
+                continue
+            if first_error is not None:
+                line.degrade(
+                    DegradedReason.FALLBACK_MODEL,
+                    f"{call.provider.name}/{call.request.model} answered instead",
+                    first_error,
+                )
+            return line.response
 
     async def _refine(self, line: Timeline, response: ProviderResponse) -> None:
         line.content = response.text
         line.mark("refine_started")
-        context = SimpleContext(request=line.request, response=response)
+        context = CallContext(line.request, response, partial(self._generate_for_step, line))
         for step in steps_of(line.request.pipeline):
             done = await run_step(step, line.content, context, self._parts.clock)
             line.steps.append(done)
             self._parts.tell(partial(_step_ended, line, done))
             if not done.success:
-                line.fall_back_to_last_good(done)
+                line.error = done.error
+                line.degrade(
+                    DegradedReason.LAST_GOOD_VALUE,
+                    f"step {done.step} failed; the content is what it was before that step",
+                    done.error,
+                )
                 break
             line.content = done.after
         line.mark("refined")
 
-    async def _record(
-        self, line: Timeline, recalled: GenerationResult[Any] | None
-    ) -> GenerationResult[Any]:
+    async def _record(self, line: Timeline) -> GenerationResult[Any]:
+        if line.error is not None and line.recalled is None:
+            await self._recall_stage.stand_in(line)
         if line.error is not None and line.request.fallback_value is not UNSET:
             line.content = line.request.fallback_value
-            line.degraded = Degradation(
-                reason=DegradedReason.FALLBACK_VALUE,
-                detail="the call failed; the content is the request's fallback value",
-                error=line.error,
+            line.degrade(
+                DegradedReason.FALLBACK_VALUE,
+                "the call failed; the content is the request's fallback value",
+                line.error,
             )
-        if recalled is None:
-            await self._store(line)
+        await self._recall_stage.store(line)
         line.mark("recorded")
+        return self._finish(line)
+
+    def _finish(self, line: Timeline) -> GenerationResult[Any]:
         line.mark("completed")
-        result = line.result() if recalled is None else line.replay(recalled)
-        self._finish(line, result)
+        result = line.result()
+        self._parts.tell(lambda: GenerationFinished(result=result, **line.stamp("completed")))
         return result
 
-    async def _store(self, line: Timeline) -> None:
-        cache, policy = self._parts.cache, line.request.cache
-        if cache is None or policy is None or line.cache_key is None or line.error is not None:
-            return
-        ttl_seconds = policy.ttl_seconds or _DEFAULT_TTL_SECONDS
-        try:
-            await cache.put(line.cache_key, line.result(), ttl_seconds=ttl_seconds)
-        except Exception:  # noqa: BLE001 - a broken cache must not spoil a good answer
-            _log.exception("the response cache did not take call %s", line.request_id)
+    def _note_failure(self, line: Timeline, error: Exception) -> None:
+        line.error = ErrorInfo.from_exception(error)
+        if line.error.type is ErrorType.INTERNAL and not isinstance(error, LLMError):
+            _log.exception("call %s failed in our own code", line.request_id)
 
-    def _finish(self, line: Timeline, result: GenerationResult[Any]) -> None:
-        self._parts.tell(lambda: GenerationFinished(result=result, **line.stamp("completed")))
+    async def _generate_for_step(
+        self, line: Timeline, request: GenerationRequest, *, purpose: str
+    ) -> GenerationResult[Any]:
+        """Run one more call on behalf of a pipeline step: same gates, what is left of the deadline, same ledger."""
+        remaining = line.remaining_seconds()
+        changes: dict[str, Any] = {"operation_name": line.request.operation_name}
+        if remaining is not None:
+            changes["deadline_seconds"] = max(remaining, 0.001)
+        if request.model is None:
+            changes["model"] = line.request.model
+        helper = Timeline(request.replace(**changes), self._parts.clock)
+        try:
+            call = self._prepare(helper, helper.request.model)
+            response = await self._invoke(helper, call, None)
+            await self._refine(helper, response)
+        except Exception as error:  # noqa: BLE001 - the step gets a result, as every caller does
+            self._note_failure(helper, error)
+        finally:
+            line.take_over(helper.attempts, purpose)
+        helper.mark("completed")
+        return helper.result()
+
+    async def _renew(self, request: GenerationRequest) -> None:
+        """Ask again for an answer that was given stale, so that the next caller gets a fresh one."""
+        await self.generate(request)
 
 
 def _step_ended(line: Timeline, done: PipelineStepResult) -> StepEnded:

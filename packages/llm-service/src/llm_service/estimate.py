@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llm_core import AudioPart, FilePart, ImagePart, LLMCallRequest, Message, thaw
 
-__all__ = ["estimate_tokens"]
+__all__ = ["estimate_text_tokens", "estimate_tokens"]
 
 # OpenAI's help centre, «What are tokens and how to count them?»: about four characters of English a token.
 _CHARACTERS_PER_TOKEN = 4
@@ -27,7 +27,7 @@ def estimate_tokens(call: LLMCallRequest) -> tuple[int, int]:
     characters = len(str(thaw(call.response_schema.json_schema))) if call.response_schema else 0
     for tool in call.tools:
         characters += len(tool.name) + len(tool.description) + len(str(thaw(tool.parameters)))
-    input_tokens = -(-characters // _CHARACTERS_PER_TOKEN)
+    input_tokens = _tokens_of(characters)
     input_tokens += sum(_message_tokens(message) for message in call.messages)
     return input_tokens, call.max_output_tokens or _DEFAULT_OUTPUT_TOKENS
 
@@ -40,9 +40,18 @@ def _message_tokens(message: Message) -> int:
         elif isinstance(part, AudioPart):
             tokens += -(-len(part.data) // _AUDIO_BYTES_PER_TOKEN)
         elif isinstance(part, FilePart):
-            tokens += -(-len(part.data or b"") // _CHARACTERS_PER_TOKEN)
+            tokens += _tokens_of(len(part.data or b""))
         else:
             text = getattr(part, "text", "") or getattr(part, "content", "")
             text = text or getattr(part, "arguments_text", "")
-            tokens += -(-len(text) // _CHARACTERS_PER_TOKEN)
+            tokens += estimate_text_tokens(text)
     return tokens
+
+
+def estimate_text_tokens(text: str) -> int:
+    """Return about how many tokens a text has, rounded up."""
+    return _tokens_of(len(text))
+
+
+def _tokens_of(characters: int) -> int:
+    return -(-characters // _CHARACTERS_PER_TOKEN)

@@ -1,41 +1,98 @@
-"""Stage three of a call: one attempt, admitted by the gates, sent by the provider, settled by what it used."""
+"""Stage three of a call: attempts, each admitted by the gates, sent by the provider, settled by what it used.
+
+A streamed call takes the same way: its deltas go to the sink while they come, and what is returned is the same
+complete response.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 from llm_core import (
     AttemptEnded,
     AttemptStarted,
+    Cost,
     DeadlineExceeded,
     ErrorInfo,
     ErrorType,
+    FirstToken,
+    LLMCallRequest,
     LLMError,
     Permit,
     ProviderError,
     ProviderResponse,
+    StreamDone,
+    StreamEvent,
+    StreamFailed,
+    StreamRestarted,
+    StreamStarted,
+    UsageUpdate,
 )
 from llm_service.parts import EngineParts
 from llm_service.timeline import AttemptRecord, PreparedCall, Timeline
 
-__all__ = ["Invocation"]
+__all__ = ["Invocation", "Sink"]
+
+Sink = Callable[[StreamEvent], Awaitable[None]]
+"""Takes the deltas of a streamed call."""
 
 
 class Invocation:
-    """The attempts of one call; tenacity calls `attempt` until it succeeds or the policy gives up."""
+    """The attempts of one call at one model."""
 
-    def __init__(self, parts: EngineParts, line: Timeline, call: PreparedCall) -> None:
+    def __init__(
+        self, parts: EngineParts, line: Timeline, call: PreparedCall, sink: Sink | None
+    ) -> None:
         self._parts = parts
         self._line = line
         self._call = call
+        self._sink = sink
+        self._gate = parts.gate_of(call.provider.name, call.request.model)
+        self._leader: int | None = None
 
-    async def attempt(self) -> ProviderResponse:
+    async def run(self) -> ProviderResponse:
+        """Ask until there is an answer or the retry policy gives up; raises the last error."""
+        retrying = self._parts.retry.retrying(
+            max_attempts=self._line.request.max_attempts,
+            remaining_seconds=self._line.remaining_seconds,
+            may_retry=self._may_retry,
+            before_sleep=self._line.note_pause,
+            sleep=self._parts.clock.sleep,
+        )
+        response: ProviderResponse = await retrying(self._try_once)
+        self._parts.budget_of(self._call.provider.name).note_success()
+        return response
+
+    async def _try_once(self) -> ProviderResponse:
+        await self._announce_restart()
+        self._leader = None
+        hedger = self._parts.hedger
+        if hedger is None:
+            return await self._attempt("answer")
+        return await hedger.race(self._attempt, lambda: self._leader is not None)
+
+    def _may_retry(self, error: BaseException) -> bool:
+        if not isinstance(error, ProviderError) or not error.retryable:
+            return False
+        budget = self._parts.budget_of(self._call.provider.name)
+        budget.note_failure()
+        return budget.allows_retry and self._line.may_restart
+
+    async def _announce_restart(self) -> None:
+        line = self._line
+        if self._sink is not None and line.delivered and line.attempts[-1].error is not None:
+            error = line.attempts[-1].error
+            await self._sink(StreamRestarted(attempt=len(line.attempts) + 1, error=error))
+
+    async def _attempt(self, purpose: str) -> ProviderResponse:
         """Ask the provider once; the attempt's record is kept whatever happens."""
         line, call = self._line, self._call
-        record = line.begin_attempt(call)
+        record = line.begin_attempt(call, purpose)
         try:
-            async with self._parts.gate.admit(
+            async with self._gate.admit(
                 tokens=call.input_tokens + call.output_tokens,
                 output_tokens=call.output_tokens,
                 key=line.request.tenant,
@@ -48,7 +105,7 @@ class Invocation:
                 permit.settle(tokens=used.total_tokens, output_tokens=used.output_tokens)
             return record.response
         except asyncio.CancelledError:
-            record.error = ErrorInfo.of(ErrorType.CANCELLED, "the caller gave up")
+            record.error = record.abandoned("the caller gave up", ErrorType.CANCELLED)
             raise
         except Exception as error:
             record.error = ErrorInfo.from_exception(error)
@@ -57,57 +114,113 @@ class Invocation:
             self._close(record)
 
     async def _send(self, record: AttemptRecord, permit: Permit) -> ProviderResponse:
+        """Call the provider within the deadline; tell the gates how it went and what it said about limits."""
         try:
-            return await self._send_in_time(record, permit)
+            response = await self._send_in_time(record)
         except ProviderError as error:
             permit.fail(error.info)
             if error.retry_after:
-                self._parts.gate.hold(error.retry_after)
+                self._gate.hold(error.retry_after)
             raise
-        except DeadlineExceeded as error:
-            permit.fail(ErrorInfo.from_exception(error))
+        except asyncio.CancelledError:
+            used = record.used_when_abandoned
+            permit.settle(tokens=used.total_tokens, output_tokens=used.output_tokens)
             raise
         except LLMError:
             # Providers raise anything else before they send: an unsupported feature, a missing key.
             permit.cancel()
             raise
+        if response.rate_limits is not None:
+            self._gate.observe(response.rate_limits)
+        return response
 
-    async def _send_in_time(self, record: AttemptRecord, permit: Permit) -> ProviderResponse:
+    async def _send_in_time(self, record: AttemptRecord) -> ProviderResponse:
         line, call = self._line, self._call
         remaining = line.remaining_seconds()
+        if remaining is not None and remaining <= 0:
+            raise DeadlineExceeded("the deadline passed in the queue; nothing was sent")
         record.points["started"] = record.points["request_sent"] = line.clock.monotonic_ns()
-        provider, model = call.provider.name, call.request.model
         self._parts.tell(
             lambda: AttemptStarted(
-                number=record.number, provider=provider, model=model, **line.stamp()
+                number=record.number,
+                provider=call.provider.name,
+                model=call.request.model,
+                **line.stamp(),
             )
         )
         if remaining is None:
-            response = await call.provider.invoke(call.request)
-        else:
-            request = replace(call.request, timeout_seconds=max(remaining, 0.001))
-            try:
-                async with asyncio.timeout(remaining):
-                    response = await call.provider.invoke(request)
-            except TimeoutError as late:
-                deadline = line.request.deadline_seconds
-                raise DeadlineExceeded(f"no answer within the deadline of {deadline} s") from late
-        record.points["first_byte"] = line.clock.monotonic_ns()
-        if response.rate_limits is not None:
-            self._parts.gate.observe(response.rate_limits)
-        return response
+            return await self._exchange(record, call.request)
+        request = replace(call.request, timeout_seconds=remaining)
+        try:
+            async with asyncio.timeout(remaining):
+                return await self._exchange(record, request)
+        except TimeoutError as late:
+            words = f"no answer within the deadline of {line.request.deadline_seconds} s"
+            raise ProviderError(record.abandoned(words, ErrorType.TIMEOUT_DEADLINE)) from late
+
+    async def _exchange(self, record: AttemptRecord, request: LLMCallRequest) -> ProviderResponse:
+        provider = self._call.provider
+        if self._sink is None:
+            response = await provider.invoke(request)
+            record.points["first_byte"] = self._line.clock.monotonic_ns()
+            self._lead(record)
+            return response
+        stream = provider.stream(request)
+        try:
+            async for event in stream:
+                if isinstance(event, StreamDone):
+                    return event.response
+                if isinstance(event, StreamFailed):
+                    raise ProviderError(event.error)
+                await self._pass_on(record, event)
+        finally:
+            aclose: Any = getattr(stream, "aclose", None)
+            if aclose is not None:
+                await aclose()
+        cut = record.abandoned("the stream ended without a terminal event", ErrorType.TRUNCATED)
+        raise ProviderError(cut)
+
+    async def _pass_on(self, record: AttemptRecord, event: StreamEvent) -> None:
+        """Note what came and hand it to the sink, unless another attempt was faster."""
+        now = self._line.clock.monotonic_ns()
+        record.points.setdefault("first_byte", now)
+        if not isinstance(event, StreamStarted | UsageUpdate):
+            if "first_token" not in record.points:
+                record.points["first_token"] = now
+                self._parts.tell(lambda: FirstToken(number=record.number, **self._line.stamp()))
+            record.points["last_token"] = now
+        record.hear(event)
+        if self._lead(record) and self._sink is not None:
+            self._line.note_delivery(event)
+            await self._sink(event)
+
+    def _lead(self, record: AttemptRecord) -> bool:
+        """Make the first attempt that shows a sign of life the one that is passed on."""
+        if self._leader is None:
+            self._leader = record.number
+        return self._leader == record.number
 
     def _close(self, record: AttemptRecord) -> None:
         line = self._line
         record.points["ended"] = line.clock.monotonic_ns()
-        usage, book = record.usage, self._parts.price_book
-        if usage is not None and record.response is not None and record.response.cost is not None:
-            record.cost = record.response.cost
-        elif usage is not None and book is not None:
-            record.cost = book.price(
-                usage,
-                provider=self._call.provider.name,
-                model=self._call.request.model,
-                at=line.clock.now(),
-            )
+        record.cost = self._price(record)
+        if self._parts.hedger is not None and record.error is None:
+            started = record.points["started"]
+            alive = record.points.get("first_token", record.points["ended"])
+            self._parts.hedger.note_latency((alive - started) / 1e9)
         self._parts.tell(lambda: AttemptEnded(attempt=record.freeze(), **line.stamp()))
+
+    def _price(self, record: AttemptRecord) -> Cost | None:
+        """Return what the attempt cost: the provider's own bill, or its tokens by the price book."""
+        if record.response is not None and record.response.cost is not None:
+            return record.response.cost
+        if record.usage is None:
+            return None
+        if self._parts.price_book is None:
+            return Cost()
+        return self._parts.price_book.price(
+            record.usage,
+            provider=self._call.provider.name,
+            model=self._call.request.model,
+            at=self._line.clock.now(),
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from llm_core import (
     Clock,
@@ -15,7 +15,10 @@ from llm_core import (
     TelemetryClient,
     TelemetryEvent,
 )
+from llm_service.hedging import Hedger
+from llm_service.ladder import Fallback
 from llm_service.retry import RetryPolicy
+from llm_service.retry_budget import RetryBudget
 
 __all__ = ["EngineParts"]
 
@@ -28,12 +31,19 @@ class EngineParts:
 
     resolve: Callable[[str | None], tuple[Provider, str]]
     """Model name, or None for the default → provider and the vendor's own model name."""
-    gate: Gate
+    gate_of: Callable[[str, str], Gate]
+    """Provider's name and model → the gate that calls to it pass."""
     retry: RetryPolicy
     clock: Clock
+    fallbacks: tuple[Fallback, ...] = ()
+    hedger: Hedger | None = None
     telemetry: TelemetryClient | None = None
     price_book: PriceBook | None = None
     cache: ResponseCache | None = None
+    restart_streams: bool = False
+    """Whether a stream that fails after its first token begins anew, instead of failing with what had arrived."""
+    budgets: dict[str, RetryBudget] = field(default_factory=dict)
+    """The retry budget of each provider, made when it is first needed."""
 
     def tell(self, make_event: Callable[[], TelemetryEvent]) -> None:
         """Give telemetry an event, which is only made if there is somebody to take it."""
@@ -43,3 +53,10 @@ class EngineParts:
             self.telemetry.emit(make_event())
         except Exception:  # noqa: BLE001 - a broken backend must not break a call
             _log.exception("the telemetry backend %r raised", self.telemetry)
+
+    def budget_of(self, provider: str) -> RetryBudget:
+        """Return the provider's retry budget."""
+        budget = self.budgets.get(provider)
+        if budget is None:
+            budget = self.budgets.setdefault(provider, self.retry.new_budget())
+        return budget

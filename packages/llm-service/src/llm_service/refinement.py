@@ -11,6 +11,7 @@ from llm_core import (
     Clock,
     ErrorInfo,
     ErrorType,
+    Generate,
     GenerationRequest,
     LLMError,
     PipelineStep,
@@ -19,19 +20,19 @@ from llm_core import (
     StepContext,
 )
 
-__all__ = ["SimpleContext", "run_step", "steps_of"]
+__all__ = ["CallContext", "run_step", "steps_of"]
 
 Step = PipelineStep | Callable[[Any], Any]
 """A step object, or a plain function of the content, sync or async."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SimpleContext:
-    """What a step may know besides the content."""
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """What a step may know besides the content, and its way to ask the model again."""
 
     request: GenerationRequest
     response: ProviderResponse
-    generate: None = None
+    generate: Generate
 
 
 def steps_of(pipeline: Step | Iterable[Step] | None) -> list[Step]:

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llm_core import InvalidValue, ProviderError
+from llm_core import InvalidValue
+from llm_service.retry_budget import RetryBudget
 
 if TYPE_CHECKING:
     from tenacity import AsyncRetrying, RetryCallState
@@ -30,6 +31,10 @@ class RetryPolicy:
     max_seconds: float = 30.0
     max_retry_after_seconds: float = 120.0
     """A provider that asks for a longer pause than this is not asked again."""
+    budget: float = 100.0
+    """Capacity of each provider's `RetryBudget`: half as many failures in a row stop all retries to it."""
+    budget_ratio: float = 0.1
+    """How much of a retry each success earns."""
 
     def __post_init__(self) -> None:
         if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int):
@@ -40,18 +45,24 @@ class RetryPolicy:
             seconds = getattr(self, name)
             if not (isinstance(seconds, (int, float)) and 0 <= seconds < float("inf")):
                 raise InvalidValue.of(f"RetryPolicy.{name}", seconds, "zero or more seconds")
+        self.new_budget()
+
+    def new_budget(self) -> RetryBudget:
+        """Return a full retry budget for one provider."""
+        return RetryBudget(self.budget, ratio=self.budget_ratio)
 
     def retrying(
         self,
         *,
         max_attempts: int | None,
         remaining_seconds: Callable[[], float | None],
+        may_retry: Callable[[BaseException], bool],
         before_sleep: Callable[[float, float], None],
         sleep: Callable[[float], Awaitable[None]],
     ) -> AsyncRetrying:
         """Return tenacity's driver for one call; it raises the last error when it gives up.
 
-        `max_attempts` overrides the policy's own.
+        `max_attempts` overrides the policy's own; `may_retry` says whether an error is worth another try at all.
         A pause that does not fit into `remaining_seconds()` is not begun.
         `before_sleep` gets each pause and the part of it that the provider asked for, in seconds.
         """
@@ -75,17 +86,13 @@ class RetryPolicy:
             before_sleep(state.upcoming_sleep, min(_retry_after(state), state.upcoming_sleep))
 
         return tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(_is_retryable),
+            retry=tenacity.retry_if_exception(may_retry),
             wait=wait,
             stop=give_up,
             before_sleep=note_pause,
             sleep=sleep,
             reraise=True,
         )
-
-
-def _is_retryable(error: BaseException) -> bool:
-    return isinstance(error, ProviderError) and error.retryable
 
 
 def _retry_after(state: RetryCallState) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ from llm_core import (
     PriceBook,
     Provider,
     ResponseCache,
+    StreamEvent,
     SystemClock,
     TelemetryClient,
 )
@@ -25,10 +26,14 @@ from llm_gates import ConcurrencyGate, GateSet
 from llm_providers import ProviderRegistry
 from llm_service.engine import GenerationEngine
 from llm_service.fan_out import fan_out
+from llm_service.hedging import Hedger, HedgePolicy
+from llm_service.invocation import Sink
+from llm_service.ladder import Fallback
 from llm_service.parts import EngineParts
 from llm_service.portal import Portal
 from llm_service.retry import RetryPolicy
 from llm_service.routing import Router
+from llm_service.streaming import stream_events
 
 __all__ = ["BaseLLMService"]
 
@@ -54,6 +59,9 @@ class BaseLLMService:
         max_concurrent_requests: int | None = None,
         gate: Gate | None = None,
         retry: RetryPolicy | None = None,
+        fallbacks: Iterable[Fallback | str] = (),
+        restart_streams: bool = False,
+        hedge: HedgePolicy | None = None,
         telemetry: TelemetryClient | None = None,
         price_book: PriceBook | None = None,
         cache: ResponseCache | None = None,
@@ -65,6 +73,10 @@ class BaseLLMService:
         `provider` answers every call, whatever the model; without it the model's name decides, in `registry`
         or else among the vendors this toolkit knows.
         `gate` replaces the limits that the service would build from `max_concurrent_requests`.
+        `fallbacks` are asked in order when the model that was wanted cannot answer.
+        `restart_streams` lets a stream that fails after its first token begin anew (never after a tool call);
+        otherwise it fails and keeps what had arrived.
+        `hedge` allows a second attempt beside an unusually slow one.
         Raises InvalidValue for limits that contradict each other or cannot be.
         """
         if gate is not None and max_concurrent_requests is not None:
@@ -76,11 +88,15 @@ class BaseLLMService:
         )
         self._portal = Portal()
         self._telemetry = telemetry
+        self._gate = gate or GateSet(*map(ConcurrencyGate, limits))
         self._engine = GenerationEngine(
             EngineParts(
                 resolve=self._router.resolve,
-                gate=gate or GateSet(*map(ConcurrencyGate, limits)),
+                gate_of=lambda provider, model: self._gate,
                 retry=retry or RetryPolicy(),
+                fallbacks=tuple(map(_as_fallback, fallbacks)),
+                restart_streams=restart_streams,
+                hedger=Hedger(hedge) if hedge else None,
                 clock=self._clock,
                 telemetry=telemetry,
                 price_book=price_book,
@@ -97,11 +113,7 @@ class BaseLLMService:
         keywords given with a request replace its fields.
         Never raises, except CancelledError when the awaiting task is cancelled.
         """
-        try:
-            wanted = _as_request(request, fields)
-        except (InvalidValue, TypeError) as error:
-            return self._refuse(error)
-        return await self._engine.generate(wanted)
+        return await self._generate(request, fields, None)
 
     def generate_sync(
         self, request: GenerationRequest | str | None = None, /, **fields: Any
@@ -111,6 +123,28 @@ class BaseLLMService:
         Works in scripts, in threads and where a loop is running (notebooks).
         """
         return self._portal.run(lambda: self.generate(request, **fields))
+
+    def stream(
+        self, request: GenerationRequest | str | None = None, /, **fields: Any
+    ) -> AsyncGenerator[StreamEvent, None]:
+        """Answer one request piece by piece; takes what `generate` takes.
+
+        Yields `TextDelta` and the like as they come, and ends always and exactly once with `StreamResult`,
+        which carries the `GenerationResult`. Closing the generator (`aclose`, or leaving `async with aclosing(…)`)
+        closes the connection at once and books what was used.
+        """
+        return stream_events(lambda sink: self._generate(request, fields, sink))
+
+    def stream_sync(
+        self, request: GenerationRequest | str | None = None, /, **fields: Any
+    ) -> Generator[StreamEvent, None, None]:
+        """Do as `stream` does, for a sync caller."""
+        events = self.stream(request, **fields)
+        try:
+            while (event := self._portal.run(lambda: _next_or_none(events))) is not None:
+                yield event
+        finally:
+            self._portal.run(events.aclose)
 
     def generate_many(
         self,
@@ -172,6 +206,15 @@ class BaseLLMService:
     ) -> None:
         self.close()
 
+    async def _generate(
+        self, request: GenerationRequest | str | None, fields: dict[str, Any], sink: Sink | None
+    ) -> GenerationResult[Any]:
+        try:
+            wanted = _as_request(request, fields)
+        except (InvalidValue, TypeError) as error:
+            return self._refuse(error)
+        return await self._engine.generate(wanted, sink)
+
     def _refuse(self, error: Exception) -> GenerationResult[Any]:
         """Answer a request that could not even be made: a bad value, or a keyword that is no field."""
         info = ErrorInfo.of(ErrorType.INVALID_REQUEST, str(error), exception=type(error).__name__)
@@ -185,6 +228,10 @@ class BaseLLMService:
         )
 
 
+def _as_fallback(rung: Fallback | str) -> Fallback:
+    return Fallback(model=rung) if isinstance(rung, str) else rung
+
+
 def _as_request(
     request: GenerationRequest | str | None, fields: dict[str, Any]
 ) -> GenerationRequest:
@@ -193,3 +240,7 @@ def _as_request(
     if request is not None:
         fields = {"user": request, **fields}
     return GenerationRequest(**fields)
+
+
+async def _next_or_none(events: AsyncGenerator[StreamEvent, None]) -> StreamEvent | None:
+    return await anext(events, None)

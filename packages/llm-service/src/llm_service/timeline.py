@@ -18,7 +18,9 @@ from llm_core import (
     Degradation,
     DegradedReason,
     ErrorInfo,
+    ErrorType,
     EventTimestamps,
+    FinishReason,
     FrozenDict,
     GenerationRequest,
     GenerationResult,
@@ -28,8 +30,15 @@ from llm_core import (
     PipelineStepResult,
     Provider,
     ProviderResponse,
+    StreamEvent,
+    StreamStarted,
+    TextDelta,
+    TextPart,
+    ToolCallStarted,
     Usage,
+    UsageUpdate,
 )
+from llm_service.estimate import estimate_text_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +57,7 @@ class AttemptRecord:
 
     number: int
     call: PreparedCall
+    purpose: str = "answer"
     points: dict[str, int] = field(default_factory=dict)
     waited_for: str | None = None
     gate_wait_seconds: float = 0.0
@@ -57,6 +67,10 @@ class AttemptRecord:
     backoff_until: int | None = None
     backoff_seconds: float = 0.0
     retry_after_seconds: float = 0.0
+    heard: list[str] = field(default_factory=list)
+    """The text that a stream has given so far."""
+    reported: Usage | None = None
+    """The tokens that a stream has reported so far."""
 
     @property
     def seen(self) -> ProviderResponse | None:
@@ -68,6 +82,38 @@ class AttemptRecord:
         """The tokens it used, as far as known."""
         seen = self.seen
         return seen.usage if seen else None
+
+    def hear(self, event: StreamEvent) -> None:
+        """Remember what a stream gave, for the case that its end never comes."""
+        if isinstance(event, TextDelta):
+            self.heard.append(event.text)
+        elif isinstance(event, UsageUpdate):
+            self.reported = event.usage
+
+    @property
+    def used_when_abandoned(self) -> Usage:
+        """The tokens of a call that was sent and whose end was not awaited: reported, else counted here."""
+        counted = estimate_text_tokens("".join(self.heard))
+        if self.reported is not None:
+            output_tokens = max(self.reported.output_tokens, counted)
+            return replace(self.reported, output_tokens=output_tokens, estimated=True)
+        return Usage(
+            input_tokens=self.call.input_tokens, output_tokens=counted, estimated=True
+        )
+
+    def abandoned(self, message: str, error_type: ErrorType) -> ErrorInfo:
+        """Describe an attempt whose end never came; if it was sent, with what had arrived and its usage."""
+        partial = None
+        if "started" in self.points:
+            text = "".join(self.heard)
+            partial = ProviderResponse(
+                provider=self.call.provider.name,
+                model=self.call.request.model,
+                parts=(TextPart(text=text),) if text else (),
+                usage=self.used_when_abandoned,
+                finish_reason=FinishReason.INCOMPLETE,
+            )
+        return ErrorInfo.of(error_type, message, partial=partial)
 
     def note_admission(self, permit: Permit, now: int) -> None:
         """Take over what the gates say of the wait."""
@@ -83,6 +129,7 @@ class AttemptRecord:
             number=self.number,
             provider=self.call.provider.name,
             model=self.call.request.model,
+            purpose=self.purpose,
             timestamps=AttemptTimestamps(**self.points, backoff_until=self.backoff_until),
             reserved_tokens=self.call.input_tokens + self.call.output_tokens,
             waited_for=self.waited_for,
@@ -99,7 +146,9 @@ class AttemptRecord:
 class Timeline:
     """One call's facts as they come in, and the result made of them in the end."""
 
-    def __init__(self, request: GenerationRequest, clock: Clock) -> None:
+    def __init__(
+        self, request: GenerationRequest, clock: Clock, *, restart_streams: bool = False
+    ) -> None:
         self.request = request
         self.clock = clock
         self.request_id = request.request_id or secrets.token_hex(16)
@@ -114,10 +163,15 @@ class Timeline:
         self.cache_key: str | None = None
         self.attempts: list[AttemptRecord] = []
         self.steps: list[PipelineStepResult] = []
+        self.recalled: GenerationResult[Any] | None = None
         self.response: ProviderResponse | None = None
         self.content: Any = None
         self.error: ErrorInfo | None = None
         self.degraded: Degradation | None = None
+        self.delivered = False
+        """Whether the caller has seen a part of a streamed answer."""
+        self._delivered_tool_call = False
+        self._restart_streams = restart_streams
 
     def mark(self, point: str) -> int:
         """Note that `point` is reached now; return the monotonic nanoseconds."""
@@ -136,12 +190,22 @@ class Timeline:
             return None
         return (self.deadline_ns - self.clock.monotonic_ns()) / 1e9
 
-    def begin_attempt(self, call: PreparedCall) -> AttemptRecord:
+    def begin_attempt(self, call: PreparedCall, purpose: str) -> AttemptRecord:
         """Start the record of one more attempt."""
-        attempt = AttemptRecord(len(self.attempts) + 1, call)
+        attempt = AttemptRecord(len(self.attempts) + 1, call, purpose)
         attempt.points["enqueued"] = self.clock.monotonic_ns()
         self.attempts.append(attempt)
         return attempt
+
+    def note_delivery(self, event: StreamEvent) -> None:
+        """Note what of a streamed answer the caller gets to see."""
+        self.delivered = self.delivered or not isinstance(event, StreamStarted | UsageUpdate)
+        self._delivered_tool_call = self._delivered_tool_call or isinstance(event, ToolCallStarted)
+
+    @property
+    def may_restart(self) -> bool:
+        """Whether a failed stream may begin anew: unseen, or seen if that is wanted, but never after a tool call."""
+        return not self.delivered or (self._restart_streams and not self._delivered_tool_call)
 
     def note_pause(self, seconds: float, retry_after_seconds: float) -> None:
         """Note the pause after the latest attempt, and the part of it that the provider asked for."""
@@ -150,46 +214,72 @@ class Timeline:
         attempt.retry_after_seconds = retry_after_seconds
         attempt.backoff_until = attempt.points["ended"] + round(seconds * 1e9)
 
-    def fall_back_to_last_good(self, failed: PipelineStepResult) -> None:
-        """Note that a step failed; the content stays what the steps before it had made."""
-        self.error = failed.error
-        self.degraded = Degradation(
-            reason=DegradedReason.LAST_GOOD_VALUE,
-            detail=f"step {failed.step} failed; the content is what it was before that step",
-            error=failed.error,
-        )
+    def degrade(self, reason: DegradedReason, detail: str, error: ErrorInfo | None) -> None:
+        """Note that the content is not the full wish."""
+        self.degraded = Degradation(reason=reason, detail=detail, error=error)
 
-    def replay(self, recalled: GenerationResult[Any]) -> GenerationResult[Any]:
-        """Return a result from the cache as the answer to this call: nothing was spent or waited for."""
-        return replace(
-            recalled,
-            request=self.request,
-            timestamps=self._timestamps(),
-            usage=Usage(),
-            cost=Cost(),
-            attempts=(),
-            backoff=BackoffStats(),
-            operation_name=self.request.operation_name,
-            request_id=self.request_id,
-            trace_id=self.trace_id,
-            cached=True,
-        )
+    def note_cancellation(self) -> None:
+        """Note that the caller gave up; what had arrived by then is kept."""
+        latest = self.attempts[-1].error if self.attempts else None
+        self.error = latest or ErrorInfo.of(ErrorType.CANCELLED, "the caller gave up")
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the deadline has passed."""
+        remaining = self.remaining_seconds()
+        return remaining is not None and remaining <= 0
+
+    @property
+    def degraded_to(self) -> DegradedReason | None:
+        """What the content is instead of the full wish."""
+        return self.degraded.reason if self.degraded else None
+
+    def take_over(self, attempts: list[AttemptRecord], purpose: str) -> None:
+        """Put the attempts of a helper call on this call's ledger."""
+        for attempt in attempts:
+            attempt.number = len(self.attempts) + 1
+            attempt.purpose = purpose
+            self.attempts.append(attempt)
 
     def result(self) -> GenerationResult[Any]:
         """Freeze everything known into the result."""
+        if self.recalled is not None and self.degraded_to is not DegradedReason.FALLBACK_VALUE:
+            return self._replayed(self.recalled)
+        return self._own_result()
+
+    def _replayed(self, recalled: GenerationResult[Any]) -> GenerationResult[Any]:
+        """Return a stored result as the answer to this call; what was spent on the way stays on the ledger."""
+        mine = self._own_result()
+        return replace(
+            recalled,
+            request=self.request,
+            timestamps=mine.timestamps,
+            error=self.error,
+            degraded=self.degraded,
+            usage=mine.usage,
+            cost=mine.cost,
+            attempts=mine.attempts,
+            backoff=mine.backoff,
+            operation_name=mine.operation_name,
+            request_id=mine.request_id,
+            trace_id=mine.trace_id,
+            cached=recalled.success,
+        )
+
+    def _own_result(self) -> GenerationResult[Any]:
         attempts = tuple(attempt.freeze() for attempt in self.attempts)
         # After a failure the partial reply stands in, so that what had arrived is not lost.
         seen = self.response or (self.error.partial if self.error else None)
         return GenerationResult(
             request=self.request,
-            success=self.error is None or self._is_substituted,
+            success=self.error is None or self.degraded_to is DegradedReason.FALLBACK_VALUE,
             timestamps=self._timestamps(),
             content=self.content,
             raw_content=seen.text if seen else None,
             error=self.error,
             degraded=self.degraded,
             usage=sum((a.usage for a in attempts if a.usage), Usage()),
-            cost=_total_cost(attempts),
+            cost=Cost.total(a.cost for a in attempts if a.cost),
             attempts=attempts,
             backoff=self._backoff(),
             steps=tuple(self.steps),
@@ -207,11 +297,6 @@ class Timeline:
             dropped=seen.dropped if seen else (),
             raw=seen.raw if seen else None,
         )
-
-    @property
-    def _is_substituted(self) -> bool:
-        reason = self.degraded.reason if self.degraded else None
-        return reason is DegradedReason.FALLBACK_VALUE
 
     def _timestamps(self) -> EventTimestamps:
         points = dict(self.points)
@@ -236,10 +321,3 @@ class Timeline:
             backoff_seconds=sum(a.backoff_seconds for a in self.attempts),
             retry_after_seconds=sum(a.retry_after_seconds for a in self.attempts),
         )
-
-
-def _total_cost(attempts: tuple[InvocationAttempt, ...]) -> Cost:
-    costs = [attempt.cost for attempt in attempts if attempt.cost is not None]
-    if not costs:
-        return Cost()
-    return sum(costs[1:], costs[0])

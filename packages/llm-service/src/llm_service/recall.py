@@ -1,0 +1,135 @@
+"""Stage two of a call: answers that are there already, and the storing of new ones."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from llm_core import (
+    CacheMode,
+    CachePolicy,
+    DegradedReason,
+    GenerationRequest,
+    GenerationResult,
+)
+from llm_service.cache_key import cache_key
+from llm_service.parts import EngineParts
+from llm_service.single_flight import SingleFlight
+from llm_service.timeline import PreparedCall, Timeline
+
+__all__ = ["Recall"]
+
+_log = logging.getLogger("llm_service")
+
+# An hour: long enough for a batch run to profit, short enough not to surprise.
+DEFAULT_TTL_SECONDS = 3600.0
+
+
+class Recall:
+    """Looks answers up, decides whether they are fresh, and stores successes.
+
+    A broken cache is logged and otherwise the same as none.
+    """
+
+    def __init__(self, parts: EngineParts) -> None:
+        self._parts = parts
+        self._renewals: set[asyncio.Task[None]] = set()
+        self._flights: SingleFlight[GenerationResult[Any]] = SingleFlight()
+
+    async def look_up(
+        self,
+        line: Timeline,
+        call: PreparedCall,
+        renew: Callable[[GenerationRequest], Awaitable[None]],
+    ) -> None:
+        """Put a stored answer into the line if the request allows it; a stale one is renewed beside it."""
+        policy = line.request.cache
+        if self._parts.cache is None or policy is None or policy.mode is CacheMode.OFF:
+            return
+        line.cache_key = cache_key(call.provider.name, call.request, tenant=line.request.tenant)
+        if policy.mode is CacheMode.USE:
+            stored = await self._get(line.cache_key)
+            if stored is not None and self._age_seconds(stored) <= _ttl_of(policy):
+                line.recalled = stored
+            elif stored is not None:
+                line.recalled = stored
+                line.degrade(DegradedReason.STALE_CACHE, "a stored answer, being renewed", None)
+                self._begin_renewal(line.request, policy, renew)
+        line.mark("cache_checked")
+
+    async def share(
+        self, line: Timeline, answer: Callable[[], Awaitable[GenerationResult[Any]]]
+    ) -> None:
+        """Run `answer`; identical calls that may use the cache run it once and all take its result, or its failure."""
+        policy = line.request.cache
+        if line.cache_key is None or policy is None or policy.mode is not CacheMode.USE:
+            await answer()
+            return
+        result, is_theirs = await self._flights.run(line.cache_key, answer)
+        if is_theirs:
+            line.recalled, line.error, line.degraded = result, result.error, result.degraded
+
+    async def stand_in(self, line: Timeline) -> None:
+        """Answer a failed call with what is stored, however stale within its limits."""
+        if line.cache_key is None:
+            return
+        stored = await self._get(line.cache_key)
+        if stored is not None:
+            line.recalled = stored
+            line.degrade(
+                DegradedReason.STALE_CACHE, "the call failed; the content is a stored answer", line.error
+            )
+
+    async def store(self, line: Timeline) -> None:
+        """Keep a success for its time to live and the time in which it may be given stale."""
+        policy, cache = line.request.cache, self._parts.cache
+        if cache is None or policy is None or line.cache_key is None:
+            return
+        if line.recalled is not None or line.error is not None:
+            return
+        keep_seconds = _ttl_of(policy) + policy.stale_seconds
+        try:
+            await cache.put(line.cache_key, line.result(), ttl_seconds=keep_seconds)
+        except Exception:  # noqa: BLE001 - a broken cache must not spoil a good answer
+            _log.exception("the response cache did not take call %s", line.request_id)
+
+    async def _get(self, key: str) -> GenerationResult[Any] | None:
+        if self._parts.cache is None:
+            return None
+        try:
+            return await self._parts.cache.get(key)
+        except Exception:  # noqa: BLE001 - a broken cache must not spoil a call
+            _log.exception("the response cache could not be read")
+            return None
+
+    def _age_seconds(self, stored: GenerationResult[Any]) -> float:
+        made = stored.timestamps.utc("recorded") or stored.timestamps.requested_at
+        return (self._parts.clock.now() - made).total_seconds()
+
+    def _begin_renewal(
+        self,
+        request: GenerationRequest,
+        policy: CachePolicy,
+        renew: Callable[[GenerationRequest], Awaitable[None]],
+    ) -> None:
+        refresh = request.replace(
+            request_id=None,
+            cache=CachePolicy(
+                mode=CacheMode.REFRESH,
+                ttl_seconds=policy.ttl_seconds,
+                stale_seconds=policy.stale_seconds,
+            ),
+        )
+
+        async def run() -> None:
+            await renew(refresh)
+
+        task = asyncio.create_task(run())
+        self._renewals.add(task)
+        task.add_done_callback(self._renewals.discard)
+
+
+def _ttl_of(policy: CachePolicy) -> float:
+    return DEFAULT_TTL_SECONDS if policy.ttl_seconds is None else policy.ttl_seconds

@@ -1,0 +1,52 @@
+"""Identical calls at the same time become one."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+__all__ = ["SingleFlight"]
+
+T = TypeVar("T")
+
+
+class SingleFlight(Generic[T]):
+    """Runs one call per key; who asks for a key that is under way waits for that call's result.
+
+    Callers may be tasks of different event loops. If the caller that runs the call is cancelled,
+    the first of those who wait takes over.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._flights: dict[str, concurrent.futures.Future[T | None]] = {}
+
+    async def run(self, key: str, call: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
+        """Return the result for `key`, and whether it was another caller's call that gave it."""
+        while True:
+            with self._lock:
+                flight = self._flights.get(key)
+                if flight is None:
+                    mine: concurrent.futures.Future[Any] = concurrent.futures.Future()
+                    self._flights[key] = mine
+            if flight is None:
+                return await self._lead(key, mine, call), False
+            result = await asyncio.wrap_future(flight)
+            if result is not None:
+                return result, True
+
+    async def _lead(
+        self, key: str, mine: concurrent.futures.Future[Any], call: Callable[[], Awaitable[T]]
+    ) -> T:
+        result = None
+        try:
+            result = await call()
+            return result
+        finally:
+            with self._lock:
+                del self._flights[key]
+            # None tells those who wait that there is no result and one of them must take over.
+            mine.set_result(result)
