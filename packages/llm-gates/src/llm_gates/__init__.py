@@ -1,5 +1,9 @@
 """Decides when a call to a language model may go: request, token, concurrency and money limits in one queue."""
 
+from llm_gates.adaptive import AdaptiveConcurrencyGate
+from llm_gates.breaker import BreakerChange, BreakerPolicy, BreakerState, CircuitBreaker
+from llm_gates.budget import BudgetGate
+from llm_gates.calendar import Period
 from llm_gates.estimates import LearnedEstimates
 from llm_gates.gates import GateSet
 from llm_gates.limits import Metric
@@ -18,7 +22,13 @@ from llm_gates.rates import (
 from llm_gates.snapshot import GateSnapshot, LimitSnapshot
 
 __all__ = [
+    "AdaptiveConcurrencyGate",
     "Algorithm",
+    "BreakerChange",
+    "BreakerPolicy",
+    "BreakerState",
+    "BudgetGate",
+    "CircuitBreaker",
     "ConcurrencyGate",
     "GatePermit",
     "GateSet",
@@ -28,6 +38,7 @@ __all__ = [
     "LimitSnapshot",
     "Metric",
     "OtpmGate",
+    "Period",
     "RateGate",
     "RpdGate",
     "RpmGate",

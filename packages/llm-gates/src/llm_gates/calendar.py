@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
+from typing import Any
 
 from llm_core import Clock
-from llm_gates.limits import NEVER
+from llm_gates.limits import NEVER, FixedWindow, Metric
 
-__all__ = ["Period", "calendar_turns"]
+__all__ = ["CalendarWindow", "Period"]
 
 
 class Period(StrEnum):
@@ -29,22 +29,47 @@ class Period(StrEnum):
         return None if hours is None else round(hours * 3_600e9)
 
 
-def calendar_turns(period: Period, *, clock: Clock, zone: tzinfo = UTC) -> Callable[[int], int]:
-    """Return the function from a monotonic time to the end of its calendar window in `zone`.
+class CalendarWindow(FixedWindow):
+    """A fixed window that turns by the calendar of `zone`, on the clock that it is bound to.
 
     The wall clock is read at every turn, so that its corrections count.
     """
-    if period is Period.TOTAL:
-        return lambda now: NEVER
 
-    def next_turn(now: int) -> int:
-        # Only the offset matters here, and it must not depend on the microseconds that datetime has.
-        ahead = now - clock.monotonic_ns()
-        local = (clock.now() + timedelta(microseconds=ahead / 1e3)).astimezone(zone)
-        left = (_next_start(period, local) - local.astimezone(UTC)) / timedelta(microseconds=1)
-        return now + max(round(left * 1e3), 1)
+    __slots__ = ("_clock", "_period", "_zone")
 
-    return next_turn
+    def __init__(
+        self,
+        capacity: Any,
+        *,
+        period: Period,
+        zone: tzinfo,
+        metric: Metric,
+        name: str,
+        guard_ns: int = 0,
+    ) -> None:
+        super().__init__(
+            capacity,
+            window_ns=period.shortest_ns or NEVER,
+            metric=metric,
+            name=name,
+            guard_ns=guard_ns,
+            next_turn=self._turn_after,
+        )
+        self._period = period
+        self._zone = zone
+
+    def bind(self, clock: Clock) -> None:
+        """Take the clock whose calendar counts."""
+        self._clock = clock
+
+    def _turn_after(self, now: int) -> int:
+        if self._period is Period.TOTAL:
+            return NEVER
+        # `now` may lie behind or before the moment in which the wall clock is read.
+        ahead = now - self._clock.monotonic_ns()
+        local = (self._clock.now() + timedelta(microseconds=ahead / 1e3)).astimezone(self._zone)
+        left = _next_start(self._period, local) - local.astimezone(UTC)
+        return now + max(round(left / timedelta(microseconds=1) * 1e3), 1)
 
 
 def _next_start(period: Period, local: datetime) -> datetime:

@@ -50,6 +50,7 @@ class GateSet:
             learned=learned,
         )
         for gate in gates:
+            self._turnstile.listeners.extend(gate._turnstile.listeners)
             gate._turnstile = self._turnstile
             gate._in_set = True
 

@@ -15,13 +15,15 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
+from decimal import Decimal
 from enum import IntEnum
 from typing import Any
 
-from llm_core import ErrorInfo, LLMError
+from llm_core import Clock, ErrorInfo, LLMError
 
 __all__ = [
     "NEVER",
+    "Charge",
     "ConcurrencyLimit",
     "FixedWindow",
     "Limit",
@@ -53,6 +55,21 @@ class Metric(IntEnum):
     OUTPUT_TOKENS = 3
     COST = 4
     """Money, as a `Decimal`."""
+    KEYED_COST = 5
+    """Money, with the key that it is counted for."""
+
+
+class Charge(Decimal):
+    """An amount of money that knows whom it is counted for."""
+
+    key: str | None
+
+    @classmethod
+    def of(cls, key: str | None, amount: Decimal) -> Charge:
+        """Return `amount` for `key`."""
+        charge = cls(amount)
+        charge.key = key
+        return charge
 
 
 class Limit:
@@ -75,6 +92,9 @@ class Limit:
         """The length of the window that the limit speaks of; None if it speaks of none."""
         self.used: Any = 0
         """What is counted now, with what was taken and not yet stamped; may be out of date upwards."""
+
+    def bind(self, clock: Clock) -> None:
+        """Take the clock of the queue; for limits that need the calendar."""
 
     def plan(self, now: int, cost: Any) -> int:
         """Return the nanoseconds after which to ask again: 0 may go now, NEVER if time does not help.

@@ -151,6 +151,8 @@ class AsyncAdmission(GatePermit):
             turnstile.enqueue(self, future, None)
         finally:
             turnstile.free_lock()
+            if turnstile.listeners:
+                turnstile.announce()
         # The wait stands here and not in a coroutine of its own, which would cost each waiter a frame.
         try:
             await future
@@ -178,14 +180,18 @@ class SyncAdmission(GatePermit):
 
     def __enter__(self) -> Self:
         turnstile = self.turnstile
-        with turnstile.lock:
-            if turnstile.pass_through(self):
-                return self
-            if self.state != NEW:
-                raise RuntimeError(_ENTERED_TWICE)
-            signal = threading.Lock()
-            signal.acquire()
-            turnstile.enqueue(self, None, signal)
+        try:
+            with turnstile.lock:
+                if turnstile.pass_through(self):
+                    return self
+                if self.state != NEW:
+                    raise RuntimeError(_ENTERED_TWICE)
+                signal = threading.Lock()
+                signal.acquire()
+                turnstile.enqueue(self, None, signal)
+        finally:
+            if turnstile.listeners:
+                turnstile.announce()
         try:
             while self.state == WAITING:
                 signal.acquire(timeout=turnstile.thread_timeout(self))

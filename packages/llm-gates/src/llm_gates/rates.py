@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import tzinfo
 from typing import ClassVar, Literal
 
-from llm_core import Clock, InvalidValue, SystemClock
+from llm_core import Clock, InvalidValue
 from llm_gates.bucket import TokenBucket
-from llm_gates.calendar import Period, calendar_turns
+from llm_gates.calendar import CalendarWindow, Period
 from llm_gates.gates import GateSet
 from llm_gates.limits import ConcurrencyLimit, FixedWindow, Limit, Metric, SlidingLog
 
@@ -84,7 +84,6 @@ class RateGate(GateSet):
                 guard_seconds=guard_seconds,
                 zone=zone,
                 name=name,
-                clock=clock or SystemClock(),
             )
         ]
         if quantum_seconds is not None:
@@ -97,7 +96,6 @@ class RateGate(GateSet):
                     guard_seconds=guard_seconds,
                     zone=None,
                     name=f"{name}, in {quantum_seconds:g} s",
-                    clock=clock or SystemClock(),
                 )
             )
         self._quantum = None if quantum_seconds is None else quantum_seconds / per_seconds
@@ -141,7 +139,6 @@ def _rate_limit(
     guard_seconds: float | None,
     zone: tzinfo | None,
     name: str,
-    clock: Clock,
 ) -> Limit:
     if guard_seconds is None:
         guard_seconds = default_guard_seconds(per_seconds)
@@ -151,21 +148,15 @@ def _rate_limit(
         return SlidingLog(limit, window_ns=window_ns, guard_ns=guard_ns, metric=metric, name=name)
     if algorithm == "bucket":
         return TokenBucket(limit, window_ns=window_ns, guard_ns=guard_ns, metric=metric, name=name)
-    if algorithm == "fixed":
-        next_turn = None
-        if zone is not None:
-            period = {60.0: Period.MINUTE, 3600.0: Period.HOUR, _DAY: Period.DAY}.get(per_seconds)
-            if period is None:
-                raise InvalidValue.of("zone", zone, "a window of a minute, an hour or a day")
-            next_turn = calendar_turns(period, clock=clock, zone=zone)
-        return FixedWindow(
-            limit,
-            window_ns=window_ns,
-            guard_ns=guard_ns,
-            metric=metric,
-            name=name,
-            next_turn=next_turn,
+    if algorithm == "fixed" and zone is not None:
+        period = {60.0: Period.MINUTE, 3600.0: Period.HOUR, _DAY: Period.DAY}.get(per_seconds)
+        if period is None:
+            raise InvalidValue.of("zone", zone, "none, or a window of a minute, an hour or a day")
+        return CalendarWindow(
+            limit, period=period, zone=zone, guard_ns=guard_ns, metric=metric, name=name
         )
+    if algorithm == "fixed":
+        return FixedWindow(limit, window_ns=window_ns, guard_ns=guard_ns, metric=metric, name=name)
     raise InvalidValue.of("algorithm", algorithm, "'sliding', 'bucket' or 'fixed'")
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import logging
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_core import (
     Clock,
@@ -28,12 +29,17 @@ from llm_core import (
     SystemClock,
 )
 from llm_gates.estimates import LearnedEstimates
-from llm_gates.limits import NEVER, Limit, Metric
+from llm_gates.limits import NEVER, Charge, Limit, Metric
 from llm_gates.permit import CANCELLED, ENDED, ENTERED, GRANTED, WAITING, GatePermit
 from llm_gates.snapshot import GateSnapshot, LimitSnapshot
 from llm_gates.timer import Timer, nudge
 
+if TYPE_CHECKING:
+    from llm_gates.breaker import BreakerChange, BreakerLimit
+
 __all__ = ["Turnstile"]
+
+_logger = logging.getLogger(__name__)
 
 _NOT_SENT = ErrorInfo.of(ErrorType.CANCELLED, "the call was never sent")
 HOLD = "hold"
@@ -52,6 +58,7 @@ class Turnstile:
         "_blocked_ns",
         "_blocked_since",
         "_blocker",
+        "_by_key",
         "_deadlines",
         "_lines",
         "_metrics",
@@ -71,6 +78,7 @@ class Turnstile:
         "in_flight",
         "learned",
         "limits",
+        "listeners",
         "lock",
         "max_queue",
         "monotonic_ns",
@@ -102,6 +110,7 @@ class Turnstile:
         self._aging_ns = round(aging_seconds * 1e9)
         self._metrics = tuple(int(limit.metric) for limit in self.limits)
         self._pick = itemgetter(*self._metrics) if self._metrics else tuple
+        self._by_key = Metric.KEYED_COST in self._metrics
         self.unit_costs = (1,) * len(self.limits) if not any(self._metrics) else None
         self._refusing = tuple(
             (place, limit) for place, limit in enumerate(self.limits) if limit.refuses
@@ -121,6 +130,9 @@ class Turnstile:
         self._deadlines: list[tuple[int, int, GatePermit]] = []
         self._order = itertools.count()
         self._timer = Timer(self.clock, self.pump)
+        self.listeners: list[tuple[BreakerLimit, Callable[[BreakerChange], None]]] = []
+        for limit in self.limits:
+            limit.bind(self.clock)
         # What the head of the queue waits for: one place per limit and the last one for holds.
         self._blocked_ns = [0] * (len(self.limits) + 1)
         self._blocker: int | None = None
@@ -134,9 +146,8 @@ class Turnstile:
         now = self.monotonic_ns()
         limits = self.limits
         costs = self.unit_costs or self._costs_of(permit)
-        for place, limit in self._refusing:
-            if error := limit.refusal(now, costs[place]):
-                raise error
+        if self._refusing and (error := self._refusal(costs, now)):
+            raise error
         if len(limits) == 1:
             entry = limits[0].try_take(now, costs[0])
             if entry is None:
@@ -154,6 +165,12 @@ class Turnstile:
         self.in_flight += 1
         return True
 
+    def _refusal(self, costs: tuple[Any, ...], now: int) -> LLMError | None:
+        for place, limit in self._refusing:
+            if error := limit.refusal(now, costs[place]):
+                return error
+        return None
+
     def _clear_hold(self) -> bool:
         """Return whether nobody waits and no hold is on any more."""
         if self._queued or self.monotonic_ns() < self.held_until:
@@ -163,7 +180,9 @@ class Turnstile:
 
     def _costs_of(self, permit: GatePermit) -> tuple[Any, ...]:
         tokens, output = permit.tokens, permit.output_tokens or 0
-        costs = self._pick((1, tokens, tokens - output, output, permit.cost or 0))
+        money = permit.cost or 0
+        charge = Charge.of(permit.key, Decimal(money)) if self._by_key else money
+        costs = self._pick((1, tokens, tokens - output, output, money, charge))
         return costs if len(self.limits) > 1 else (costs,)
 
     def enqueue(
@@ -178,6 +197,8 @@ class Turnstile:
         """
         now = self.monotonic_ns()
         costs = permit.costs = self.unit_costs or self._costs_of(permit)
+        if self._refusing and (error := self._refusal(costs, now)):
+            raise error
         for limit, cost in zip(self.limits, costs, strict=True):
             if cost > limit.capacity:
                 raise _too_heavy(limit, cost)
@@ -248,10 +269,16 @@ class Turnstile:
         """Admit whoever may go now, and set the timer for the next."""
         with self.lock:
             self._pump(self.monotonic_ns())
+        if self.listeners:
+            self.announce()
 
     def _pump(self, now: int) -> None:
         self._expire_deadlines(now)
         while (head := self._head()) is not None:
+            if self._refusing and (error := self._refusal(head.costs, now)):
+                self._remove(head)
+                self._fail(head, error)
+                continue
             wait_ns, place = self._plan(head, now)
             if wait_ns:
                 self._note_blocked(now, place)
@@ -307,10 +334,6 @@ class Turnstile:
         return True
 
     def _grant(self, permit: GatePermit, now: int) -> None:
-        for place, limit in self._refusing:
-            if error := limit.refusal(now, permit.costs[place]):
-                self._fail(permit, error)
-                return
         for limit, cost in zip(self.limits, permit.costs, strict=True):
             limit.take(cost)
         permit.state = GRANTED
@@ -407,6 +430,8 @@ class Turnstile:
                 self._let_go(permit, self.monotonic_ns())
         finally:
             self.free_lock()
+        if self.listeners:
+            self.announce()
 
     def _let_go(self, permit: GatePermit, now: int) -> None:
         for place, limit in self.holds:
@@ -431,6 +456,8 @@ class Turnstile:
                 self._pump(now)
             permit.state = CANCELLED
             permit.entries = ()
+        if self.listeners:
+            self.announce()
 
     def settle(
         self, permit: GatePermit, tokens: int, output_tokens: int | None, cost: Decimal | None
@@ -461,6 +488,20 @@ class Turnstile:
                         limit.settle(entries[place], before[place], after[place], now)
                 if self._queued:
                     self._pump(now)
+
+    def listen(self, breaker: BreakerLimit, listener: Callable[[BreakerChange], None]) -> None:
+        """Call `listener` after each change of `breaker`."""
+        self.listeners.append((breaker, listener))
+
+    def announce(self) -> None:
+        """Tell the listeners what has changed; the lock is not held."""
+        for breaker, listener in self.listeners:
+            while breaker.notices:
+                change = breaker.notices.popleft()
+                try:
+                    listener(change)
+                except Exception:
+                    _logger.exception("the callback of %s failed at %r", breaker.name, change)
 
     # ------------------------------------------------------------- from outside
     def hold(self, seconds: float) -> None:
