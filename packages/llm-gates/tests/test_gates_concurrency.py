@@ -7,7 +7,16 @@ import threading
 
 import pytest
 
-from llm_core import CostExceedsLimit, Gate, GateTimeout, InvalidValue, Permit, QueueFull
+from llm_core import (
+    CostExceedsLimit,
+    ErrorInfo,
+    ErrorType,
+    Gate,
+    GateTimeout,
+    InvalidValue,
+    Permit,
+    QueueFull,
+)
 from llm_core.testing import ManualClock
 from llm_gates import ConcurrencyGate, GateSet
 
@@ -224,15 +233,17 @@ async def test_an_empty_set_admits_everybody() -> None:
         assert permit.wait_seconds == 0
 
 
-async def test_settle_fail_and_cancel_leave_the_slot_to_the_exit() -> None:
+async def test_settle_and_fail_leave_the_slot_to_the_exit_and_cancel_does_not() -> None:
     gate = ConcurrencyGate(1)
     async with gate.admit(tokens=5) as permit:
         permit.settle(tokens=3)
-        permit.cancel()
+        permit.fail(ErrorInfo.of(ErrorType.SERVER_ERROR, "broken"))
         with pytest.raises(GateTimeout):
             await gate.admit(timeout=0).__aenter__()
-    async with gate.admit(timeout=0):
-        pass
+        permit.cancel()
+        async with gate.admit(timeout=0):
+            assert gate.snapshot().in_flight == 1
+    assert gate.snapshot().in_flight == 0
 
 
 def test_cost_exceeds_limit_is_a_value_error() -> None:

@@ -1,6 +1,47 @@
 """Decides when a call to a language model may go: request, token, concurrency and money limits in one queue."""
 
-from llm_gates.gates import ConcurrencyGate, GateSet
+from llm_gates.adaptive import AdaptiveConcurrencyGate
+from llm_gates.breaker import BreakerChange, BreakerPolicy, BreakerState, CircuitBreaker
+from llm_gates.budget import BudgetGate
+from llm_gates.calendar import Period
+from llm_gates.estimates import LearnedEstimates
+from llm_gates.gates import GateSet
+from llm_gates.limits import Metric
 from llm_gates.permit import GatePermit
+from llm_gates.rates import (
+    Algorithm,
+    ConcurrencyGate,
+    ItpmGate,
+    OtpmGate,
+    RateGate,
+    RpdGate,
+    RpmGate,
+    TpdGate,
+    TpmGate,
+)
+from llm_gates.snapshot import GateSnapshot, LimitSnapshot
 
-__all__ = ["ConcurrencyGate", "GatePermit", "GateSet"]
+__all__ = [
+    "AdaptiveConcurrencyGate",
+    "Algorithm",
+    "BreakerChange",
+    "BreakerPolicy",
+    "BreakerState",
+    "BudgetGate",
+    "CircuitBreaker",
+    "ConcurrencyGate",
+    "GatePermit",
+    "GateSet",
+    "GateSnapshot",
+    "ItpmGate",
+    "LearnedEstimates",
+    "LimitSnapshot",
+    "Metric",
+    "OtpmGate",
+    "Period",
+    "RateGate",
+    "RpdGate",
+    "RpmGate",
+    "TpdGate",
+    "TpmGate",
+]

@@ -34,6 +34,7 @@ class TokenBucket(Limit):
         "_lows_since",
         "_pending",
         "_rate",
+        "_window",
     )
 
     def __init__(
@@ -47,8 +48,11 @@ class TokenBucket(Limit):
         guard_ns: int = 0,
     ) -> None:
         super().__init__(capacity, metric=metric, name=name, window_ns=window_ns)
+        # What is used changes by itself, so that nobody may rely on this number: see `usage`.
+        self.used = NEVER
         self._rate = rate or capacity
         self._guard_ns = guard_ns
+        self._window = window_ns
         self._pending = 0
         self._debt = 0
         self._at: int | None = None
@@ -58,11 +62,6 @@ class TokenBucket(Limit):
         # (time, debt just before it grew): the running minima, read from the right, since each time.
         self._lows: deque[tuple[int, int]] = deque()
         self._lows_since = -1
-
-    @property
-    def _window(self) -> int:
-        assert self.window_ns is not None
-        return self.window_ns
 
     def _leak(self, now: int) -> None:
         if self._at is None:
@@ -80,7 +79,7 @@ class TokenBucket(Limit):
         self._leak(now)
         lag = self._rate * self._guard_ns
         weight = (self._pending + cost) * self._window
-        over = self._debt + weight + lag - self.capacity * self._window
+        over: int = self._debt + weight + lag - self.capacity * self._window
         if over <= 0:
             return 0
         if over - self._debt <= 0:
@@ -94,7 +93,7 @@ class TokenBucket(Limit):
     def earliest(self, now: int, amount: Any) -> int:
         """Return a lower bound of the wait until `amount` more can have gone."""
         self._leak(now)
-        over = self._debt + (self._pending + amount - self.capacity) * self._window
+        over: int = self._debt + (self._pending + amount - self.capacity) * self._window
         return max(-(-over // self._rate), 0)
 
     def take(self, cost: Any) -> None:

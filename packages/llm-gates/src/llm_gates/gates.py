@@ -1,15 +1,17 @@
-"""The gates that users build: names, defaults and documentation over one `Turnstile`."""
+"""What users build: names, defaults and documentation over one `Turnstile`."""
 
 from __future__ import annotations
 
 from decimal import Decimal
 
-from llm_core import Clock, InvalidValue, RateLimitFacts
-from llm_gates.limits import ConcurrencyLimit, Limit, Metric
-from llm_gates.permit import NEW, AsyncAdmission, GatePermit, SyncAdmission
-from llm_gates.turnstile import Turnstile, needs_of
+from llm_core import Clock, ConfigurationError, InvalidValue, RateLimitFacts
+from llm_gates.estimates import LearnedEstimates
+from llm_gates.limits import Limit
+from llm_gates.permit import ENDED, AsyncAdmission, GatePermit, SyncAdmission
+from llm_gates.snapshot import GateSnapshot
+from llm_gates.turnstile import Turnstile
 
-__all__ = ["ConcurrencyGate", "GateSet"]
+__all__ = ["GateSet"]
 
 
 class GateSet:
@@ -17,6 +19,10 @@ class GateSet:
 
     Satisfies the `Gate` interface of llm-core.
     Tasks of any event loop and threads wait in the same queue, first come, first served.
+    A gate that was put into a set admits through the set from then on, so that it cannot be passed by another way.
+
+    `max_queue` is the most that may wait; `aging_seconds` is how much longer than a call of the next higher priority
+    one must have waited to go before it; `learned` makes reservations learn from what calls really used.
     """
 
     def __init__(
@@ -25,11 +31,52 @@ class GateSet:
         clock: Clock | None = None,
         max_queue: int | None = None,
         aging_seconds: float = 30.0,
+        learned: LearnedEstimates | None = None,
     ) -> None:
-        self._limits: tuple[Limit, ...] = tuple(limit for gate in gates for limit in gate._limits)
-        self._turnstile = Turnstile(
-            self._limits, clock=clock, max_queue=max_queue, aging_seconds=aging_seconds
+        if max_queue is not None and max_queue < 0:
+            raise InvalidValue.of("max_queue", max_queue, "a number of at least 0, or None")
+        if aging_seconds <= 0:
+            raise InvalidValue.of("aging_seconds", aging_seconds, "a number above 0")
+        limits = [limit for gate in gates for limit in gate._limits]
+        for gate in gates:
+            if gate._in_set:
+                raise ConfigurationError(f"gates: {gate!r} belongs to another set already")
+        clocks = [gate._clock for gate in gates if gate._clock is not None]
+        self._build(
+            limits,
+            clock=clock or (clocks[0] if clocks else None),
+            max_queue=max_queue,
+            aging_seconds=aging_seconds,
+            learned=learned,
         )
+        for gate in gates:
+            self._turnstile.listeners.extend(gate._turnstile.listeners)
+            gate._turnstile = self._turnstile
+            gate._in_set = True
+
+    def _build(
+        self,
+        limits: list[Limit],
+        *,
+        clock: Clock | None,
+        max_queue: int | None = None,
+        aging_seconds: float = 30.0,
+        learned: LearnedEstimates | None = None,
+    ) -> None:
+        self._clock = clock
+        self._limits = limits
+        self._in_set = False
+        self._turnstile = Turnstile(
+            limits,
+            clock=clock,
+            max_queue=max_queue,
+            aging_seconds=aging_seconds,
+            learned=learned,
+        )
+
+    def __repr__(self) -> str:
+        names = ", ".join(f"{limit.name} {limit.capacity}" for limit in self._limits)
+        return f"<{type(self).__name__} {names}>"
 
     def admit(
         self,
@@ -43,7 +90,8 @@ class GateSet:
     ) -> AsyncAdmission:
         """Wait for the right to make one call: ``async with gates.admit(tokens=1200) as permit:``.
 
-        `tokens` is the estimate for input and output together and `output_tokens` its part for the output.
+        `tokens` is the estimate for input and output together and `output_tokens` its part for the output; without
+        it all counts as input.
         `cost` is the worst case in money, `key` whom to count it for.
         `timeout` is the longest wait in seconds, None for ever; calls of a higher `priority` go first.
 
@@ -51,7 +99,18 @@ class GateSet:
         is known; nothing is kept of a call that was not admitted.
         """
         permit = AsyncAdmission()
-        self._fill(permit, tokens, output_tokens, cost, key, timeout, priority)
+        permit.turnstile = turnstile = self._turnstile
+        permit.tokens = tokens
+        permit.output_tokens = output_tokens
+        permit.cost = cost
+        permit.key = key
+        permit.timeout = timeout
+        permit.priority = priority
+        permit.outcome = permit.waited_for = None
+        permit.state = permit.wait_ns = 0
+        permit.entries = ()
+        if turnstile.learned is not None:
+            turnstile.estimate(permit)
         return permit
 
     def admit_sync(
@@ -66,31 +125,83 @@ class GateSet:
     ) -> SyncAdmission:
         """Do the same from a thread, which blocks while it waits: ``with gates.admit_sync() as permit:``."""
         permit = SyncAdmission()
-        self._fill(permit, tokens, output_tokens, cost, key, timeout, priority)
-        return permit
-
-    def _fill(
-        self,
-        permit: GatePermit,
-        tokens: int,
-        output_tokens: int | None,
-        cost: Decimal | None,
-        key: str | None,
-        timeout: float | None,
-        priority: int,
-    ) -> None:
-        permit.turnstile = self._turnstile
-        permit.needs = needs_of(tokens, output_tokens, cost)
+        permit.turnstile = turnstile = self._turnstile
+        permit.tokens = tokens
+        permit.output_tokens = output_tokens
+        permit.cost = cost
         permit.key = key
         permit.timeout = timeout
         permit.priority = priority
-        permit.state = NEW
-        permit.cancelled = False
-        permit.outcome = permit.waited_for = permit.future = permit.signal = permit.deadline = None
-        permit.wait_ns = 0
+        permit.outcome = permit.waited_for = None
+        permit.state = permit.wait_ns = 0
+        permit.entries = ()
+        if turnstile.learned is not None:
+            turnstile.estimate(permit)
+        return permit
 
-    def observe(self, facts: RateLimitFacts) -> None:
-        """Correct the limits by what the provider's headers said."""
+    async def acquire(self, tokens: int = 0) -> GatePermit:
+        """Wait for the right to make one call, without a `with` statement; the shortest way for rate limits.
+
+        A gate with concurrency slots gets its slot back by ``permit.release()``, which the caller must not forget.
+        Without such slots the call is over for the gate at once; it can still be settled and cancelled.
+        """
+        # One rate limit and nothing else: the whole admission stands here, without a further call.
+        turnstile = self._turnstile
+        limit = turnstile.alone
+        if limit is not None and not turnstile.busy:
+            costs = turnstile.unit_costs or (tokens,)
+            # Half the price of `with turnstile.lock`.
+            turnstile.take_lock()
+            try:
+                entry = limit.try_take(turnstile.monotonic_ns(), costs[0])
+            finally:
+                turnstile.free_lock()
+            if entry is not None:
+                permit = AsyncAdmission()
+                permit.turnstile = turnstile
+                permit.tokens = tokens
+                permit.costs = costs
+                permit.entries = (entry,)
+                permit.output_tokens = permit.cost = permit.outcome = permit.waited_for = None
+                permit.wait_ns = 0
+                permit.state = ENDED
+                return permit
+        admission = self.admit(tokens=tokens)
+        await admission.__aenter__()
+        if not turnstile.holds:
+            admission.release()
+        return admission
+
+    def acquire_sync(self, tokens: int = 0) -> GatePermit:
+        """Do what `acquire` does from a thread, which blocks while it waits."""
+        turnstile = self._turnstile
+        limit = turnstile.alone
+        if limit is not None and not turnstile.busy:
+            costs = turnstile.unit_costs or (tokens,)
+            with turnstile.lock:
+                entry = limit.try_take(turnstile.monotonic_ns(), costs[0])
+            if entry is not None:
+                permit = SyncAdmission()
+                permit.turnstile = turnstile
+                permit.tokens = tokens
+                permit.costs = costs
+                permit.entries = (entry,)
+                permit.output_tokens = permit.cost = permit.outcome = permit.waited_for = None
+                permit.wait_ns = 0
+                permit.state = ENDED
+                return permit
+        admission = self.admit_sync(tokens=tokens)
+        admission.__enter__()
+        if not turnstile.holds:
+            admission.release()
+        return admission
+
+    def observe(self, facts: RateLimitFacts, *, permit: GatePermit | None = None) -> None:
+        """Correct the limits by what the provider's headers said.
+
+        `permit` is the one of the call whose reply carried them; with it, calls that left later are known not to
+        be in the numbers, without it everything in flight is taken as not in them.
+        """
         if facts.retry_after is not None:
             self.hold(facts.retry_after)
 
@@ -98,19 +209,6 @@ class GateSet:
         """Admit nobody for `seconds` from now: the provider asked for it (Retry-After)."""
         self._turnstile.hold(seconds)
 
-
-class ConcurrencyGate(GateSet):
-    """At most `limit` calls at the same time."""
-
-    def __init__(
-        self,
-        limit: int,
-        *,
-        name: str = "concurrency",
-        clock: Clock | None = None,
-        max_queue: int | None = None,
-    ) -> None:
-        if not isinstance(limit, int) or limit < 1:
-            raise InvalidValue.of("limit", limit, "a whole number of at least 1")
-        self._limits = (ConcurrencyLimit(limit, metric=Metric.REQUESTS, name=name),)
-        self._turnstile = Turnstile(self._limits, clock=clock, max_queue=max_queue)
+    def snapshot(self) -> GateSnapshot:
+        """Return used and remaining of every limit, calls in flight and in the queue, as an immutable value."""
+        return self._turnstile.snapshot()

@@ -15,13 +15,15 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
+from decimal import Decimal
 from enum import IntEnum
 from typing import Any
 
-from llm_core import ErrorInfo, LLMError
+from llm_core import Clock, ErrorInfo, LLMError
 
 __all__ = [
     "NEVER",
+    "Charge",
     "ConcurrencyLimit",
     "FixedWindow",
     "Limit",
@@ -53,6 +55,21 @@ class Metric(IntEnum):
     OUTPUT_TOKENS = 3
     COST = 4
     """Money, as a `Decimal`."""
+    KEYED_COST = 5
+    """Money, with the key that it is counted for."""
+
+
+class Charge(Decimal):
+    """An amount of money that knows whom it is counted for."""
+
+    key: str | None
+
+    @classmethod
+    def of(cls, key: str | None, amount: Decimal) -> Charge:
+        """Return `amount` for `key`."""
+        charge = cls(amount)
+        charge.key = key
+        return charge
 
 
 class Limit:
@@ -75,6 +92,9 @@ class Limit:
         """The length of the window that the limit speaks of; None if it speaks of none."""
         self.used: Any = 0
         """What is counted now, with what was taken and not yet stamped; may be out of date upwards."""
+
+    def bind(self, clock: Clock) -> None:
+        """Take the clock of the queue; for limits that need the calendar."""
 
     def plan(self, now: int, cost: Any) -> int:
         """Return the nanoseconds after which to ask again: 0 may go now, NEVER if time does not help.
@@ -141,9 +161,6 @@ class ConcurrencyLimit(Limit):
 
     holds = True
 
-    def cancel(self, entry: Any, cost: Any, now: int) -> None:
-        """Leave the slot to `finish`, which follows every stamped call."""
-
     def finish(self, entry: Any, cost: Any, now: int, error: ErrorInfo | None) -> None:
         """Give the slot back."""
         self.used -= cost
@@ -157,11 +174,22 @@ class SlidingLog(Limit):
     Above `fine_entries` calls in a window, calls that leave within a 256th of it share an entry that lives as long
     as its last one: constant memory, still never too much, at 99.6 % of the limit.
 
-    Entries are lists ``[stamp, weight]`` or, shared, ``[last stamp, weight, first stamp]``; the stamp of an expired
-    one is -1. They stand in the order of their stamps because a call is stamped when it leaves.
+    Stamps and weights stand in two rows of plain numbers, which cost the garbage collector nothing; an entry is the
+    number of its place, counted from the first call ever.
+    The stamps rise because a call is stamped when it leaves.
     """
 
-    __slots__ = ("_fine_entries", "_grain", "_life", "_log")
+    __slots__ = (
+        "_expired",
+        "_fine_entries",
+        "_full_at",
+        "_grain",
+        "_last_until",
+        "_life",
+        "_next",
+        "_stamps",
+        "_weights",
+    )
 
     def __init__(
         self,
@@ -176,12 +204,18 @@ class SlidingLog(Limit):
         super().__init__(capacity, metric=metric, name=name, window_ns=window_ns)
         self._life = window_ns + guard_ns
         self._fine_entries = fine_entries
+        self._stamps: deque[int] = deque()
+        self._weights: deque[Any] = deque()
+        self._expired = 0
+        self._next = 0
+        self._full_at = fine_entries
+        # How long one entry is shared, and until when the last one is; zero and the past in a fine log.
         self._grain = 0
-        self._log: deque[list[Any]] = deque()
+        self._last_until = -1
 
     def __len__(self) -> int:
         """Return the number of entries kept."""
-        return len(self._log)
+        return len(self._stamps)
 
     def plan(self, now: int, cost: Any) -> int:
         """Return the nanoseconds until enough has expired; exact for up to 64 entries, else too early."""
@@ -203,48 +237,46 @@ class SlidingLog(Limit):
         if wait < NEVER:
             return wait
         # The rest must first leave, and then expire; no more than `capacity` of it can in one life.
-        return self._life * math.ceil(rest / self.capacity)
+        lives: int = math.ceil(rest / self.capacity)
+        return self._life * lives
 
     def _until_freed(self, now: int, missing: Any, most: int) -> tuple[int, Any]:
         """Return the wait until `missing` has expired, and NEVER with the rest if the log is shorter."""
-        for place, entry in enumerate(self._log):
-            missing -= entry[1]
-            if missing <= 0 or place == most:
-                return max(entry[0] + self._life - now, 1), 0
+        for stamp, weight in zip(self._stamps, self._weights, strict=True):
+            missing -= weight
+            most -= 1
+            if missing <= 0 or not most:
+                return max(stamp + self._life - now, 1), 0
         return NEVER, missing
 
     def _expire(self, now: int) -> None:
-        log = self._log
+        stamps, weights = self._stamps, self._weights
         horizon = now - self._life
-        while log and log[0][0] <= horizon:
-            entry = log.popleft()
-            self.used -= entry[1]
-            entry[0] = -1
-        if not log:
+        while stamps and stamps[0] <= horizon:
+            stamps.popleft()
+            self.used -= weights.popleft()
+            self._expired += 1
+        if not stamps:
             self._grain = 0
+            self._last_until = -1
+        self._full_at = self._expired + self._fine_entries
 
     def stamp(self, now: int, cost: Any) -> Any:
         """Start the life of a call that was taken."""
-        log = self._log
-        if len(log) >= self._fine_entries:
+        if now < self._last_until:
+            self._stamps[-1] = now
+            self._weights[-1] += cost
+            return self._next - 1
+        if self._next >= self._full_at:
             self._expire(now)
-            if len(log) >= self._fine_entries and not self._grain:
+            if self._next >= self._full_at:
                 self._grain = self._life // GRAINS
         if self._grain:
-            return self._stamp_coarse(now, cost)
-        entry = [now, cost]
-        log.append(entry)
-        return entry
-
-    def _stamp_coarse(self, now: int, cost: Any) -> Any:
-        last = self._log[-1] if self._log else []
-        if len(last) == 3 and now - last[2] < self._grain:
-            last[0] = now
-            last[1] += cost
-            return last
-        entry = [now, cost, now]
-        self._log.append(entry)
-        return entry
+            self._last_until = now + self._grain
+        self._stamps.append(now)
+        self._weights.append(cost)
+        self._next += 1
+        return self._next - 1
 
     def try_take(self, now: int, cost: Any) -> Any:
         """Take and stamp if it may go now; the one method in which every nanosecond counts."""
@@ -255,17 +287,19 @@ class SlidingLog(Limit):
             if used > self.capacity:
                 return None
         self.used = used
-        log = self._log
-        if len(log) >= self._fine_entries or self._grain:
+        entry = self._next
+        if self._grain or entry >= self._full_at:
             return self.stamp(now, cost)
-        entry = [now, cost]
-        log.append(entry)
+        self._next = entry + 1
+        self._stamps.append(now)
+        self._weights.append(cost)
         return entry
 
     def settle(self, entry: Any, before: Any, after: Any, now: int) -> None:
         """Correct the weight of a call that has not expired."""
-        if entry[0] >= 0:
-            entry[1] += after - before
+        place = entry - self._expired
+        if place >= 0:
+            self._weights[place] += after - before
             self.used += after - before
 
     def usage(self, now: int) -> Any:
@@ -353,7 +387,8 @@ class FixedWindow(Limit):
         if missing <= 0:
             return 0
         assert self.window_ns is not None
-        return ends - now + (math.ceil(missing / self.capacity) - 1) * self.window_ns
+        windows: int = math.ceil(missing / self.capacity)
+        return ends - now + (windows - 1) * self.window_ns
 
     def take(self, cost: Any) -> None:
         """Count a call that has not left yet: it will count in whichever window it leaves."""

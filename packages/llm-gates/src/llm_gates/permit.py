@@ -5,32 +5,30 @@ from __future__ import annotations
 import asyncio
 import threading
 from decimal import Decimal
-from enum import IntEnum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from llm_core import ErrorInfo, LLMError, ProviderError
+from llm_core import ErrorInfo, ErrorType, LLMError
 
 if TYPE_CHECKING:
     from llm_gates.turnstile import Turnstile
 
-__all__ = ["AsyncAdmission", "GatePermit", "PermitState", "SyncAdmission"]
+__all__ = ["AsyncAdmission", "GatePermit", "SyncAdmission"]
 
 
-class PermitState(IntEnum):
-    """The life of a permit."""
+_ENTERED_TWICE = "a permit can be entered once; ask the gate for a new one"
 
-    NEW = 0
-    WAITING = 1
-    GRANTED = 2
-    """Counted, but the waiter has not woken up yet."""
-    ENTERED = 3
-    """It has left the gate and is stamped."""
-    ENDED = 4
-    """The call is over, or never came to be."""
-
-
-NEW, WAITING, GRANTED, ENTERED, ENDED = PermitState
+# The life of a permit. Plain numbers, because they are compared several times in every admission.
+NEW = 0
+WAITING = 1
+GRANTED = 2
+"""Counted, but the waiter has not woken up yet."""
+ENTERED = 3
+"""It has left the gate and is stamped."""
+ENDED = 4
+"""The call is over, or never came to be; what it used still counts."""
+CANCELLED = 5
+"""Nothing of it counts."""
 
 
 class GatePermit:
@@ -42,20 +40,22 @@ class GatePermit:
 
     __slots__ = (
         "blocked",
-        "cancelled",
+        "cost",
         "costs",
         "deadline",
         "enqueued",
         "entries",
+        "estimate",
         "failure",
         "future",
         "key",
-        "needs",
         "outcome",
+        "output_tokens",
         "priority",
         "signal",
         "state",
         "timeout",
+        "tokens",
         "turnstile",
         "wait_ns",
         "waited_for",
@@ -63,19 +63,22 @@ class GatePermit:
     )
 
     turnstile: Turnstile
-    needs: tuple[int, int, int, int, Decimal | None]
-    """What the call weighs, in the order of `Metric`."""
+    tokens: int
+    """What is reserved, or was settled: input and output together."""
+    output_tokens: int | None
+    cost: Decimal | None
+    estimate: tuple[int, int | None] | None
+    """The tokens as the caller estimated them, where the gate learns from estimates."""
     key: str | None
     timeout: float | None
     priority: int
-    state: PermitState
+    state: int
     costs: tuple[Any, ...]
     """What the call weighs on each limit of the turnstile."""
     entries: tuple[Any, ...]
     """The entries that the limits keep of it, once stamped."""
     outcome: ErrorInfo | None
-    """How the call failed, for limits that learn from failures."""
-    cancelled: bool
+    """How the call failed, for limits that learn from failures; None if it did not."""
     wait_ns: int
     waited_for: str | None
     """The name of the limit that was waited for longest; None if there was no wait."""
@@ -120,19 +123,15 @@ class GatePermit:
         """End the call: concurrency slots go back. Leaving the context manager does this by itself."""
         self.turnstile.finish(self)
 
-    def _end(self, error: BaseException | None) -> None:
-        if error is not None and self.outcome is None:
-            self.outcome = _outcome_of(error)
-        self.turnstile.finish(self)
-
-
-def _outcome_of(error: BaseException) -> ErrorInfo | None:
-    """Describe how the body of the `with` statement failed; cancellation says nothing about the provider."""
-    if isinstance(error, ProviderError):
-        return error.info
-    if isinstance(error, Exception):
-        return ErrorInfo.from_exception(error)
-    return None
+    def _note_failure(self, error: BaseException) -> None:
+        """Keep how the body of the `with` statement failed, unless `fail` has said it."""
+        if self.outcome is not None:
+            return
+        if isinstance(error, Exception):
+            self.outcome = ErrorInfo.from_exception(error)
+        else:
+            # Cancellation and the like: it says nothing about the provider.
+            self.outcome = ErrorInfo.of(ErrorType.CANCELLED, type(error).__name__)
 
 
 class AsyncAdmission(GatePermit):
@@ -142,11 +141,18 @@ class AsyncAdmission(GatePermit):
 
     async def __aenter__(self) -> Self:
         turnstile = self.turnstile
-        with turnstile.lock:
+        turnstile.take_lock()
+        try:
             if turnstile.pass_through(self):
                 return self
-            future = self.future = asyncio.get_running_loop().create_future()
-            turnstile.enqueue(self)
+            if self.state != NEW:
+                raise RuntimeError(_ENTERED_TWICE)
+            future = asyncio.get_running_loop().create_future()
+            turnstile.enqueue(self, future, None)
+        finally:
+            turnstile.free_lock()
+            if turnstile.listeners:
+                turnstile.announce()
         # The wait stands here and not in a coroutine of its own, which would cost each waiter a frame.
         try:
             await future
@@ -162,7 +168,9 @@ class AsyncAdmission(GatePermit):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._end(error)
+        if error is not None:
+            self._note_failure(error)
+        self.turnstile.finish(self)
 
 
 class SyncAdmission(GatePermit):
@@ -172,12 +180,18 @@ class SyncAdmission(GatePermit):
 
     def __enter__(self) -> Self:
         turnstile = self.turnstile
-        with turnstile.lock:
-            if turnstile.pass_through(self):
-                return self
-            signal = self.signal = threading.Lock()
-            signal.acquire()
-            turnstile.enqueue(self)
+        try:
+            with turnstile.lock:
+                if turnstile.pass_through(self):
+                    return self
+                if self.state != NEW:
+                    raise RuntimeError(_ENTERED_TWICE)
+                signal = threading.Lock()
+                signal.acquire()
+                turnstile.enqueue(self, None, signal)
+        finally:
+            if turnstile.listeners:
+                turnstile.announce()
         try:
             while self.state == WAITING:
                 signal.acquire(timeout=turnstile.thread_timeout(self))
@@ -194,4 +208,6 @@ class SyncAdmission(GatePermit):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._end(error)
+        if error is not None:
+            self._note_failure(error)
+        self.turnstile.finish(self)

@@ -10,19 +10,38 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import logging
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
-from typing import Any
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
-from llm_core import Clock, CostExceedsLimit, GateTimeout, LLMError, QueueFull, SystemClock
-from llm_gates.limits import NEVER, Limit
-from llm_gates.permit import ENDED, ENTERED, GRANTED, NEW, WAITING, GatePermit
+from llm_core import (
+    Clock,
+    CostExceedsLimit,
+    ErrorInfo,
+    ErrorType,
+    GateTimeout,
+    LLMError,
+    QueueFull,
+    SystemClock,
+)
+from llm_gates.estimates import LearnedEstimates
+from llm_gates.limits import NEVER, Charge, Limit, Metric
+from llm_gates.permit import CANCELLED, ENDED, ENTERED, GRANTED, WAITING, GatePermit
+from llm_gates.snapshot import GateSnapshot, LimitSnapshot
 from llm_gates.timer import Timer, nudge
+
+if TYPE_CHECKING:
+    from llm_gates.breaker import BreakerChange, BreakerLimit
 
 __all__ = ["Turnstile"]
 
+_logger = logging.getLogger(__name__)
+
+_NOT_SENT = ErrorInfo.of(ErrorType.CANCELLED, "the call was never sent")
 HOLD = "hold"
 """The name under which waits for a provider's Retry-After are reported."""
 
@@ -34,6 +53,39 @@ class Turnstile:
     priority is higher by one.
     """
 
+    __slots__ = (
+        "_aging_ns",
+        "_blocked_ns",
+        "_blocked_since",
+        "_blocker",
+        "_by_key",
+        "_deadlines",
+        "_lines",
+        "_metrics",
+        "_order",
+        "_pick",
+        "_queued",
+        "_queued_costs",
+        "_real_time",
+        "_refusing",
+        "_timer",
+        "alone",
+        "busy",
+        "clock",
+        "free_lock",
+        "held_until",
+        "holds",
+        "in_flight",
+        "learned",
+        "limits",
+        "listeners",
+        "lock",
+        "max_queue",
+        "monotonic_ns",
+        "take_lock",
+        "unit_costs",
+    )
+
     def __init__(
         self,
         limits: Iterable[Limit],
@@ -41,26 +93,36 @@ class Turnstile:
         clock: Clock | None = None,
         max_queue: int | None = None,
         aging_seconds: float = 30.0,
+        learned: LearnedEstimates | None = None,
     ) -> None:
+        self.learned = learned
         self.limits = tuple(limits)
         self.clock = clock or SystemClock()
         self.max_queue = max_queue
         self.lock = threading.Lock()
+        # On the shortest path these two are half the price of `with lock`.
+        self.take_lock = self.lock.acquire
+        self.free_lock = self.lock.release
         self.in_flight = 0
         self.held_until = 0
-        self._monotonic_ns = self.clock.monotonic_ns
+        self.monotonic_ns = self.clock.monotonic_ns
         self._real_time = isinstance(self.clock, SystemClock)
         self._aging_ns = round(aging_seconds * 1e9)
         self._metrics = tuple(int(limit.metric) for limit in self.limits)
-        self._unit_costs = (1,) * len(self.limits) if not any(self._metrics) else None
+        self._pick = itemgetter(*self._metrics) if self._metrics else tuple
+        self._by_key = Metric.KEYED_COST in self._metrics
+        self.unit_costs = (1,) * len(self.limits) if not any(self._metrics) else None
         self._refusing = tuple(
             (place, limit) for place, limit in enumerate(self.limits) if limit.refuses
         )
-        self._holding = tuple(
-            (place, limit) for place, limit in enumerate(self.limits) if limit.holds
-        )
+        self.holds = tuple((place, limit) for place, limit in enumerate(self.limits) if limit.holds)
         # Whether a newcomer may not pass at once: somebody waits already, or a hold is on.
-        self._busy = False
+        self.busy = False
+        # The limit, if there is nothing else to look at.
+        plain = len(self.limits) == 1 and learned is None
+        plain = plain and not self.holds and not self._refusing
+        plain = plain and self._metrics[0] <= Metric.INPUT_TOKENS
+        self.alone = self.limits[0] if plain else None
         # One line per priority; who was withdrawn stays in its line until it comes to the front.
         self._lines: dict[int, deque[GatePermit]] = {}
         self._queued = 0
@@ -68,6 +130,9 @@ class Turnstile:
         self._deadlines: list[tuple[int, int, GatePermit]] = []
         self._order = itertools.count()
         self._timer = Timer(self.clock, self.pump)
+        self.listeners: list[tuple[BreakerLimit, Callable[[BreakerChange], None]]] = []
+        for limit in self.limits:
+            limit.bind(self.clock)
         # What the head of the queue waits for: one place per limit and the last one for holds.
         self._blocked_ns = [0] * (len(self.limits) + 1)
         self._blocker: int | None = None
@@ -76,48 +141,64 @@ class Turnstile:
     # ------------------------------------------------------------------ in
     def pass_through(self, permit: GatePermit) -> bool:
         """Admit `permit` at once if nothing stands in its way; the lock is held."""
-        if permit.state != NEW:
-            raise RuntimeError("a permit can be entered once; ask the gate for a new one")
-        if self._busy and not self._clear_hold():
+        if permit.state or (self.busy and not self._clear_hold()):
             return False
-        now = self._monotonic_ns()
-        costs = self._unit_costs or self._costs_of(permit)
-        for place, limit in self._refusing:
-            if error := limit.refusal(now, costs[place]):
-                raise error
+        now = self.monotonic_ns()
         limits = self.limits
+        costs = self.unit_costs or self._costs_of(permit)
+        if self._refusing and (error := self._refusal(costs, now)):
+            raise error
         if len(limits) == 1:
             entry = limits[0].try_take(now, costs[0])
             if entry is None:
                 return False
             permit.entries = (entry,)
         else:
-            for limit, cost in zip(limits, costs, strict=True):
-                if limit.plan(now, cost):
+            for limit, cost in zip(limits, costs):  # noqa: B905 - strict costs a third of it
+                if limit.used + cost > limit.capacity and limit.plan(now, cost):
                     return False
             permit.entries = tuple(
-                [limit.try_take(now, cost) for limit, cost in zip(limits, costs, strict=True)]
+                [limit.try_take(now, cost) for limit, cost in zip(limits, costs)]  # noqa: B905
             )
         permit.costs = costs
         permit.state = ENTERED
         self.in_flight += 1
         return True
 
+    def _refusal(self, costs: tuple[Any, ...], now: int) -> LLMError | None:
+        for place, limit in self._refusing:
+            if error := limit.refusal(now, costs[place]):
+                return error
+        return None
+
     def _clear_hold(self) -> bool:
         """Return whether nobody waits and no hold is on any more."""
-        if self._queued or self._monotonic_ns() < self.held_until:
+        if self._queued or self.monotonic_ns() < self.held_until:
             return False
-        self._busy = False
+        self.busy = False
         return True
 
     def _costs_of(self, permit: GatePermit) -> tuple[Any, ...]:
-        needs = permit.needs
-        return tuple([needs[metric] for metric in self._metrics])
+        tokens, output = permit.tokens, permit.output_tokens or 0
+        money = permit.cost or 0
+        charge = Charge.of(permit.key, Decimal(money)) if self._by_key else money
+        costs = self._pick((1, tokens, tokens - output, output, money, charge))
+        return costs if len(self.limits) > 1 else (costs,)
 
-    def enqueue(self, permit: GatePermit) -> None:
-        """Put `permit` into the queue, or raise what is already known to go wrong; the lock is held."""
-        now = self._monotonic_ns()
-        costs = permit.costs = self._unit_costs or self._costs_of(permit)
+    def enqueue(
+        self,
+        permit: GatePermit,
+        future: asyncio.Future[None] | None,
+        signal: threading.Lock | None,
+    ) -> None:
+        """Put `permit` into the queue, or raise what is already known to go wrong; the lock is held.
+
+        It is woken through `future`, or, in a thread, by the release of `signal`.
+        """
+        now = self.monotonic_ns()
+        costs = permit.costs = self.unit_costs or self._costs_of(permit)
+        if self._refusing and (error := self._refusal(costs, now)):
+            raise error
         for limit, cost in zip(self.limits, costs, strict=True):
             if cost > limit.capacity:
                 raise _too_heavy(limit, cost)
@@ -126,12 +207,14 @@ class Turnstile:
                 f"the queue is full: {self._queued} calls wait already (max_queue={self.max_queue})",
                 details={"queued": self._queued, "max_queue": self.max_queue},
             )
+        permit.deadline = None
         if permit.timeout is not None:
             self._check_timeout(permit, now)
+        permit.future = future
+        permit.signal = signal
         permit.state = WAITING
         permit.enqueued = now
-        permit.failure = None
-        permit.wake_at = None
+        permit.failure = permit.wake_at = None
         if len(self.limits) > 1:
             self._note_blocked(now, self._blocker)
             permit.blocked = tuple(self._blocked_ns)
@@ -141,7 +224,7 @@ class Turnstile:
         line.append(permit)
         self._queued += 1
         self._queued_costs = [sum(pair) for pair in zip(self._queued_costs, costs, strict=True)]
-        self._busy = True
+        self.busy = True
         if self._queued == 1 or permit.deadline is not None or len(self._lines) > 1:
             self._pump(now)
 
@@ -169,15 +252,33 @@ class Turnstile:
             details={"limit": name, "timeout": permit.timeout, "queued": self._queued},
         )
 
+    def estimate(self, permit: GatePermit) -> None:
+        """Reserve what was learned instead of what the caller estimated, but no more than can ever pass."""
+        assert self.learned is not None
+        permit.estimate = permit.tokens, permit.output_tokens
+        permit.tokens, permit.output_tokens = self.learned.adjust(
+            permit.key, permit.tokens, permit.output_tokens
+        )
+        for limit, cost in zip(self.limits, self._costs_of(permit), strict=True):
+            if cost > limit.capacity:
+                permit.tokens, permit.output_tokens = permit.estimate
+                return
+
     # ---------------------------------------------------------------- through
     def pump(self) -> None:
         """Admit whoever may go now, and set the timer for the next."""
         with self.lock:
-            self._pump(self._monotonic_ns())
+            self._pump(self.monotonic_ns())
+        if self.listeners:
+            self.announce()
 
     def _pump(self, now: int) -> None:
         self._expire_deadlines(now)
         while (head := self._head()) is not None:
+            if self._refusing and (error := self._refusal(head.costs, now)):
+                self._remove(head)
+                self._fail(head, error)
+                continue
             wait_ns, place = self._plan(head, now)
             if wait_ns:
                 self._note_blocked(now, place)
@@ -189,7 +290,7 @@ class Turnstile:
                 self._grant(head, now)
         self._note_blocked(now, None)
         self._timer.clear()
-        self._busy = now < self.held_until
+        self.busy = now < self.held_until
 
     def _head(self) -> GatePermit | None:
         """Return who is first, by waiting time and priority."""
@@ -233,10 +334,6 @@ class Turnstile:
         return True
 
     def _grant(self, permit: GatePermit, now: int) -> None:
-        for place, limit in self._refusing:
-            if error := limit.refusal(now, permit.costs[place]):
-                self._fail(permit, error)
-                return
         for limit, cost in zip(self.limits, permit.costs, strict=True):
             limit.take(cost)
         permit.state = GRANTED
@@ -292,7 +389,7 @@ class Turnstile:
         with self.lock:
             if permit.failure is not None:
                 raise permit.failure
-            now = self._monotonic_ns()
+            now = self.monotonic_ns()
             permit.entries = tuple(
                 [
                     limit.stamp(now, cost)
@@ -314,7 +411,7 @@ class Turnstile:
                 self._take_back(permit)
             else:
                 return
-            self._pump(self._monotonic_ns())
+            self._pump(self.monotonic_ns())
 
     def _take_back(self, permit: GatePermit) -> None:
         permit.state = ENDED
@@ -323,68 +420,125 @@ class Turnstile:
 
     def finish(self, permit: GatePermit) -> None:
         """End a call: what is held only while it runs goes back."""
-        with self.lock:
+        self.take_lock()
+        try:
             if permit.state != ENTERED:
                 return
             permit.state = ENDED
             self.in_flight -= 1
-            if not self._holding:
-                return
-            now = self._monotonic_ns()
-            for place, limit in self._holding:
-                limit.finish(permit.entries[place], permit.costs[place], now, permit.outcome)
-            if self._queued:
-                self._pump(now)
+            if self.holds and permit.entries:
+                self._let_go(permit, self.monotonic_ns())
+        finally:
+            self.free_lock()
+        if self.listeners:
+            self.announce()
+
+    def _let_go(self, permit: GatePermit, now: int) -> None:
+        for place, limit in self.holds:
+            limit.finish(permit.entries[place], permit.costs[place], now, permit.outcome)
+        if self._queued:
+            self._pump(now)
 
     def cancel(self, permit: GatePermit) -> None:
-        """Give back everything that a call which was never sent had reserved."""
+        """Give back everything that a call which was never sent had reserved, its slot included."""
         with self.lock:
-            if permit.cancelled or permit.state < ENTERED:
+            state = permit.state
+            if state not in (ENTERED, ENDED) or not permit.entries:
                 return
-            permit.cancelled = True
-            now = self._monotonic_ns()
+            now = self.monotonic_ns()
             for limit, entry, cost in zip(self.limits, permit.entries, permit.costs, strict=True):
                 limit.cancel(entry, cost, now)
-            if self._queued:
+            if state == ENTERED:
+                self.in_flight -= 1
+                permit.outcome = permit.outcome or _NOT_SENT
+                self._let_go(permit, now)
+            elif self._queued:
                 self._pump(now)
+            permit.state = CANCELLED
+            permit.entries = ()
+        if self.listeners:
+            self.announce()
 
     def settle(
         self, permit: GatePermit, tokens: int, output_tokens: int | None, cost: Decimal | None
     ) -> None:
         """Correct what a call weighs."""
         with self.lock:
-            if permit.cancelled or permit.state < ENTERED:
+            entries = permit.entries
+            if not entries:
                 return
-            permit.needs = needs_of(
-                tokens,
-                permit.needs[3] if output_tokens is None else output_tokens,
-                permit.needs[4] if cost is None else cost,
-            )
-            if self._unit_costs is not None:
+            permit.tokens = tokens
+            if output_tokens is not None:
+                permit.output_tokens = output_tokens
+            if cost is not None:
+                permit.cost = cost
+            if self.learned is not None and permit.estimate is not None:
+                self.learned.learn(
+                    permit.key, estimated=permit.estimate, actual=(tokens, output_tokens)
+                )
+                permit.estimate = None
+            if self.unit_costs is not None:
                 return
-            after = self._costs_of(permit)
-            now = self._monotonic_ns()
-            for limit, entry, old, new in zip(
-                self.limits, permit.entries, permit.costs, after, strict=True
-            ):
-                if old != new:
-                    limit.settle(entry, old, new, now)
-            permit.costs = after
-            if self._queued:
-                self._pump(now)
+            before = permit.costs
+            after = permit.costs = self._costs_of(permit)
+            if before != after:
+                now = self.monotonic_ns()
+                for place, limit in enumerate(self.limits):
+                    if before[place] != after[place]:
+                        limit.settle(entries[place], before[place], after[place], now)
+                if self._queued:
+                    self._pump(now)
+
+    def listen(self, breaker: BreakerLimit, listener: Callable[[BreakerChange], None]) -> None:
+        """Call `listener` after each change of `breaker`."""
+        self.listeners.append((breaker, listener))
+
+    def announce(self) -> None:
+        """Tell the listeners what has changed; the lock is not held."""
+        for breaker, listener in self.listeners:
+            while breaker.notices:
+                change = breaker.notices.popleft()
+                try:
+                    listener(change)
+                except Exception:
+                    _logger.exception("the callback of %s failed at %r", breaker.name, change)
 
     # ------------------------------------------------------------- from outside
     def hold(self, seconds: float) -> None:
         """Admit nobody for `seconds`; waiters that cannot wait that long fail at once."""
         with self.lock:
-            now = self._monotonic_ns()
+            now = self.monotonic_ns()
             self.held_until = max(self.held_until, now + round(seconds * 1e9))
-            self._busy = self._busy or now < self.held_until
+            self.busy = self.busy or now < self.held_until
             for deadline, _, permit in list(self._deadlines):
                 if deadline < self.held_until and permit.state == WAITING:
                     self._remove(permit)
                     self._fail(permit, self._timed_out(permit, HOLD, self.held_until - now))
             self._pump(now)
+
+    def set_capacity(self, limit: Limit, capacity: Any) -> None:
+        """Change a limit; waiters that become too heavy for it fail, the others see it at once."""
+        with self.lock:
+            now = self.monotonic_ns()
+            limit.set_capacity(capacity)
+            place = self.limits.index(limit)
+            for line in self._lines.values():
+                for permit in line:
+                    if permit.state == WAITING and permit.costs[place] > capacity:
+                        self._remove(permit)
+                        self._fail(permit, _too_heavy(limit, permit.costs[place]))
+            self._pump(now)
+
+    def snapshot(self) -> GateSnapshot:
+        """Return the state of all limits and of the queue."""
+        with self.lock:
+            now = self.monotonic_ns()
+            return GateSnapshot(
+                limits=tuple([_describe(limit, now) for limit in self.limits]),
+                in_flight=self.in_flight,
+                queued=self._queued,
+                held_seconds=max(self.held_until - now, 0) / 1e9,
+            )
 
     def thread_timeout(self, permit: GatePermit) -> float:
         """Return how long a waiting thread may sleep before it looks at the queue; -1 for ever."""
@@ -394,20 +548,12 @@ class Turnstile:
         times = [time for time in (permit.wake_at, permit.deadline) if time is not None]
         if not times:
             return -1
-        return min(max(min(times) - self._monotonic_ns(), 0) / 1e9, threading.TIMEOUT_MAX)
+        return min(max(min(times) - self.monotonic_ns(), 0) / 1e9, threading.TIMEOUT_MAX)
 
     @property
     def queued(self) -> int:
         """How many wait."""
         return self._queued
-
-
-def needs_of(
-    tokens: int, output_tokens: int | None, cost: Decimal | None
-) -> tuple[int, int, int, int, Decimal | None]:
-    """Return what a call weighs, in the order of `Metric`."""
-    output = output_tokens or 0
-    return 1, tokens, tokens - output, output, cost
 
 
 def _wake(permit: GatePermit) -> bool:
@@ -430,6 +576,18 @@ def _wake(permit: GatePermit) -> bool:
 def _resolve(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+def _describe(limit: Limit, now: int) -> LimitSnapshot:
+    used = limit.usage(now)
+    return LimitSnapshot(
+        name=limit.name,
+        metric=limit.metric.name.lower(),
+        limit=limit.capacity,
+        used=used,
+        remaining=max(limit.capacity - used, 0),
+        window_seconds=None if limit.window_ns is None else limit.window_ns / 1e9,
+    )
 
 
 def _too_heavy(limit: Limit, cost: Any) -> CostExceedsLimit:

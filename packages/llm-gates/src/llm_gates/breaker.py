@@ -1,0 +1,293 @@
+"""A circuit breaker that is one more limit in the queue: it refuses instead of making calls wait."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from llm_core import CircuitOpen, Clock, ErrorInfo, InvalidValue, LLMError
+from llm_gates.gates import GateSet
+from llm_gates.limits import NEVER, Limit, Metric
+
+__all__ = ["BreakerChange", "BreakerPolicy", "BreakerState", "CircuitBreaker"]
+
+_SLICES = 10
+"""Into how many slices the rolling window is divided; the oldest one is forgotten as a whole."""
+
+
+class BreakerState(StrEnum):
+    """What a circuit breaker does with calls."""
+
+    CLOSED = "closed"
+    """They pass, and their outcomes are counted."""
+    OPEN = "open"
+    """They are refused until the open time is over."""
+    HALF_OPEN = "half_open"
+    """A few probes pass, whose outcomes decide."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerChange:
+    """One change of state, for callbacks."""
+
+    name: str
+    before: BreakerState
+    after: BreakerState
+    reason: str
+    open_seconds: float | None = None
+    """How long the breaker stays open; None in other states and when it was forced open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerPolicy:
+    """When a breaker opens, and for how long."""
+
+    failure_rate: float = 0.5
+    """The share of failures, from 0 to 1, at which it opens."""
+    least_calls: int = 10
+    """How many calls must have ended in the window before any rate means something."""
+    window_seconds: float = 30.0
+    slow_seconds: float | None = None
+    """From which duration on a call is slow; None if duration does not matter."""
+    slow_rate: float = 0.8
+    """The share of slow calls at which it opens."""
+    open_seconds: float = 5.0
+    """How long it is open the first time; each time that the probes fail it is twice as long."""
+    most_open_seconds: float = 300.0
+    jitter: float = 0.2
+    """The open time is multiplied by a random number between 1 - jitter and 1 + jitter."""
+    probes: int = 1
+    """How many calls may run when half open, and how many must succeed to close it."""
+
+    def __post_init__(self) -> None:
+        for field in ("failure_rate", "slow_rate"):
+            if not 0 < getattr(self, field) <= 1:
+                raise InvalidValue.of(field, getattr(self, field), "a share above 0, at most 1")
+        for field in ("least_calls", "probes"):
+            if getattr(self, field) < 1:
+                raise InvalidValue.of(field, getattr(self, field), "a whole number of at least 1")
+        for field in ("window_seconds", "open_seconds", "most_open_seconds"):
+            if not getattr(self, field) > 0:
+                raise InvalidValue.of(field, getattr(self, field), "a number above 0")
+        if not 0 <= self.jitter < 1:
+            raise InvalidValue.of("jitter", self.jitter, "a share of at least 0, below 1")
+
+
+class BreakerLimit(Limit):
+    """The state machine; an entry is ``(number of the state it left in, time it left)``."""
+
+    __slots__ = (
+        "_forced",
+        "_open_until",
+        "_openings",
+        "_policy",
+        "_probing",
+        "_random",
+        "_slices",
+        "_state_number",
+        "_succeeded",
+        "notices",
+        "state",
+    )
+
+    holds = True
+    refuses = True
+
+    def __init__(self, policy: BreakerPolicy, *, name: str, random: Callable[[], float]) -> None:
+        super().__init__(NEVER, metric=Metric.REQUESTS, name=name)
+        self._policy = policy
+        self._random = random
+        self.state = BreakerState.CLOSED
+        # What changed and has not been told yet: callbacks run when the queue's lock is free again.
+        self.notices: deque[BreakerChange] = deque()
+        self._forced = False
+        self._open_until = 0
+        self._openings = 0
+        # Results of calls that left in an earlier state say nothing about this one.
+        self._state_number = 0
+        self._probing = 0
+        self._succeeded = 0
+        # (end of the slice, calls, failures, slow calls)
+        self._slices: deque[list[int]] = deque()
+
+    def refusal(self, now: int, cost: Any) -> LLMError | None:
+        """Return CircuitOpen if the call may not go."""
+        if self.state is BreakerState.CLOSED:
+            return None
+        if self._forced:
+            return CircuitOpen(f"{self.name}: the circuit breaker was opened by hand")
+        if self.state is BreakerState.OPEN and now >= self._open_until:
+            self._change(BreakerState.HALF_OPEN, "the open time is over")
+        if self.state is BreakerState.OPEN:
+            seconds = (self._open_until - now) / 1e9
+            return CircuitOpen(
+                f"{self.name}: the provider is failing; the next try is in {seconds:.3f} s",
+                retry_after=seconds,
+                details={"breaker": self.name, "openings": self._openings},
+            )
+        if self._probing >= self._policy.probes:
+            return CircuitOpen(
+                f"{self.name}: {self._probing} probes find out whether the provider is back",
+                details={"breaker": self.name, "probes": self._probing},
+            )
+        return None
+
+    def take(self, cost: Any) -> None:
+        """Count a probe, if probes are what passes."""
+        if self.state is BreakerState.HALF_OPEN:
+            self._probing += 1
+
+    def drop(self, cost: Any) -> None:
+        """Free the probe's place."""
+        self._probing = max(self._probing - 1, 0)
+
+    def stamp(self, now: int, cost: Any) -> Any:
+        """Note when and in which state the call left."""
+        return (self._state_number, now)
+
+    def usage(self, now: int) -> Any:
+        """Return the number of probes under way."""
+        return self._probing
+
+    def finish(self, entry: Any, cost: Any, now: int, error: ErrorInfo | None) -> None:
+        """Count the outcome and draw the consequence."""
+        number, left = entry
+        if number != self._state_number:
+            return
+        slow_seconds = self._policy.slow_seconds
+        slow = slow_seconds is not None and now - left >= slow_seconds * 1e9
+        if error is None:
+            self._judge(now, failed=False, slow=slow)
+        elif error.type.traits.trips_breaker:
+            self._judge(now, failed=True, slow=slow)
+        elif self.state is BreakerState.HALF_OPEN:
+            # Neither good nor bad (a rate limit, a cancelled call): the next call is the probe.
+            self._probing = max(self._probing - 1, 0)
+
+    def _judge(self, now: int, *, failed: bool, slow: bool) -> None:
+        if self.state is BreakerState.HALF_OPEN:
+            self._probing = max(self._probing - 1, 0)
+            if failed or slow:
+                self._open(now, "a probe was too slow" if not failed else "a probe failed")
+                return
+            self._succeeded += 1
+            if self._succeeded >= self._policy.probes:
+                self._openings = 0
+                self._change(BreakerState.CLOSED, "the probes succeeded")
+        elif self.state is BreakerState.CLOSED:
+            reason = self._count(now, failed, slow)
+            if reason is not None and not self._forced:
+                self._open(now, reason)
+
+    def _count(self, now: int, failed: bool, slow: bool) -> str | None:
+        """Count a call into the rolling window; return why the breaker must open, if it must."""
+        policy = self._policy
+        length = round(policy.window_seconds * 1e9 / _SLICES)
+        slices = self._slices
+        while slices and slices[0][0] <= now - length * (_SLICES - 1):
+            slices.popleft()
+        if not slices or slices[-1][0] <= now:
+            slices.append([now + length, 0, 0, 0])
+        last = slices[-1]
+        last[1] += 1
+        last[2] += failed
+        last[3] += slow
+        calls = sum(part[1] for part in slices)
+        if calls < policy.least_calls:
+            return None
+        failures = sum(part[2] for part in slices)
+        if failures >= calls * policy.failure_rate and failures:
+            return f"{failures} of {calls} calls failed"
+        slow_calls = sum(part[3] for part in slices)
+        if slow_calls >= calls * policy.slow_rate and slow_calls:
+            return f"{slow_calls} of {calls} calls were slow"
+        return None
+
+    def _open(self, now: int, reason: str) -> None:
+        policy = self._policy
+        seconds = min(policy.open_seconds * math.exp2(self._openings), policy.most_open_seconds)
+        seconds *= 1 + policy.jitter * (2 * self._random() - 1)
+        self._openings += 1
+        self._open_until = now + round(seconds * 1e9)
+        self._change(BreakerState.OPEN, reason, open_seconds=seconds)
+
+    def _change(
+        self, state: BreakerState, reason: str, *, open_seconds: float | None = None
+    ) -> None:
+        self._state_number += 1
+        self._probing = self._succeeded = 0
+        self._slices.clear()
+        before, self.state = self.state, state
+        if before is not state:
+            self.notices.append(
+                BreakerChange(
+                    name=self.name,
+                    before=before,
+                    after=state,
+                    reason=reason,
+                    open_seconds=open_seconds,
+                )
+            )
+
+    def force(self, state: BreakerState | None, now: int) -> None:
+        """Hold a state by hand, or return to judging (None), from closed."""
+        self._forced = state is not None
+        self._openings = 0
+        self._change(state or BreakerState.CLOSED, "by hand")
+
+
+class CircuitBreaker(GateSet):
+    """Refuses calls with CircuitOpen while the provider is failing.
+
+    Alone it is a gate like the others; in a `GateSet` it refuses before a call is put into the queue and again when
+    the call would leave it.
+    What is a failure says the error table of llm-core (`trips_breaker`): rate limits and mistakes of the caller do
+    not count, nor do cancelled calls. A body of the `with` statement that ends without an exception and without
+    ``permit.fail`` is a success.
+
+    `on_change` is called after each change of state, never while a lock is held.
+    """
+
+    def __init__(
+        self,
+        policy: BreakerPolicy | None = None,
+        *,
+        name: str = "breaker",
+        on_change: Callable[[BreakerChange], None] | None = None,
+        random: Callable[[], float] = random.random,
+        clock: Clock | None = None,
+    ) -> None:
+        self._breaker = BreakerLimit(policy or BreakerPolicy(), name=name, random=random)
+        self._build([self._breaker], clock=clock)
+        if on_change is not None:
+            self._turnstile.listen(self._breaker, on_change)
+        self._on_change = on_change
+
+    @property
+    def state(self) -> BreakerState:
+        """What it does now; an open breaker whose time is over says open until the next call asks."""
+        return self._breaker.state
+
+    def force_open(self) -> None:
+        """Refuse every call until told otherwise."""
+        self._force(BreakerState.OPEN)
+
+    def force_closed(self) -> None:
+        """Let every call pass until told otherwise, whatever happens to it."""
+        self._force(BreakerState.CLOSED)
+
+    def reset(self) -> None:
+        """Forget everything and judge anew, from closed."""
+        self._force(None)
+
+    def _force(self, state: BreakerState | None) -> None:
+        turnstile = self._turnstile
+        with turnstile.lock:
+            self._breaker.force(state, turnstile.monotonic_ns())
+        turnstile.pump()
+        turnstile.announce()

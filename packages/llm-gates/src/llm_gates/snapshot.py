@@ -1,0 +1,45 @@
+"""The state of a gate at one moment, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from llm_core import Record
+
+__all__ = ["GateSnapshot", "LimitSnapshot"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSnapshot(Record):
+    """One limit."""
+
+    name: str
+    metric: str
+    """``requests``, ``tokens``, ``input_tokens``, ``output_tokens`` or ``cost``."""
+    limit: int | Decimal
+    used: int | Decimal
+    """What counts at this moment: reserved, settled, and what others were seen to use."""
+    remaining: int | Decimal
+    """What may go now; never below zero."""
+    window_seconds: float | None = None
+    """The length of the window; None for concurrency and for totals."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateSnapshot(Record):
+    """All limits of one gate and its queue."""
+
+    limits: tuple[LimitSnapshot, ...]
+    in_flight: int
+    """Calls that have left the gate and have not ended."""
+    queued: int
+    held_seconds: float = 0.0
+    """For how long nobody will be admitted because the provider asked for it."""
+
+    def limit(self, name: str) -> LimitSnapshot:
+        """Return the limit of that name; KeyError if there is none."""
+        for limit in self.limits:
+            if limit.name == name:
+                return limit
+        raise KeyError(name)
