@@ -206,7 +206,7 @@ def test_the_command_says_where_it_listens(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
-        url = line.split("OPENAI_BASE_URL=")[1].rstrip(")\n")
+        url = line.split("OPENAI_BASE_URL=")[1].split()[0]
         with openai.OpenAI(base_url=url, api_key="k", max_retries=0) as client:
             assert client.responses.create(model="m", input="ping").output_text == "pong"
         process.terminate()

@@ -38,17 +38,17 @@ class Brain:
         self._uses.clear()
         self._prefixes.clear()
 
-    def reply(self, ask: Ask, stamp: Stamp, *, call_prefix: str = "call_") -> Reply:
-        """Answer one request; `call_prefix` opens the ids of tool calls."""
+    def reply(self, ask: Ask, stamp: Stamp) -> Reply:
+        """Answer one request."""
         draft = self.script.find(ask, self._use) or Draft()
         calls = tuple(
-            ToolCall(id=stamp.id(call_prefix, place), name=name, arguments=arguments)
+            ToolCall(id=stamp.id(ask.call_prefix, place), name=name, arguments=arguments)
             for place, (name, arguments) in enumerate(draft.tool_calls or _made_calls(ask, draft))
         )
         text = _text(ask, draft, bool(calls))
         reasoning = draft.reasoning
         if reasoning is None:
-            reasoning = " ".join([_THOUGHT] * _THOUGHTS.get(ask.effort or "", 0))
+            reasoning = " ".join([_THOUGHT] * _THOUGHTS.get(ask.effort or "", 0) * (not ask.silent))
         finish: FinishReason = draft.finish_reason or (
             "tool_calls" if calls else "refusal" if draft.refusal else "stop"
         )
@@ -141,6 +141,8 @@ class Brain:
 
 def count_input(ask: Ask) -> int:
     """Count the tokens of the prompt, its overhead, images and sound included."""
+    if ask.silent:
+        return sum(map(tokens.count, ask.texts))
     size = tokens.PRIMING_TOKENS + ask.extra_tokens + ask.audio_tokens
     for text in ask.texts:
         size += tokens.count(text) + tokens.MESSAGE_TOKENS

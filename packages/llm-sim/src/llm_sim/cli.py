@@ -83,7 +83,10 @@ def serve_command(host: str, port: int, **options: Any) -> None:
         click.echo(f"llm-sim: {error}", err=True)
         sys.exit(2)
     url = f"http://{host}:{listener.getsockname()[1]}"
-    click.echo(f"llm-sim listens on {url} (OPENAI_BASE_URL={url}/v1)")
+    click.echo(
+        f"llm-sim listens on {url} "
+        f"(OPENAI_BASE_URL={url}/v1 ANTHROPIC_BASE_URL={url} OLLAMA_HOST={url})"
+    )
     asyncio.run(_serve(Simulator(settings), listener))
 
 

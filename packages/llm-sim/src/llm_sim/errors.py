@@ -59,4 +59,4 @@ class Refusal(Exception):  # noqa: N818 - an answer to the client, not a failure
     def final(self) -> bool:
         """Whether repeating is futile: the request, the key or the account is wrong."""
         passing = self.status in (408, 409, 429) or self.status >= 500
-        return not passing or "insufficient_quota" in (self.type, self.code)
+        return not passing or self.code in ("insufficient_quota", "enforced_spend_limit_reached")

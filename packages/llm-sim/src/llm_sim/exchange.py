@@ -69,6 +69,8 @@ class Ask:
     """Reasoning effort; None asks for no reasoning."""
     reasoning_budget_tokens: int | None = None
     choices: int = 1
+    call_prefix: str = "call_"
+    """How the ids of tool calls begin."""
     silent: bool = False
     """Asks for no text, such as embeddings do."""
     extra_tokens: int = 0

@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 from llm_sim.errors import Refusal
 from llm_sim.exchange import Json
 
-Refuse = Callable[[str, str, str], Refusal]
-"""Makes a vendor's refusal of a bad request from message, parameter and kind; kinds are
-`missing`, `type`, `value`, `unknown`."""
+
+class Wording(Protocol):
+    """How a vendor words that a field is wrong."""
+
+    def unknown(self, name: str) -> Refusal:
+        """Refuse a field that the vendor does not know."""
+        ...
+
+    def missing(self, name: str) -> Refusal:
+        """Refuse a request without a field that must be there."""
+        ...
+
+    def wrong_type(self, name: str, value: object, expected: str) -> Refusal:
+        """Refuse a value that is not `expected`: an article and a JSON type."""
+        ...
+
+    def below(self, name: str, value: float, least: float) -> Refusal:
+        """Refuse a number that is too small; `least` is allowed."""
+        ...
+
+    def above(self, name: str, value: float, most: float) -> Refusal:
+        """Refuse a number that is too large; `most` is allowed."""
+        ...
+
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -39,26 +60,25 @@ def json_type(value: object) -> str:
 class Fields:
     """The fields of one request body."""
 
-    __slots__ = ("body", "refuse")
+    __slots__ = ("body", "wording")
 
-    def __init__(self, body: Json, refuse: Refuse) -> None:
+    def __init__(self, body: Json, wording: Wording) -> None:
         self.body = body
-        self.refuse = refuse
+        self.wording = wording
 
     def known(self, names: Iterable[str]) -> None:
         """Refuse any field that is not among `names`."""
         unknown = self.body.keys() - names
         if unknown:
-            name = min(unknown)
-            raise self.refuse(f"Unknown parameter: '{name}'.", name, "unknown")
+            raise self.wording.unknown(min(unknown))
 
     def text(self, name: str) -> str:
         """Return a text that must be there."""
         value = self.body.get(name)
         if value is None:
-            raise self.missing(name)
+            raise self.wording.missing(name)
         if not isinstance(value, str):
-            raise self._type(name, value, "a string")
+            raise self.wording.wrong_type(name, value, "a string")
         return value
 
     def optional_text(self, name: str) -> str | None:
@@ -71,7 +91,7 @@ class Fields:
         if value is None:
             return []
         if not isinstance(value, list):
-            raise self._type(name, value, "an array")
+            raise self.wording.wrong_type(name, value, "an array")
         return value
 
     def mapping(self, name: str) -> Mapping[str, Any]:
@@ -80,7 +100,7 @@ class Fields:
         if value is None:
             return {}
         if not isinstance(value, dict):
-            raise self._type(name, value, "an object")
+            raise self.wording.wrong_type(name, value, "an object")
         return value
 
     def flag(self, name: str, default: bool = False) -> bool:
@@ -89,7 +109,7 @@ class Fields:
         if value is None:
             return default
         if not isinstance(value, bool):
-            raise self._type(name, value, "a boolean")
+            raise self.wording.wrong_type(name, value, "a boolean")
         return value
 
     def count(self, name: str, *, least: int = 1) -> int | None:
@@ -98,14 +118,9 @@ class Fields:
         if value is None:
             return None
         if not isinstance(value, int) or isinstance(value, bool):
-            raise self._type(name, value, "an integer")
+            raise self.wording.wrong_type(name, value, "an integer")
         if value < least:
-            raise self.refuse(
-                f"Invalid '{name}': integer below minimum value. "
-                f"Expected a value >= {least}, but got {value} instead.",
-                name,
-                "value",
-            )
+            raise self.wording.below(name, value, least)
         return value
 
     def number(self, name: str, low: float, high: float) -> float | None:
@@ -114,19 +129,11 @@ class Fields:
         if value is None:
             return None
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise self._type(name, value, "a decimal")
-        if not low <= value <= high:
-            side, edge = (
-                ("below minimum", f">= {low:g}")
-                if value < low
-                else ("above maximum", f"<= {high:g}")
-            )
-            raise self.refuse(
-                f"Invalid '{name}': decimal {side} value. "
-                f"Expected a value {edge}, but got {value} instead.",
-                name,
-                "value",
-            )
+            raise self.wording.wrong_type(name, value, "a decimal")
+        if value < low:
+            raise self.wording.below(name, value, low)
+        if value > high:
+            raise self.wording.above(name, value, high)
         return float(value)
 
     def words(self, name: str) -> tuple[str, ...]:
@@ -137,18 +144,5 @@ class Fields:
         if isinstance(value, str):
             return (value,)
         if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
-            raise self._type(name, value, "a string or an array of strings")
+            raise self.wording.wrong_type(name, value, "a string or an array of strings")
         return tuple(value)
-
-    def missing(self, name: str) -> Refusal:
-        """Make the refusal for a field that is left out."""
-        return self.refuse(f"Missing required parameter: '{name}'.", name, "missing")
-
-    def _type(self, name: str, value: object, expected: str) -> Refusal:
-        article = "an" if json_type(value)[0] in "aio" else "a"
-        return self.refuse(
-            f"Invalid type for '{name}': expected {expected}, "
-            f"but got {article} {json_type(value)} instead.",
-            name,
-            "type",
-        )

@@ -62,13 +62,13 @@ _FINISH = {"stop_sequence": "stop", "refusal": "stop"}
 def read(request: Request) -> Ask:
     """Read a request; raise Refusal as the vendor does."""
     body = wire.read_json(request.body)
-    fields = Fields(body, wire.refuse)
+    fields = Fields(body, wire.WORDING)
     fields.known(KNOWN_FIELDS)
     model = fields.text("model")
     messages = fields.items("messages")
     if not messages:
         if "messages" not in body:
-            raise fields.missing("messages")
+            raise wire.WORDING.missing("messages")
         raise wire.refuse(
             "Invalid 'messages': empty array. Expected an array with minimum length 1, "
             "but got an empty array instead.",

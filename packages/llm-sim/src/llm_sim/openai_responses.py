@@ -69,7 +69,7 @@ class OpenAIResponses:
     def read(self, request: Request) -> Ask:
         """Read a request; raise Refusal as the vendor does."""
         body = wire.read_json(request.body)
-        fields = Fields(body, wire.refuse)
+        fields = Fields(body, wire.WORDING)
         fields.known(KNOWN_FIELDS)
         model = fields.text("model")
         prompt = _Prompt()
@@ -227,7 +227,7 @@ class OpenAIResponses:
         if ask.body.get("store") is False:
             return
         earlier = self._stored.get(ask.body.get("previous_response_id") or "", ([], {}))[0]
-        history = [*earlier, *_items(Fields(ask.body, wire.refuse)), *response["output"]]
+        history = [*earlier, *_items(Fields(ask.body, wire.WORDING)), *response["output"]]
         self._stored[response["id"]] = (history, response)
         while len(self._stored) > _STORED_RESPONSES:
             self._stored.popitem(last=False)

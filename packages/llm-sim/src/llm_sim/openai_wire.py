@@ -10,7 +10,7 @@ from typing import Any
 from llm_sim import tokens
 from llm_sim.errors import Refusal
 from llm_sim.exchange import Header, Json, Tool
-from llm_sim.fields import dump
+from llm_sim.fields import dump, json_type
 from llm_sim.limits import Exceeded, LimitName, Reading
 
 _CODES = {
@@ -57,6 +57,44 @@ def refuse(message: str, param: str | None, kind: str) -> Refusal:
     return Refusal(
         400, message, type="invalid_request_error", code=_CODES.get(kind, kind), param=param
     )
+
+
+class _Wording:
+    """Errors of single fields in OpenAI's words."""
+
+    def unknown(self, name: str) -> Refusal:
+        return refuse(f"Unknown parameter: '{name}'.", name, "unknown")
+
+    def missing(self, name: str) -> Refusal:
+        return refuse(f"Missing required parameter: '{name}'.", name, "missing")
+
+    def wrong_type(self, name: str, value: object, expected: str) -> Refusal:
+        got = json_type(value)
+        article = "an" if got[0] in "aio" else "a"
+        return refuse(
+            f"Invalid type for '{name}': expected {expected}, but got {article} {got} instead.",
+            name,
+            "type",
+        )
+
+    def below(self, name: str, value: float, least: float) -> Refusal:
+        return refuse(
+            f"Invalid '{name}': {json_type(value)} below minimum value. "
+            f"Expected a value >= {least:g}, but got {value} instead.",
+            name,
+            "value",
+        )
+
+    def above(self, name: str, value: float, most: float) -> Refusal:
+        return refuse(
+            f"Invalid '{name}': {json_type(value)} above maximum value. "
+            f"Expected a value <= {most:g}, but got {value} instead.",
+            name,
+            "value",
+        )
+
+
+WORDING = _Wording()
 
 
 def error_body(refusal: Refusal, request_id: str) -> bytes:

@@ -151,6 +151,16 @@ class SimServer:
         self._loop.call_soon_threadsafe(run)
         return done.result()
 
+    @property
+    def anthropic_base_url(self) -> str:
+        """The `base_url` for Anthropic's package, which adds /v1 itself."""
+        return self.url
+
+    @property
+    def ollama_base_url(self) -> str:
+        """The `host` for Ollama's package, which adds /api itself."""
+        return self.url
+
     async def _serve(self, listener: socket.socket, ready: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from llm_sim import control, faults
+from llm_sim import control, faults, ollama_wire
 from llm_sim.brain import Brain, count_input
 from llm_sim.catalogue import Catalogue
 from llm_sim.errors import ConfigurationError, Refusal
@@ -58,7 +58,6 @@ class Simulator:
         self.brain = Brain(self.settings.script)
         self._wall_clock = wall_clock
         self._serial = 0
-        self._catalogue = Catalogue(self)
         self._restart()
 
     def _restart(self) -> None:
@@ -69,12 +68,12 @@ class Simulator:
         self._fault_rng = random.Random(f"faults {settings.seed}")
         self._latency_rng = random.Random(f"latency {settings.seed}")
         self._spent: dict[str, dict[str, Usage]] = {}
+        self._catalogue = Catalogue(settings.models)
 
     def reset(self) -> None:
         """Begin anew: counts, limits, stored things, random numbers. What runs ends as it would."""
         self._restart()
         self.brain.reset()
-        self._catalogue.reset()
 
     def report(self) -> Report:
         """Sum up what the client did."""
@@ -158,7 +157,10 @@ class Simulator:
         ask = dialogue.read(request)
         call.model, call.operation, call.body = ask.model, ask.operation, ask.body
         call.streamed = ask.stream
-        self.check_model(vendor, ask)
+        if not self._catalogue.models.exists(ask.model):
+            raise vendor.unknown_model(ask.model)
+        if vendor is ollama_wire:
+            self._catalogue.ollama_used[ask.model] = stamp.created
         charge = self._admit(vendor, ask, call)
         fault = self._fault(request)
         self._fail(vendor, fault, ask, call)
@@ -182,11 +184,6 @@ class Simulator:
             event = dialogue.error_event("The server had an error processing your request.")
             faults.spoil(answer, fault, self._scaled_faults, event)
         return answer
-
-    def check_model(self, vendor: Vendor, ask: Ask) -> None:
-        """Refuse a model that does not exist."""
-        if self.settings.models is not None and ask.model not in self.settings.models:
-            raise vendor.unknown_model(ask.model)
 
     def _admit(self, vendor: Vendor, ask: Ask, call: Call) -> Charge:
         charge = charge_of(ask)
