@@ -43,6 +43,8 @@ class DegradedReason(StrEnum):
     """A pipeline step failed; the content is what the steps before it had made."""
     PARTIAL = "partial"
     """The reply broke off; the content is what had arrived."""
+    LOSSY = "lossy"
+    """A step had to guess or drop something to read the reply; the content may differ from what it said."""
     DROPPED_FEATURE = "dropped_feature"
     """The model lacks something the request asked for and allowed to be dropped."""
 

@@ -1,0 +1,238 @@
+"""Find the JSON values that stand in a text, and choose the one that is the answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from llm_pipeline.edits import Edits
+from llm_pipeline.open_ended import broke_off, close
+from llm_pipeline.relaxed import MORE_MEMBERS, NotJson, Reading, RelaxedReader, TooDeep
+from llm_pipeline.strict import MAX_DEPTH, StrictDecoder
+
+__all__ = ["Block", "Search", "choose", "find_blocks"]
+
+_OPENER = re.compile(r"[{\[｛]")
+_FENCE_BEFORE = re.compile(
+    r"(?:```|~~~)[ \t]*(?:json[a-z0-9]*|js|javascript|python|py|text)?\s*\Z", re.I
+)
+_ALONE_BEFORE = re.compile(r"(?:\A|\n|[:=>：(]|\breturn\b)[ \t*`]*\Z")
+_BRACKETS = re.compile(r'"(?:[^"\\\n]|\\.)*+"|[{}\[\]]')
+_PROGRESS = re.compile(r"[\"'“‘\w]\s*[:：=]")
+
+
+@dataclass(slots=True, kw_only=True)
+class Block:
+    """An object or array found in a text."""
+
+    value: dict[str, Any] | list[Any]
+    start: int
+    end: int
+    edits: Edits
+    strict: bool
+    """Whether it is JSON as it stands."""
+    closed: bool
+    fenced: bool
+
+    @property
+    def size(self) -> int:
+        """Its length in characters."""
+        return self.end - self.start
+
+
+@dataclass(slots=True)
+class Search:
+    """What a search brought to light."""
+
+    blocks: list[Block] = field(default_factory=list)
+    broken: list[tuple[int, int]] = field(default_factory=list)
+    """(start, end) of what began like JSON and went wrong: start, and the end of its brackets."""
+    too_deep: bool = False
+
+
+def find_blocks(text: str, *, dropping_cut: bool = False) -> Search:
+    """Find the outermost JSON values in `text`, in order, in time linear in its length.
+
+    `dropping_cut` leaves out a number or word in which the text broke off.
+    """
+    search = Search()
+    strict = StrictDecoder(budget=4 * len(text) + 4096)
+    reader = RelaxedReader(text, strict, dropping_cut=dropping_cut)
+    # What failed attempts may look at again together; beyond it only strict JSON is looked for.
+    patience = 2 * len(text) + 20_000
+    position = 0
+    while (opener := _OPENER.search(text, position)) is not None:
+        position = start = opener.start()
+        position += 1
+        block = _strict_block(text, start, strict) or _cut_block(text, start, strict, dropping_cut)
+        if block is None or (block.closed and MORE_MEMBERS.match(text, block.end)):
+            if patience <= 0:
+                if strict.budget <= 0:
+                    break
+                continue
+            try:
+                block = _relaxed_block(text, reader.read(start))
+            except TooDeep:
+                search.too_deep = True
+                break
+            except NotJson as failure:
+                patience -= failure.reach - start + 50
+                _remember(search, text, start, failure.at)
+                if block is None:
+                    continue
+        if _plausible(text, block, reader.reading):
+            search.blocks.append(block)
+            position = block.end
+        else:
+            patience -= block.size + 50
+    return search
+
+
+def _strict_block(text: str, start: int, strict: StrictDecoder) -> Block | None:
+    taken = strict.take(text, start)
+    if taken is None or taken.depth > MAX_DEPTH:
+        return None
+    return Block(
+        value=taken.value,
+        start=start,
+        end=taken.end,
+        edits=taken.edits,
+        strict=True,
+        closed=True,
+        fenced=_fenced(text, start),
+    )
+
+
+def _cut_block(
+    text: str,
+    start: int,
+    strict: StrictDecoder,
+    dropping_cut: bool,
+) -> Block | None:
+    """Take a value that is JSON as far as the text goes, if the text broke off inside it."""
+    if strict.failed_at < 0 or not broke_off(text, strict.failed_at):
+        return None
+    cut = close(text[start:], dropping_cut=dropping_cut)
+    if cut is None:
+        return None
+    edits = Edits()
+    edits.guess("closed what was left open", len(text))
+    for what in cut.guesses:
+        edits.guess(what, len(text))
+    return Block(
+        value=cut.value,
+        start=start,
+        end=len(text),
+        edits=edits,
+        strict=True,
+        closed=False,
+        fenced=_fenced(text, start),
+    )
+
+
+def _relaxed_block(text: str, reading: Reading) -> Block:
+    return Block(
+        value=reading.value,
+        start=reading.start,
+        end=reading.end,
+        edits=reading.edits,
+        strict=False,
+        closed=reading.closed,
+        fenced=_fenced(text, reading.start),
+    )
+
+
+def _fenced(text: str, start: int) -> bool:
+    return _FENCE_BEFORE.search(text[max(start - 40, 0) : start]) is not None
+
+
+def _alone(text: str, block: Block) -> bool:
+    """Tell whether the block stands where a value would: fenced, on a line of its own, after a colon or a tag."""
+    before = text[max(block.start - 40, 0) : block.start]
+    return (
+        block.fenced
+        or (block.start <= 40 and not before.strip())
+        or bool(_ALONE_BEFORE.search(before))
+    )
+
+
+def _plausible(text: str, block: Block, reading: Reading | None) -> bool:
+    """Tell a value from prose that happens to use brackets."""
+    if not block.closed and not block.value:
+        return False
+    if isinstance(block.value, list) and _footnote(block.value) and not _alone(text, block):
+        return False
+    if block.strict or reading is None:
+        return True
+    if isinstance(block.value, list):
+        return reading.bare_values == 0 or (_alone(text, block) and _looks_listed(text, block))
+    if _alone(text, block):
+        return bool(reading.quoted_keys or reading.bare_keys) or not block.value
+    if reading.quoted_keys:
+        return True
+    return reading.bare_keys > 0 and reading.bare_values == 0
+
+
+def _footnote(items: list[Any]) -> bool:
+    return len(items) == 1 and isinstance(items[0], int)
+
+
+def _looks_listed(text: str, block: Block) -> bool:
+    """Tell a list of bare words from a log level or a link: it holds a comma and is not followed by ``(``."""
+    return len(block.value) > 1 and not text.startswith("(", block.end)
+
+
+def _remember(search: Search, text: str, start: int, failed_at: int) -> None:
+    """Keep the place of a value that went wrong after it had begun well."""
+    if search.broken and start < search.broken[-1][1]:
+        return
+    if _PROGRESS.search(text, start, min(failed_at + 1, start + 400)):
+        search.broken.append((start, _brackets_end(text, start)))
+
+
+def _brackets_end(text: str, start: int) -> int:
+    depth = 0
+    for token in _BRACKETS.finditer(text, start):
+        bracket = token.group()
+        if bracket in "{[":
+            depth += 1
+        elif bracket in "}]":
+            depth -= 1
+            if depth == 0:
+                return token.end()
+    return len(text)
+
+
+def choose(
+    blocks: Sequence[Block], fits: Callable[[Any], bool] | None = None
+) -> tuple[Block, bool] | None:
+    """Return the block that is the answer and whether that was a guess; None if there is no block.
+
+    Blocks that fit the schema go before those that do not, fenced before loose, filled before empty.
+    Of several that are left the largest is taken, or the last one that is an alternative to it (has keys in common).
+    """
+    rest = [block for block in blocks if block.value] or list(blocks)
+    if not rest:
+        return None
+    if any(isinstance(block.value, dict) for block in rest):
+        rest = [b for b in rest if not (isinstance(b.value, list) and _only_numbers(b.value))]
+    if fits is not None:
+        rest = [block for block in rest if fits(block.value)] or rest
+    rest = [block for block in rest if block.fenced] or rest
+    rest = [block for block in rest if block.closed] or rest
+    largest = max(rest, key=lambda block: block.size)
+    alternatives = [block for block in rest if _comparable(block.value, largest.value)]
+    best = alternatives[-1]
+    return best, any(block.value != best.value for block in rest)
+
+
+def _only_numbers(items: list[Any]) -> bool:
+    return all(isinstance(item, (int, float)) for item in items)
+
+
+def _comparable(one: Any, other: Any) -> bool:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return not one.keys().isdisjoint(other.keys()) or one == other
+    return type(one) is type(other)

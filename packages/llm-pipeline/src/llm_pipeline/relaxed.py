@@ -1,0 +1,436 @@
+"""Read JSON as models write it: JSON5, Python literals, and the slips in between, with every deviation noted.
+
+`RelaxedReader.read` reads one object or array that starts at a given place, in one pass without recursion.
+A deviation with only one sensible meaning (a trailing comma, single quotes, a comment, a missing comma) is noted;
+one whose meaning had to be guessed (quotes inside a string, a bracket that closes the wrong thing) is noted
+as a guess and makes the reading lossy. What is no JSON at all raises NotJson.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from llm_pipeline.edits import Edits
+from llm_pipeline.scalars import bare_value, unescape
+from llm_pipeline.strict import MAX_DEPTH, StrictDecoder
+
+__all__ = ["MORE_MEMBERS", "NotJson", "Reading", "RelaxedReader", "TooDeep"]
+
+_BLANK = r"[\s\ufeff\u200b-\u200d\u2060]"
+_COMMENT = r"//[^\n]*|/\*(?:[^*]|\*(?!/)){0,2000}+\*/"
+# A hash begins a comment only if a blank follows: `#fff` is a colour.
+_SPACE = re.compile(rf"(?:{_BLANK}++|{_COMMENT}|\#(?=[\s!\#]|\Z)[^\n]*)*+")
+_ELLIPSIS = re.compile(r"\.\.\.+|…")
+_COLON = re.compile(r"=>|:=|[:=：]")
+_BARE_KEY = re.compile(r"[\w$@.\-+/]++(?: [\w$@.\-+/]++)*+(?=\s*(?:[:：]|=>|=(?!=)))")
+_BARE = re.compile(r"""[^\s,;，；:\[\]{}()"'`“”‘’][^\s,;，；\[\]{}()"'`“”]*+""")
+_BARE_LINE = re.compile(r"[^,;\]}\n\"]{0,300}+")
+_PREFIX = re.compile(r"[rRuU](?=[\"'])|[bB](?=[\"'])")
+_SEPARATORS = ",;，；"
+_CLOSERS = {"}": "object", "]": "array", ")": "array", "｝": "object", "］": "array"}
+_OPENERS = {"{": "object", "[": "array", "(": "array", "｛": "object", "［": "array"}
+_QUOTES = {
+    '"': '"',
+    "'": "'",
+    "`": "`",
+    "“": "”",
+    "‘": "’",
+    "„": "“",
+    "«": "»",
+    "”": "”",
+    "’": "’",
+}
+MORE_MEMBERS = re.compile(r"\s*,\s*[\"'][^\"'\n]{1,80}[\"']\s*:")
+"""Members that go on behind the bracket that should have been the last."""
+_KEY_FOLLOWS = re.compile(r"[\"'“‘][^\"'\n]{0,80}[\"'”’]\s*[:：]|[\w$-]{1,80}\s*[:：](?!//)")
+
+# What may follow the quote that really ends a string; a quote followed by anything else stands in the text.
+_AFTER_KEY = re.compile(rf"{_BLANK}*+(?:[:：]|=>|=)")
+_AFTER_VALUE = re.compile(
+    rf"{_BLANK}*+(?:\Z|[,;，；]{_BLANK}*+(?:\Z|[\"'“‘`}}\]]|//|/\*|\#|\.\.\.|[\w$-]+\s*[:：])"
+    rf"|[}}\])｝］]|//|/\*|\#)"
+)
+_AFTER_ITEM = re.compile(
+    rf"{_BLANK}*+(?:\Z|[,;，；]{_BLANK}*+(?:\Z|[\"'“‘`{{\[}}\](]|//|/\*|\#|\.\.\.|…|[-+\d]|"
+    rf"(?:true|false|null|None|True|False)\b)|[}}\])｝］]|//|/\*|\#)"
+)
+
+
+class NotJson(ValueError):
+    """The text at `at` cannot be part of the object or array that was being read.
+
+    `reach` is how far the reader had to look to know it.
+    """
+
+    def __init__(self, reason: str, at: int, *, reach: int | None = None) -> None:
+        super().__init__(f"{reason} at character {at}")
+        self.reason = reason
+        self.at = at
+        self.reach = at if reach is None else reach
+
+
+class TooDeep(NotJson):
+    """Brackets are nested deeper than `MAX_DEPTH`."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Reading:
+    """What was read, and how far the text was from JSON."""
+
+    value: dict[str, Any] | list[Any]
+    start: int
+    end: int
+    """The index after the last character that belongs to the value."""
+    edits: Edits
+    closed: bool
+    """False when the text ended before the value did."""
+    quoted_keys: int = 0
+    bare_keys: int = 0
+    bare_values: int = 0
+
+
+@dataclass(slots=True)
+class _Frame:
+    """An object or array that is being filled."""
+
+    kind: str
+    container: Any
+    closer: str
+    key: str = ""
+    after_value: bool = False
+
+
+@dataclass(slots=True)
+class RelaxedReader:
+    """Reads one value from `text`; `dropping_cut` leaves out a number or word in which the text broke off."""
+
+    text: str
+    strict: StrictDecoder
+    dropping_cut: bool = False
+    at: int = 0
+    gap: int = 0
+    """Where the blanks before `at` begin."""
+    edits: Edits = field(default_factory=Edits)
+    stack: list[_Frame] = field(default_factory=list)
+    reading: Reading | None = None
+
+    def read(self, start: int) -> Reading:
+        """Read the object or array whose bracket stands at `start`.
+
+        Raises NotJson where the text stops making sense, TooDeep for excessive nesting.
+        """
+        self.at, self.edits, self.stack = start, Edits(), []
+        root = self._open()
+        self.reading = reading = Reading(
+            value=root, start=start, end=start, edits=self.edits, closed=True
+        )
+        while self.stack:
+            frame = self.stack[-1]
+            self._skip()
+            if self.at >= len(self.text):
+                self._break_off(reading)
+                break
+            if frame.kind == "object":
+                self._member(frame, reading)
+            else:
+                self._item(frame, reading)
+        reading.end = self.at
+        return reading
+
+    def _skip(self) -> None:
+        """Go past blanks and comments, noting the comments."""
+        self.gap = self.at
+        match = _SPACE.match(self.text, self.at)
+        end = match.end() if match else self.at
+        if end > self.at:
+            if _NOT_BLANK.search(self.text, self.at, end):
+                self.edits.note("comment", self.at)
+            self.at = end
+
+    def _open(self) -> Any:
+        opener = self.text[self.at]
+        if len(self.stack) >= MAX_DEPTH:
+            raise TooDeep(f"nested deeper than {MAX_DEPTH} levels", self.at)
+        kind = _OPENERS[opener]
+        if opener not in "{[":
+            self.edits.note("tuple" if opener == "(" else "full-width punctuation", self.at)
+        container: Any = {} if kind == "object" else []
+        closer = {"{": "}", "[": "]", "(": ")", "｛": "}", "［": "]"}[opener]
+        self.stack.append(_Frame(kind, container, closer))
+        self.at += 1
+        return container
+
+    def _close(self, frame: _Frame) -> None:
+        """Close `frame` with the closing bracket that stands here."""
+        bracket = {"｝": "}", "］": "]"}.get(self.text[self.at], self.text[self.at])
+        if bracket != frame.closer:
+            self.edits.guess("wrong closing bracket", self.at)
+            if any(outer.closer == bracket for outer in self.stack[:-1]):
+                self.stack.pop()  # the bracket belongs to an outer value; that one meets it next
+                self._stored()
+                return
+        self.at += 1
+        more = len(self.stack) == 1 and frame.kind == "object"
+        if more and MORE_MEMBERS.match(self.text, self.at):
+            self.edits.guess("stray closing bracket", self.at - 1)
+            frame.after_value = True
+            return
+        self.stack.pop()
+        self._stored()
+
+    def _stored(self) -> None:
+        if self.stack:
+            self.stack[-1].after_value = True
+
+    def _break_off(self, reading: Reading) -> None:
+        """End every open value: the text is over."""
+        self.edits.guess("closed what was left open", self.at)
+        reading.closed = False
+        self.stack.clear()
+
+    def _between(self, frame: _Frame) -> bool:
+        """Deal with what may stand between members or items; True if there was something."""
+        char = self.text[self.at]
+        if char in _CLOSERS:
+            self._close(frame)
+            return True
+        if char in _SEPARATORS:
+            if char != ",":
+                self.edits.note("other separator", self.at)
+            if not frame.after_value:
+                note = self.edits.note if frame.kind == "object" else self.edits.guess
+                note("doubled comma", self.at)
+            frame.after_value = False
+            self.at += 1
+            self._skip()
+            if self.at < len(self.text) and self.text[self.at] in _CLOSERS:
+                self.edits.note("trailing comma", self.at)
+            return True
+        ellipsis = _ELLIPSIS.match(self.text, self.at)
+        if ellipsis:
+            self.edits.guess("elided content", self.at)
+            self.at = ellipsis.end()
+            frame.after_value = True
+            return True
+        return False
+
+    def _member(self, frame: _Frame, reading: Reading) -> None:
+        if self._between(frame):
+            return
+        if frame.after_value:
+            if not _KEY_FOLLOWS.match(self.text, self.at):
+                raise NotJson("expected a comma or a closing bracket", self.at)
+            self.edits.note("missing comma", self.at)
+            frame.after_value = False
+        key_at = self.at
+        key = self._key(reading)
+        self._skip()
+        if self.at >= len(self.text):
+            return self._break_off(reading)
+        colon = _COLON.match(self.text, self.at)
+        if colon is None:
+            raise NotJson(f"expected a colon after the key {key[:40]!r}", self.at)
+        if colon.group() != ":":
+            self.edits.note("other sign for a colon", self.at)
+        self.at = colon.end()
+        if key in frame.container:
+            self.edits.guess("duplicate key", key_at)
+        frame.key = key
+        self._value(frame, reading, _AFTER_VALUE)
+
+    def _item(self, frame: _Frame, reading: Reading) -> None:
+        if self._between(frame):
+            return
+        if frame.after_value:
+            # Python joins neighbouring strings, JSON writers forget commas: only after a line end is it clear.
+            clear = "\n" in self.text[self.gap : self.at] or self.text[self.at] in "{["
+            (self.edits.note if clear else self.edits.guess)("missing comma", self.at)
+            frame.after_value = False
+        self._value(frame, reading, _AFTER_ITEM)
+
+    def _key(self, reading: Reading) -> str:
+        if self.text[self.at] in _QUOTES:
+            reading.quoted_keys += 1
+            return self._string(_AFTER_KEY)
+        match = _BARE_KEY.match(self.text, self.at)
+        if match is None:
+            if _BARE_TAIL.match(self.text, self.at):
+                self.at = len(self.text)
+                return ""
+            raise NotJson("expected a key", self.at)
+        reading.bare_keys += 1
+        self.edits.note("unquoted key", self.at)
+        self.at = match.end()
+        return match.group()
+
+    def _value(self, frame: _Frame, reading: Reading, after: re.Pattern[str]) -> None:
+        self._skip()
+        if self.at >= len(self.text):
+            return self._break_off(reading)
+        char = self.text[self.at]
+        if char in _OPENERS:
+            self._store(frame, self._nested())
+            frame.after_value = True
+            return None
+        if _PREFIX.match(self.text, self.at):
+            return self._prefixed(frame, reading, after)
+        if char in _QUOTES:
+            self._store(frame, self._string(after))
+            frame.after_value = True
+            return None
+        return self._bare(frame, reading)
+
+    def _prefixed(self, frame: _Frame, reading: Reading, after: re.Pattern[str]) -> None:
+        """Read a Python string with a prefix: raw, unicode or bytes."""
+        prefix = self.text[self.at].lower()
+        self.at += 1
+        if prefix == "b":
+            self.edits.guess("bytes read as text", self.at)
+        else:
+            self.edits.note("string prefix", self.at)
+        self._store(frame, self._string(after, raw=prefix == "r"))
+        frame.after_value = True
+
+    def _nested(self) -> Any:
+        """Take a nested value at C speed if it is strict JSON, else open it to be read here."""
+        if self.text[self.at] in "{[":
+            taken = self.strict.take(self.text, self.at)
+            if taken is not None and len(self.stack) + taken.depth <= MAX_DEPTH:
+                self.edits.merge(taken.edits)
+                if self.reading is not None:
+                    self.reading.quoted_keys += 1
+                self.at = taken.end
+                return taken.value
+        return self._open()
+
+    def _store(self, frame: _Frame, value: Any) -> None:
+        if frame.kind == "object":
+            frame.container[frame.key] = value
+        else:
+            frame.container.append(value)
+
+    def _bare(self, frame: _Frame, reading: Reading) -> None:
+        ellipsis = _ELLIPSIS.match(self.text, self.at)
+        if ellipsis:
+            self.edits.guess("elided content", self.at)
+            self.at = ellipsis.end()
+            frame.after_value = True
+            return
+        match = _BARE.match(self.text, self.at)
+        if match is None:
+            if self.text[self.at] in ",;}]" and frame.kind == "object":
+                self.edits.guess("missing value", self.at)
+                self._store(frame, None)
+                frame.after_value = True
+                return
+            raise NotJson("expected a value", self.at)
+        word, start = match.group(), self.at
+        self.at = match.end()
+        if self.at >= len(self.text) and self.dropping_cut:
+            self.edits.guess("dropped the value that was cut off", start)
+            return
+        value, edit = bare_value(word)
+        if edit == "bare text":
+            value = self._bare_text(start)
+            reading.bare_values += 1
+        if edit:
+            self.edits.note(edit, start)
+        self._store(frame, value)
+        frame.after_value = True
+
+    def _bare_text(self, start: int) -> str:
+        """Read text without quotes: one word as it is, several up to the next sign of structure."""
+        word = self.text[start : self.at]
+        line = _BARE_LINE.match(self.text, start)
+        whole = line.group().rstrip() if line else word
+        whole = (
+            whole.partition("//")[0].partition(" #")[0].rstrip() if "://" not in whole else whole
+        )
+        if self.text.startswith("(", self.at) or " " in whole.strip():
+            if _KEY_FOLLOWS.match(self.text, self.at + 1):
+                return word
+            if not whole or not _ENDS_TEXT.match(self.text, start + len(whole)):
+                raise NotJson("text without quotes that does not end", start)
+            self.edits.guess("several words without quotes", start)
+            self.at = start + len(whole)
+            return whole
+        return word
+
+    def _string(self, after: re.Pattern[str], *, raw: bool = False) -> str:
+        """Read the string whose opening quote stands here."""
+        text, start = self.text, self.at
+        triple = text[start : start + 3]
+        if triple in ('"""', "'''") and (end := text.find(triple, start + 3)) >= 0:
+            self.edits.note("triple quotes", start)
+            self.at = end + 3
+            return self._decoded(text[start + 3 : end], start, raw=raw)
+        opener = text[start]
+        closer = _QUOTES[opener]
+        if opener != '"':
+            kind = "single quotes" if opener == "'" else "other quotes"
+            self.edits.note(kind, start)
+        found = self._string_end(start + 1, closer, after, opener)
+        if found is None:
+            self.at = len(text)
+            self.edits.guess("text that was cut off", start)
+            return self._decoded(_CUT_ESCAPE.sub("", text[start + 1 :]), start, raw=raw)
+        self.at = found + 1
+        return self._decoded(text[start + 1 : found], start, raw=raw)
+
+    def _string_end(
+        self, start: int, closer: str, after: re.Pattern[str], opener: str
+    ) -> int | None:
+        """Find the quote that ends a string; None if the text ends first."""
+        body = _BODIES[closer]
+        position, inner = start, False
+        while (match := body.match(self.text, position)) is not None:
+            end = match.end() - 1
+            if after.match(self.text, end + 1) or self._joins_key(after, end + 1):
+                if inner:
+                    self.edits.guess("quotes inside a string", start - 1)
+                return end
+            inner = True
+            position = end + 1
+        if inner:
+            reason = f"a string opened by {opener} that never ends properly"
+            raise NotJson(reason, start, reach=len(self.text))
+        return None
+
+    def _joins_key(self, after: re.Pattern[str], at: int) -> bool:
+        """Tell whether a value's end is followed by the next one without a comma."""
+        if after is _AFTER_KEY:
+            return False
+        gap = _GAP.match(self.text, at)
+        if gap is None or gap.end() == at:
+            return False
+        follows = self.text[gap.end() : gap.end() + 1]
+        if after is _AFTER_ITEM:
+            return ("\n" in gap.group() and follows in ('"', "'", "{", "[")) or follows in (
+                "{",
+                "[",
+            )
+        return _KEY_FOLLOWS.match(self.text, gap.end()) is not None
+
+    def _decoded(self, body: str, at: int, *, raw: bool) -> str:
+        if "\\" not in body or raw:
+            if not body.isprintable() and _CONTROL.search(body):
+                self.edits.note("raw control character", at)
+            return body
+        return unescape(body, lambda what, lossy: self._escaped(what, lossy, at))
+
+    def _escaped(self, what: str, lossy: bool, at: int) -> None:
+        (self.edits.guess if lossy else self.edits.note)(what, at)
+
+
+_NOT_BLANK = re.compile(rf"(?!{_BLANK}).", re.DOTALL)
+_ENDS_TEXT = re.compile(r"\s*(?:[,;}\]]|\Z|//|#)")
+_CUT_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3}|x[0-9a-fA-F]?)?\Z")
+_GAP = re.compile(rf"{_BLANK}*+")
+_CONTROL = re.compile(r"[\x00-\x1f]")
+_BARE_TAIL = re.compile(r"[\w$-]*+\Z")
+_BODIES: dict[str, re.Pattern[str]] = {
+    closer: re.compile(rf"[^\\{closer}]*+(?:\\.[^\\{closer}]*+)*+{closer}", re.DOTALL)
+    for closer in {*_QUOTES.values()}
+}

@@ -1,0 +1,1 @@
+"""The steps, one module per kind of work."""

@@ -1,0 +1,37 @@
+"""`Transform`: any function as a step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from llm_core import InvalidValue, StepContext
+
+from llm_pipeline.step import Step
+
+__all__ = ["Transform"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transform(Step[Any, Any]):
+    """Calls a function, sync or async, with the content; what it returns is the new content."""
+
+    function: Any = field(kw_only=False, metadata={"named": True})
+    """A function of the content. Configuration names it, and `Pipeline.from_config(names=...)` provides it."""
+    with_context: bool = False
+    """Call it with the `StepContext` as second argument."""
+
+    positional: ClassVar[str] = "function"
+
+    def _validate(self) -> None:
+        if not callable(self.function):
+            raise InvalidValue.of("Transform.function", self.function, "a function of the content")
+        if not self.name:
+            own = getattr(self.function, "__name__", "") or type(self.function).__name__
+            object.__setattr__(self, "name", own)
+
+    def run(self, content: Any, context: StepContext) -> Any:
+        """Return what the function returns; whatever it raises fails the step."""
+        if self.with_context:
+            return self.function(content, context)
+        return self.function(content)
