@@ -1,25 +1,23 @@
-"""Every vendor's language-model API behind one interface: the same request, reply, stream, usage and errors for OpenAI, Anthropic, Ollama and whatever speaks like them."""
+"""One interface to the language-model APIs of OpenAI, Anthropic, Ollama and whatever speaks like them."""
 
+from llm_providers.anthropic import AnthropicProvider
 from llm_providers.capabilities import CAPABILITIES, ModelFamily, family_of
 from llm_providers.dialect import Dialect, PreparedCall, StreamReader, VendorFailure
 from llm_providers.features import Feature
+from llm_providers.ollama import OllamaProvider
 from llm_providers.openai import OpenAIProvider
 from llm_providers.provider import BaseLLMProvider
 from llm_providers.registry import ProviderRegistry, ResolvedModel
-from llm_providers.wire import (
-    Transport,
-    TransportFailure,
-    WireCall,
-    WireReply,
-    WireStream,
-)
+from llm_providers.wire import Transport, TransportFailure, WireCall, WireReply, WireStream
 
 __all__ = [
     "CAPABILITIES",
+    "AnthropicProvider",
     "BaseLLMProvider",
     "Dialect",
     "Feature",
     "ModelFamily",
+    "OllamaProvider",
     "OpenAIProvider",
     "PreparedCall",
     "ProviderRegistry",

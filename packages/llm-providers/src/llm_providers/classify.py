@@ -4,7 +4,8 @@ The order of evidence: the body's own code, its type, the HTTP status.
 The words of a message never decide alone; they only refine what code, type or status have said already
 (Anthropic has no code for a prompt that is too long, for one).
 
-Sources: OpenAI's guide «Error codes», Anthropic's «Errors» and «Rate limits», Ollama's ``docs/api/errors``,
+Sources: OpenAI's guide «Error codes», Anthropic's «Errors» and «Rate limits» with the error details of anthropic 2.12,
+Ollama's ``docs/api/errors``,
 and the error objects of vLLM, llama.cpp and Azure OpenAI.
 """
 
@@ -45,13 +46,15 @@ _BY_WORD: Mapping[str, ErrorType] = {
     "rate_limit_reached": _T.RATE_LIMITED,
     "too_many_requests": _T.RATE_LIMITED,
     "slow_down": _T.RATE_LIMITED,
-    "acceleration_limit_exceeded": _T.RATE_LIMITED,
+    "ramp_limit_exceeded": _T.RATE_LIMITED,
     "insufficient_quota": _T.QUOTA_EXHAUSTED,
     "billing_hard_limit_reached": _T.QUOTA_EXHAUSTED,
     "billing_not_active": _T.QUOTA_EXHAUSTED,
     "billing_error": _T.QUOTA_EXHAUSTED,
     "enforced_spend_limit_reached": _T.QUOTA_EXHAUSTED,
-    "spend_limit_reached": _T.QUOTA_EXHAUSTED,
+    "contract_spend_limit_reached": _T.QUOTA_EXHAUSTED,
+    "linked_organization_spend_limit_reached": _T.QUOTA_EXHAUSTED,
+    "linked_organization_billing_unavailable": _T.QUOTA_EXHAUSTED,
     # capacity and faults of the server
     "overloaded_error": _T.OVERLOADED,
     "overloaded": _T.OVERLOADED,
@@ -71,6 +74,7 @@ _BY_WORD: Mapping[str, ErrorType] = {
     "permission_denied": _T.PERMISSION,
     "insufficient_permissions": _T.PERMISSION,
     "account_deactivated": _T.PERMISSION,
+    "organization_on_hold": _T.PERMISSION,
     "unsupported_country_region_territory": _T.UNSUPPORTED_REGION,
     # what is asked
     "model_not_found": _T.MODEL_NOT_FOUND,
@@ -281,8 +285,8 @@ def _details_of(error: VendorError, error_type: ErrorType) -> dict[str, Any]:
     if error_type is _T.CONTEXT_TOO_LONG:
         details.update(_context_numbers(error))
     if error_type is _T.RATE_LIMITED:
-        if error.code == "slow_down" or "acceleration" in (error.code + error.message).lower():
-            details["scope"] = "acceleration"
+        if "slow_down" in (error.code, error.type) or error.detail_code == "ramp_limit_exceeded":
+            details["scope"] = "acceleration"  # usage grows too fast; ramp up gradually
         sizes = _ONE_REQUEST_TOO_LARGE.search(error.message)
         if sizes and int(sizes["requested"]) > int(sizes["limit"]):
             details["limit_tokens"] = int(sizes["limit"])
