@@ -120,6 +120,8 @@ _TOO_LONG_HINT = re.compile(
     r"prompt is too long|exceeds? context limit|maximum context length|context window|context size",
     re.IGNORECASE,
 )
+_USAGE_LIMIT = re.compile(r"usage limit|quota", re.IGNORECASE)
+"""Ollama's cloud has no error codes: its 429 for a spent contingent differs from other 429s by its words alone."""
 _ONE_REQUEST_TOO_LARGE = re.compile(r"Limit:? (?P<limit>\d+), Requested:? (?P<requested>\d+)")
 
 
@@ -268,6 +270,8 @@ def _type_of(error: VendorError, status: int) -> ErrorType:
             error.type == "not_found_error" or error.param == "model" or "model" in error.message
         )
         return _T.MODEL_NOT_FOUND if named else _T.INVALID_REQUEST
+    if status == 429 and not (error.code or error.type) and _USAGE_LIMIT.search(error.message):
+        return _T.QUOTA_EXHAUSTED
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     if 400 <= status < 500 or error.type == "invalid_request_error":

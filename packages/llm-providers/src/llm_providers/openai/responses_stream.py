@@ -17,6 +17,7 @@ from llm_providers.reply import ReplyAssembly
 __all__ = ["ResponsesStreamReader"]
 
 _DONE = b"[DONE]"
+_NUMBERED = b'"sequence_number"'
 
 
 class ResponsesStreamReader:
@@ -25,12 +26,14 @@ class ResponsesStreamReader:
     def __init__(self, assembly: ReplyAssembly) -> None:
         self._assembly = assembly
         self._refused = False
+        self._last = b""
         self.complete = False
 
     def read(self, payload: bytes) -> Iterable[StreamEvent]:
         """Return the events that one message stands for; unknown kinds stand for none."""
-        if payload == _DONE:
-            return ()
+        if payload == _DONE or (payload == self._last and _NUMBERED in payload):
+            return ()  # events are numbered, so one that equals the one before was sent twice
+        self._last = payload
         event = parse_object(payload)
         handler = self._HANDLERS.get(text_at(event, "type"))
         if handler is not None:
