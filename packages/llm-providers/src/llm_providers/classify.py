@@ -4,7 +4,8 @@ The order of evidence: the body's own code, its type, the HTTP status.
 The words of a message never decide alone; they only refine what code, type or status have said already
 (Anthropic has no code for a prompt that is too long, for one).
 
-Sources: OpenAI's guide «Error codes», Anthropic's «Errors» and «Rate limits», Ollama's ``docs/api/errors``,
+Sources: OpenAI's guide «Error codes», Anthropic's «Errors» and «Rate limits» with the error details of anthropic 2.12,
+Ollama's ``docs/api/errors``,
 and the error objects of vLLM, llama.cpp and Azure OpenAI.
 """
 
@@ -45,13 +46,15 @@ _BY_WORD: Mapping[str, ErrorType] = {
     "rate_limit_reached": _T.RATE_LIMITED,
     "too_many_requests": _T.RATE_LIMITED,
     "slow_down": _T.RATE_LIMITED,
-    "acceleration_limit_exceeded": _T.RATE_LIMITED,
+    "ramp_limit_exceeded": _T.RATE_LIMITED,
     "insufficient_quota": _T.QUOTA_EXHAUSTED,
     "billing_hard_limit_reached": _T.QUOTA_EXHAUSTED,
     "billing_not_active": _T.QUOTA_EXHAUSTED,
     "billing_error": _T.QUOTA_EXHAUSTED,
     "enforced_spend_limit_reached": _T.QUOTA_EXHAUSTED,
-    "spend_limit_reached": _T.QUOTA_EXHAUSTED,
+    "contract_spend_limit_reached": _T.QUOTA_EXHAUSTED,
+    "linked_organization_spend_limit_reached": _T.QUOTA_EXHAUSTED,
+    "linked_organization_billing_unavailable": _T.QUOTA_EXHAUSTED,
     # capacity and faults of the server
     "overloaded_error": _T.OVERLOADED,
     "overloaded": _T.OVERLOADED,
@@ -71,6 +74,7 @@ _BY_WORD: Mapping[str, ErrorType] = {
     "permission_denied": _T.PERMISSION,
     "insufficient_permissions": _T.PERMISSION,
     "account_deactivated": _T.PERMISSION,
+    "organization_on_hold": _T.PERMISSION,
     "unsupported_country_region_territory": _T.UNSUPPORTED_REGION,
     # what is asked
     "model_not_found": _T.MODEL_NOT_FOUND,
@@ -116,6 +120,8 @@ _TOO_LONG_HINT = re.compile(
     r"prompt is too long|exceeds? context limit|maximum context length|context window|context size",
     re.IGNORECASE,
 )
+_USAGE_LIMIT = re.compile(r"usage limit|quota", re.IGNORECASE)
+"""Ollama's cloud has no error codes: its 429 for a spent contingent differs from other 429s by its words alone."""
 _ONE_REQUEST_TOO_LARGE = re.compile(r"Limit:? (?P<limit>\d+), Requested:? (?P<requested>\d+)")
 
 
@@ -264,6 +270,8 @@ def _type_of(error: VendorError, status: int) -> ErrorType:
             error.type == "not_found_error" or error.param == "model" or "model" in error.message
         )
         return _T.MODEL_NOT_FOUND if named else _T.INVALID_REQUEST
+    if status == 429 and not (error.code or error.type) and _USAGE_LIMIT.search(error.message):
+        return _T.QUOTA_EXHAUSTED
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     if 400 <= status < 500 or error.type == "invalid_request_error":
@@ -281,8 +289,8 @@ def _details_of(error: VendorError, error_type: ErrorType) -> dict[str, Any]:
     if error_type is _T.CONTEXT_TOO_LONG:
         details.update(_context_numbers(error))
     if error_type is _T.RATE_LIMITED:
-        if error.code == "slow_down" or "acceleration" in (error.code + error.message).lower():
-            details["scope"] = "acceleration"
+        if "slow_down" in (error.code, error.type) or error.detail_code == "ramp_limit_exceeded":
+            details["scope"] = "acceleration"  # usage grows too fast; ramp up gradually
         sizes = _ONE_REQUEST_TOO_LARGE.search(error.message)
         if sizes and int(sizes["requested"]) > int(sizes["limit"]):
             details["limit_tokens"] = int(sizes["limit"])

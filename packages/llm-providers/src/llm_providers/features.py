@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from enum import StrEnum
 
-from llm_core import LLMCallRequest, UnsupportedFeature
+from llm_core import LLMCallRequest, ReasoningEffort, UnsupportedFeature
 
 __all__ = ["Feature", "FeatureFilter"]
 
@@ -40,15 +40,21 @@ class Feature(StrEnum):
 class FeatureFilter:
     """Lets features of one request through, refuses them, or drops them and remembers it.
 
-    `lacking` is what the protocol and the model cannot do.
+    `lacking` is what the protocol and the model cannot do, `efforts` the reasoning efforts that the model takes.
     """
 
     def __init__(
-        self, request: LLMCallRequest, lacking: AbstractSet[Feature], *, provider: str
+        self,
+        request: LLMCallRequest,
+        lacking: AbstractSet[Feature],
+        *,
+        provider: str,
+        efforts: AbstractSet[ReasoningEffort] = frozenset(ReasoningEffort),
     ) -> None:
         self._request = request
         self._lacking = lacking
         self._provider = provider
+        self._efforts = efforts
         self._dropped: list[str] = []
 
     @property
@@ -65,6 +71,14 @@ class FeatureFilter:
         if feature not in self._lacking:
             return True
         return self.refuse(feature.value, hint)
+
+    def allow_effort(self, effort: ReasoningEffort) -> bool:
+        """Do as `allow` for a reasoning effort; ``none`` is given anyway by a model that cannot reason."""
+        if effort is ReasoningEffort.NONE and not self.has(Feature.REASONING_EFFORT):
+            return False
+        if not self.allow(Feature.REASONING_EFFORT):
+            return False
+        return effort in self._efforts or self.refuse(f"reasoning_effort {effort.value!r}")
 
     def refuse(self, what: str, hint: str = "") -> bool:
         """Drop `what` and return False, or raise UnsupportedFeature, as the request says."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from llm_core import (
@@ -85,7 +86,7 @@ class BaseLLMProvider(ABC):
         """Answer once, without retrying."""
         dialect = self.dialect_for(request)
         prepared = dialect.prepare(request, stream=False)
-        reply = await self._send(self._wire_call(request, prepared), model=request.model)
+        reply = await self.send(self._wire_call(request, prepared), model=request.model)
         return self._read(dialect, prepared, reply, request.model)
 
     async def stream(self, request: LLMCallRequest) -> AsyncIterator[StreamEvent]:
@@ -156,8 +157,8 @@ class BaseLLMProvider(ABC):
             provider_request_id=request_id_of(headers),
         )
 
-    async def _send(self, call: WireCall, *, model: str | None) -> WireReply:
-        """Send `call` and return its reply; raises ProviderError for a failure of whatever kind."""
+    async def send(self, call: WireCall, *, model: str | None = None) -> WireReply:
+        """Send one call of any kind and return its reply; raises ProviderError for a failure of whatever kind."""
         try:
             async with asyncio.timeout(call.timeout_seconds):
                 reply = await self._transport.send(call)
@@ -169,6 +170,41 @@ class BaseLLMProvider(ABC):
         if reply.status >= 300:
             raise ProviderError(self._classified(reply, model))
         return reply
+
+    @contextmanager
+    def reading(self, reply: WireReply, *, model: str | None = None) -> Iterator[None]:
+        """Turn whatever goes wrong while `reply` is read inside into a ProviderError."""
+        try:
+            yield
+        except VendorFailure as failure:
+            info = classify(
+                failure.error,
+                status=reply.status,
+                headers=reply.headers,
+                provider=self._name,
+                model=model,
+                now=self._clock.now(),
+            )
+            raise ProviderError(info) from None
+        except MalformedBody as error:
+            raise ProviderError(self._senseless(reply, str(error), model)) from None
+        except Exception as error:
+            # A reply must not be able to make anything but a ProviderError leave, whatever it holds.
+            words = f"{type(error).__name__} while reading the reply: {error}"
+            info = ErrorInfo.of(
+                ErrorType.INTERNAL,
+                words,
+                provider=self._name,
+                model=model,
+                status_code=reply.status,
+            )
+            raise ProviderError(info) from error
+
+    async def send_json(self, call: WireCall, *, model: str | None = None) -> dict[str, Any]:
+        """Do as `send`, and return the JSON object that came; raises ProviderError if none did."""
+        reply = await self.send(call, model=model)
+        with self.reading(reply, model=model):
+            return parse_object(reply.content)
 
     async def _open(self, call: WireCall, deadline: float, model: str) -> WireStream | ErrorInfo:
         """Open a stream; returns what went wrong instead, if it was refused or never reached."""
@@ -192,35 +228,24 @@ class BaseLLMProvider(ABC):
         self, dialect: Dialect, prepared: PreparedCall, reply: WireReply, model: str
     ) -> ProviderResponse:
         """Convert a plain reply; raises ProviderError if it is a failure or makes no sense."""
-        try:
+        with self.reading(reply, model=model):
             payload = parse_object(reply.content)
             return dialect.read(payload, self._frame(prepared, model, reply.headers))
-        except VendorFailure as failure:
-            info = classify(
-                failure.error,
-                status=reply.status,
-                headers=reply.headers,
-                provider=self._name,
-                model=model,
-                now=self._clock.now(),
-            )
-            raise ProviderError(info) from None
-        except MalformedBody:
-            raise ProviderError(self._classified(reply, model)) from None
-        except Exception as error:
-            # A reply must not be able to make anything but a ProviderError leave, whatever it holds.
-            words = f"{type(error).__name__} while reading the reply: {error}"
-            info = ErrorInfo.of(
-                ErrorType.INTERNAL,
-                words,
-                provider=self._name,
-                model=model,
-                status_code=200,
-            )
-            raise ProviderError(info) from error
 
     def _classified(self, reply: WireReply, model: str | None) -> ErrorInfo:
         return classify_reply(reply, provider=self._name, model=model, now=self._clock.now())
+
+    def _senseless(self, reply: WireReply, words: str, model: str | None) -> ErrorInfo:
+        return ErrorInfo.of(
+            ErrorType.SERVER_ERROR,
+            f"HTTP {reply.status} with a body that is {words}"
+            if reply.content
+            else f"HTTP {reply.status} with an empty body",
+            status_code=reply.status,
+            provider=self._name,
+            model=model,
+            provider_request_id=request_id_of(reply.headers),
+        )
 
     def _too_late(self, call: WireCall, model: str | None) -> ErrorInfo:
         return ErrorInfo.of(

@@ -17,7 +17,7 @@ from llm_providers.connection_errors import transport_failure
 from llm_providers.loop_clients import LoopClients
 from llm_providers.wire import TransportFailure, WireCall, WireReply, WireStream
 
-__all__ = ["SdkTransport", "lower_headers"]
+__all__ = ["ResponseStream", "SdkTransport", "lower_headers"]
 
 
 class SdkTransport:
@@ -46,7 +46,7 @@ class SdkTransport:
 
     async def open(self, call: WireCall) -> WireStream:
         """Send `call` and return when the headers are there."""
-        return _SdkStream(await self._request(call, stream=True))
+        return ResponseStream(await self._request(call, stream=True))
 
     async def aclose(self) -> None:
         """Close the clients of all loops."""
@@ -91,8 +91,8 @@ class SdkTransport:
             ) from error
 
 
-class _SdkStream:
-    """The body of one open httpx2 response."""
+class ResponseStream:
+    """The body of one open response of httpx2 or httpx, which are alike in this."""
 
     def __init__(self, response: Any) -> None:
         self._response = response
@@ -100,6 +100,7 @@ class _SdkStream:
         self.headers: Mapping[str, str] = lower_headers(response.headers.raw)
 
     async def chunks(self) -> AsyncIterator[bytes]:
+        """Give the decoded body as it comes."""
         if self._response.is_stream_consumed:  # an error reply, which the SDK has read
             yield self._response.content
             return
@@ -114,6 +115,7 @@ class _SdkStream:
             ) from error
 
     async def aclose(self) -> None:
+        """Close the connection."""
         await self._response.aclose()
 
 

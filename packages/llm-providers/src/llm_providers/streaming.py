@@ -145,7 +145,9 @@ class StreamSession:
             if error is not None:
                 return self._vendor_failure(error)
         body = shown(self._first_bytes) if self._first_bytes else "an empty body"
-        return self._failure(ErrorType.SERVER_ERROR, f"expected a stream of events, got {body}")
+        return self._failure(
+            ErrorType.SERVER_ERROR, f"expected a stream of events, got {body}", nothing_came=True
+        )
 
     def _vendor_failure(self, error: VendorError) -> ErrorInfo:
         return classify(
@@ -158,7 +160,9 @@ class StreamSession:
             partial=self._partial(),
         )
 
-    def _failure(self, error_type: ErrorType, message: str) -> ErrorInfo:
+    def _failure(
+        self, error_type: ErrorType, message: str, *, nothing_came: bool = False
+    ) -> ErrorInfo:
         return ErrorInfo.of(
             error_type,
             message,
@@ -166,7 +170,7 @@ class StreamSession:
             provider=self._frame.provider,
             model=self._request.model,
             provider_request_id=self._frame.provider_request_id,
-            partial=self._partial(),
+            partial=None if nothing_came else self._partial(),
         )
 
     def _partial(self) -> ProviderResponse:

@@ -143,7 +143,7 @@ def _add_answer_form(
         }
     if request.verbosity is not None and features.allow(Feature.VERBOSITY):
         body["verbosity"] = request.verbosity.value
-    if request.reasoning_effort is not None and features.allow(Feature.REASONING_EFFORT):
+    if request.reasoning_effort is not None and features.allow_effort(request.reasoning_effort):
         body["reasoning_effort"] = request.reasoning_effort.value
 
 

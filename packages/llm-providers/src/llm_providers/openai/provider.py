@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from llm_core import (
+    EMPTY,
     AudioPart,
     Clock,
     InvalidValue,
@@ -14,12 +16,17 @@ from llm_core import (
     Modality,
     ProviderResponse,
     Role,
+    Usage,
 )
 
-from llm_providers.capabilities import family_of
+from llm_providers.capabilities import features_for
 from llm_providers.credentials import Secret, resolve_key, shown_url
 from llm_providers.dialect import Dialect, PreparedCall
-from llm_providers.features import Feature, FeatureFilter
+from llm_providers.embedding import Embeddings, embed_in_batches
+from llm_providers.json_reading import MalformedBody, dicts_at, int_at, parse_object, text_at
+from llm_providers.model_list import ModelInfo, from_unix
+from llm_providers.openai.audio import read_transcript, speech_body, transcription_form
+from llm_providers.openai.batches import OpenAIBatches
 from llm_providers.openai.chat_reply import read_chat
 from llm_providers.openai.chat_request import (
     COMPATIBLE_CHAT,
@@ -28,14 +35,26 @@ from llm_providers.openai.chat_request import (
     prepare_chat,
 )
 from llm_providers.openai.chat_stream import ChatStreamReader
+from llm_providers.openai.embeddings import (
+    MAX_TEXTS,
+    MAX_TOKENS,
+    prepare_embeddings,
+    read_embeddings,
+)
 from llm_providers.openai.responses_reply import read_responses
-from llm_providers.openai.responses_request import RESPONSES_LACKS, prepare_responses
+from llm_providers.openai.responses_request import (
+    COUNTED_FIELDS,
+    RESPONSES_LACKS,
+    prepare_responses,
+)
 from llm_providers.openai.responses_stream import ResponsesStreamReader
-from llm_providers.provider import BaseLLMProvider
+from llm_providers.provider import BaseLLMProvider, encode_json
 from llm_providers.reply import ReplyAssembly, ReplyFrame
 from llm_providers.sdk_transport import SdkTransport
+from llm_providers.speech import Transcript
 from llm_providers.stream_framing import FrameDecoder, SseDecoder
-from llm_providers.wire import Transport
+from llm_providers.token_count import CountedBy, TokenCount, count_locally
+from llm_providers.wire import Transport, WireCall
 
 __all__ = ["OpenAIProvider"]
 
@@ -98,6 +117,127 @@ class OpenAIProvider(BaseLLMProvider):
             return self._chat
         return self._responses
 
+    async def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        model: str = "text-embedding-3-small",
+        dimensions: int | None = None,
+        provider_options: Mapping[str, Any] = EMPTY,
+    ) -> Embeddings:
+        """Return one vector per text, in order, over as many calls as the vendor's limits ask for.
+
+        Raises ProviderError, and InvalidValue for an empty text.
+        """
+
+        async def once(some: Sequence[str]) -> tuple[list[tuple[float, ...]], Usage, str]:
+            body = prepare_embeddings(some, model, dimensions, provider_options)
+            call = WireCall(path="/embeddings", content=encode_json(body))
+            reply = await self.send(call, model=model)
+            with self.reading(reply, model=model):
+                payload = parse_object(reply.content)
+                vectors, usage = read_embeddings(payload, len(some))
+            return vectors, usage, text_at(payload, "model") or model
+
+        return await embed_in_batches(
+            texts,
+            once,
+            provider=self._name,
+            model=model,
+            max_texts=MAX_TEXTS,
+            max_tokens=MAX_TOKENS,
+        )
+
+    async def transcribe(
+        self,
+        audio: AudioPart,
+        *,
+        model: str = "gpt-4o-transcribe",
+        language: str | None = None,
+        prompt: str | None = None,
+        segments: bool = False,
+        provider_options: Mapping[str, Any] = EMPTY,
+    ) -> Transcript:
+        """Return what is said in `audio`; `segments` with times are for ``whisper-1`` and compatible models.
+
+        `language` is an ISO 639-1 code, `prompt` a text in the style that is expected.
+        """
+        form, files = transcription_form(
+            audio,
+            model,
+            language=language,
+            prompt=prompt,
+            segments=segments,
+            options=provider_options,
+        )
+        call = WireCall(path="/audio/transcriptions", form=form, files=files)
+        return read_transcript(await self.send_json(call, model=model))
+
+    async def speak(
+        self,
+        text: str,
+        *,
+        voice: str,
+        model: str = "gpt-4o-mini-tts",
+        format: str = "wav",
+        speed: float | None = None,
+        instructions: str | None = None,
+        provider_options: Mapping[str, Any] = EMPTY,
+    ) -> AudioPart:
+        """Return `text`, at most 4096 characters, spoken; ``pcm16`` is 24 kHz mono."""
+        body = speech_body(
+            text,
+            model,
+            voice=voice,
+            format=format,
+            speed=speed,
+            instructions=instructions,
+            options=provider_options,
+        )
+        reply = await self.send(
+            WireCall(path="/audio/speech", content=encode_json(body)), model=model
+        )
+        with self.reading(reply, model=model):
+            if not reply.content or "text/html" in reply.headers.get("content-type", ""):
+                raise MalformedBody("no sound")
+        sample_rate_hz = 24_000 if format == "pcm16" else None
+        return AudioPart(
+            data=reply.content, format=format, sample_rate_hz=sample_rate_hz, transcript=text
+        )
+
+    async def count_tokens(self, request: LLMCallRequest) -> TokenCount:
+        """Count the input tokens of `request`: by OpenAI's own endpoint, elsewhere on this machine."""
+        if not self._is_openai or self.dialect_for(request) is not self._responses:
+            return await count_locally(request)
+        prepared = self._responses.prepare(request, stream=False)
+        body = {key: value for key, value in prepared.body.items() if key in COUNTED_FIELDS}
+        call = WireCall(path="/responses/input_tokens", content=encode_json(body))
+        payload = await self.send_json(call, model=request.model)
+        tokens = int_at(payload, "input_tokens")
+        return TokenCount(input_tokens=tokens, counted_by=CountedBy.VENDOR)
+
+    async def list_models(self) -> tuple[ModelInfo, ...]:
+        """Return the models that this key may use, as the vendor lists them."""
+        payload = await self.send_json(WireCall(path="/models", method="GET"))
+        return tuple(
+            ModelInfo(
+                provider=self._name,
+                id=text_at(entry, "id"),
+                created=from_unix(int_at(entry, "created")),
+                # vLLM says max_model_len, OpenRouter context_length; OpenAI says nothing.
+                context_tokens=int_at(entry, "max_model_len")
+                or int_at(entry, "context_length")
+                or None,
+                raw=entry,
+            )
+            for entry in dicts_at(payload, "data")
+        )
+
+    @property
+    def batches(self) -> OpenAIBatches:
+        """OpenAI's Batch API."""
+        return OpenAIBatches(self, self._clock)
+
     @property
     def _is_openai(self) -> bool:
         return self._base_url is None or _OPENAI_HOST in self._base_url
@@ -144,7 +284,7 @@ class ResponsesDialect:
 
     def prepare(self, request: LLMCallRequest, *, stream: bool) -> PreparedCall:
         """Return the call."""
-        features = _features(request, RESPONSES_LACKS, self._vendor)
+        features = features_for(request, RESPONSES_LACKS, vendor=self._vendor)
         return prepare_responses(request, features, stream=stream)
 
     def read(self, payload: dict[str, Any], frame: ReplyFrame) -> ProviderResponse:
@@ -169,7 +309,7 @@ class ChatDialect:
 
     def prepare(self, request: LLMCallRequest, *, stream: bool) -> PreparedCall:
         """Return the call."""
-        features = _features(request, self._variant.lacks, self._vendor)
+        features = features_for(request, self._variant.lacks, vendor=self._vendor)
         return prepare_chat(request, features, self._variant, stream=stream)
 
     def read(self, payload: dict[str, Any], frame: ReplyFrame) -> ProviderResponse:
@@ -183,15 +323,6 @@ class ChatDialect:
     def reader(self, assembly: ReplyAssembly) -> ChatStreamReader:
         """Return a reader of chunks."""
         return ChatStreamReader(assembly)
-
-
-def _features(request: LLMCallRequest, lacking: frozenset[Feature], provider: str) -> FeatureFilter:
-    family = family_of(provider, request.model)
-    return FeatureFilter(
-        request,
-        lacking if family is None else lacking | family.lacks,
-        provider=provider,
-    )
 
 
 def _has_sound(request: LLMCallRequest) -> bool:

@@ -30,7 +30,14 @@ from llm_providers.media import data_url, file_media_type, image_media_type
 from llm_providers.strict_schema import close_schema, is_closable
 from llm_providers.structured import merged_options, structure
 
-__all__ = ["RESPONSES_LACKS", "prepare_responses", "responses_input"]
+__all__ = [
+    "COUNTED_FIELDS",
+    "RESPONSES_LACKS",
+    "arguments_of",
+    "prepare_responses",
+    "responses_input",
+    "schema_format",
+]
 
 RESPONSES_LACKS = frozenset(
     {
@@ -45,6 +52,23 @@ RESPONSES_LACKS = frozenset(
     }
 )
 """What the Responses API has no word for (``ResponseCreateParams`` of openai 3.54)."""
+
+COUNTED_FIELDS = frozenset(
+    {
+        "model",
+        "input",
+        "instructions",
+        "tools",
+        "tool_choice",
+        "text",
+        "reasoning",
+        "previous_response_id",
+        "conversation",
+        "parallel_tool_calls",
+        "truncation",
+    }
+)
+"""What ``POST /responses/input_tokens`` takes of a request (``InputTokenCountParams`` of openai 3.54)."""
 
 _CHAT_HAS_IT = "use OpenAIProvider(api='chat_completions')"
 
@@ -68,7 +92,7 @@ def prepare_responses(
     _add_tools(body, request, features)
     _add_text(body, request, features)
     _add_sampling(body, request, features)
-    if request.reasoning_effort is not None and features.allow(Feature.REASONING_EFFORT):
+    if request.reasoning_effort is not None and features.allow_effort(request.reasoning_effort):
         body["reasoning"] = {"effort": request.reasoning_effort.value}
     body = merged_options(body, request.provider_options)
     if body.get("store") is False and "reasoning" in body:
@@ -249,7 +273,7 @@ def _assistant_items(message: Message, features: FeatureFilter) -> list[dict[str
         elif isinstance(part, ToolCall):
             end_text()
             items.append(_function_call(part))
-        elif isinstance(part, ReasoningPart) and part.reference_id:
+        elif isinstance(part, ReasoningPart) and _is_ours(part):
             end_text()
             items.append(_reasoning(part))
     end_text()
@@ -270,6 +294,11 @@ def arguments_of(call: ToolCall) -> str:
     from llm_providers.provider import encode_json
 
     return call.arguments_text or encode_json(call.arguments).decode()
+
+
+def _is_ours(part: ReasoningPart) -> bool:
+    """Whether OpenAI thought this; other vendors' thoughts mean nothing to it."""
+    return (part.reference_id or "").startswith("rs_")
 
 
 def _reasoning(part: ReasoningPart) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from llm_core import StreamEvent
 
@@ -17,6 +17,7 @@ from llm_providers.reply import ReplyAssembly
 __all__ = ["ResponsesStreamReader"]
 
 _DONE = b"[DONE]"
+_NUMBERED = b'"sequence_number"'
 
 
 class ResponsesStreamReader:
@@ -25,32 +26,18 @@ class ResponsesStreamReader:
     def __init__(self, assembly: ReplyAssembly) -> None:
         self._assembly = assembly
         self._refused = False
+        self._last = b""
         self.complete = False
-        self._handlers: dict[str, Callable[[dict[str, Any]], Iterable[StreamEvent]]] = {
-            "response.output_text.delta": self._text,
-            "response.refusal.delta": self._refusal,
-            "response.reasoning_summary_text.delta": self._reasoning,
-            "response.reasoning_text.delta": self._reasoning,
-            "response.reasoning_summary_part.added": self._reasoning_break,
-            "response.function_call_arguments.delta": self._arguments,
-            "response.output_item.added": self._item_added,
-            "response.output_item.done": self._item_done,
-            "response.created": self._created,
-            "response.completed": self._completed,
-            "response.incomplete": self._completed,
-            "response.failed": self._failed,
-            "response.cancelled": self._failed,
-            "error": self._failed,
-        }
 
     def read(self, payload: bytes) -> Iterable[StreamEvent]:
         """Return the events that one message stands for; unknown kinds stand for none."""
-        if payload == _DONE:
-            return ()
+        if payload == _DONE or (payload == self._last and _NUMBERED in payload):
+            return ()  # events are numbered, so one that equals the one before was sent twice
+        self._last = payload
         event = parse_object(payload)
-        handler = self._handlers.get(text_at(event, "type"))
+        handler = self._HANDLERS.get(text_at(event, "type"))
         if handler is not None:
-            return handler(event)
+            return handler(self, event)
         if "type" not in event and event.get("error"):
             return self._failed(event)
         return ()
@@ -125,3 +112,20 @@ class ResponsesStreamReader:
         raise VendorFailure(
             find_error(event) or VendorError(message="the response failed", code="server_error")
         )
+
+    _HANDLERS: ClassVar[dict[str, Callable[[Any, dict[str, Any]], Iterable[StreamEvent]]]] = {
+        "response.output_text.delta": _text,
+        "response.refusal.delta": _refusal,
+        "response.reasoning_summary_text.delta": _reasoning,
+        "response.reasoning_text.delta": _reasoning,
+        "response.reasoning_summary_part.added": _reasoning_break,
+        "response.function_call_arguments.delta": _arguments,
+        "response.output_item.added": _item_added,
+        "response.output_item.done": _item_done,
+        "response.created": _created,
+        "response.completed": _completed,
+        "response.incomplete": _completed,
+        "response.failed": _failed,
+        "response.cancelled": _failed,
+        "error": _failed,
+    }

@@ -1,0 +1,60 @@
+"""The transport over ollama's own client, which is httpx of the older generation."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from llm_core import ErrorType
+
+from llm_providers.connection_errors import transport_failure
+from llm_providers.loop_clients import LoopClients
+from llm_providers.sdk_transport import ResponseStream, lower_headers
+from llm_providers.wire import TransportFailure, WireCall, WireReply, WireStream
+
+__all__ = ["OllamaTransport"]
+
+
+class OllamaTransport:
+    """Carries calls over `ollama.AsyncClient`, one client per event loop."""
+
+    def __init__(self, make_client: Callable[[], Any]) -> None:
+        self._clients: LoopClients[Any] = LoopClients(make_client, _close_client)
+
+    async def send(self, call: WireCall) -> WireReply:
+        """Send `call` and read the whole reply."""
+        response = await self._request(call, stream=False)
+        return WireReply(
+            status=response.status_code,
+            headers=lower_headers(response.headers.raw),
+            content=response.content,
+        )
+
+    async def open(self, call: WireCall) -> WireStream:
+        """Send `call` and return when the headers are there."""
+        return ResponseStream(await self._request(call, stream=True))
+
+    async def aclose(self) -> None:
+        """Close the clients of all loops."""
+        await self._clients.aclose()
+
+    async def _request(self, call: WireCall, *, stream: bool) -> Any:
+        # The package's own methods hide the headers and status of a reply and raise different things for the same failure;
+        # its client below them knows the host, the key and the user agent.
+        http = self._clients.current()._client
+        try:
+            request = http.build_request(
+                call.method, call.path, content=call.content, headers=dict(call.headers)
+            )
+            return await http.send(request, stream=stream)
+        except Exception as error:
+            # Boundary to foreign code: whatever stops the sending is a failed call.
+            raise (
+                transport_failure(error)
+                or TransportFailure(ErrorType.INTERNAL, f"{type(error).__name__}: {error}")
+            ) from error
+
+
+def _close_client(client: Any) -> Awaitable[None]:
+    closing: Awaitable[None] = client.close()
+    return closing

@@ -1,0 +1,282 @@
+"""The conformance suite: what every provider must do, whatever goes wrong at the server.
+
+    from llm_providers.testing import FAULT_TABLE, check_fault
+
+    @pytest.mark.parametrize("row", FAULT_TABLE, ids=lambda row: row.fault)
+    @pytest.mark.parametrize("streamed", [False, True])
+    async def test_my_provider(row, streamed):
+        await check_fault(make_provider(), row, streamed=streamed, model="my-model", fault_header=…)
+
+`FAULT_TABLE` is at once the expectation of the tests and the documentation of what a caller gets.
+The faults are those of llm-sim, asked for by request header; any server that can misbehave on demand will do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from llm_core import (
+    ErrorInfo,
+    ErrorType,
+    FinishReason,
+    LLMCallRequest,
+    Message,
+    Provider,
+    ProviderError,
+    ProviderResponse,
+    StreamDone,
+    StreamEvent,
+    StreamFailed,
+    StreamStarted,
+    TextDelta,
+)
+
+__all__ = [
+    "FAULT_TABLE",
+    "FaultRow",
+    "Outcome",
+    "check_answer",
+    "check_closing",
+    "check_fault",
+    "check_stream_protocol",
+    "fault_table_markdown",
+]
+
+PROMPT = "Say something kind."
+"""What the checks ask; the server must answer with `ANSWER`."""
+ANSWER = "Hello there, my dear friend 😀 how are you today?"
+
+SLACK_SECONDS = 2.0
+"""What a machine under load may take beyond the time that a failure itself needs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a call comes to."""
+
+    error_type: ErrorType | None = None
+    """None: the whole answer."""
+    retryable: bool = False
+    keeps_text: bool = False
+    """The beginning of the answer is in `error.partial`, with a usage above zero."""
+    ends_by: str = "at once"
+    """What bounds the time: ``at once``, ``idle timeout`` or ``whole-call timeout``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultRow:
+    """One way for a server to fail, and what a caller gets."""
+
+    fault: str
+    meaning: str
+    plain: Outcome
+    streamed: Outcome
+
+
+_T = ErrorType
+_ANSWER = Outcome()
+
+
+def _refused(
+    fault: str, meaning: str, error_type: ErrorType, *, retryable: bool | None = None
+) -> FaultRow:
+    """Build a row for a status that plain and streamed calls meet alike."""
+    by_table = error_type.traits.retryable if retryable is None else retryable
+    outcome = Outcome(error_type=error_type, retryable=by_table)
+    return FaultRow(fault=fault, meaning=meaning, plain=outcome, streamed=outcome)
+
+
+def _broken(
+    fault: str,
+    meaning: str,
+    plain: ErrorType,
+    streamed: ErrorType,
+    *,
+    keeps_text: bool = True,
+    plain_ends_by: str = "at once",
+    stream_ends_by: str = "at once",
+) -> FaultRow:
+    """Build a row for a fault of the wire, which may keep a stream's first half."""
+    return FaultRow(
+        fault=fault,
+        meaning=meaning,
+        plain=Outcome(error_type=plain, retryable=True, ends_by=plain_ends_by),
+        streamed=Outcome(
+            error_type=streamed, retryable=True, keeps_text=keeps_text, ends_by=stream_ends_by
+        ),
+    )
+
+
+def _harmless(fault: str, meaning: str) -> FaultRow:
+    return FaultRow(fault=fault, meaning=meaning, plain=_ANSWER, streamed=_ANSWER)
+
+
+FAULT_TABLE: tuple[FaultRow, ...] = (
+    _refused("400", "the request is called invalid", _T.INVALID_REQUEST),
+    _refused("401", "the key is called wrong", _T.AUTHENTICATION),
+    _refused("404", "the model is called unknown", _T.MODEL_NOT_FOUND),
+    _refused("408", "the vendor timed out", _T.TIMEOUT_READ),
+    _refused("409", "a conflict with another request", _T.INVALID_REQUEST, retryable=True),
+    _refused("413", "the request is called too large", _T.INVALID_REQUEST),
+    _refused("422", "the request is called unprocessable", _T.INVALID_REQUEST),
+    _refused("429", "the rate limit is exceeded", _T.RATE_LIMITED),
+    _refused("quota", "the account is out of money", _T.QUOTA_EXHAUSTED),
+    _refused("500", "the vendor failed", _T.SERVER_ERROR),
+    _refused("502", "a gateway got no good answer", _T.SERVER_ERROR),
+    _refused("503", "the vendor is overloaded", _T.OVERLOADED),
+    _refused("529", "the vendor is overloaded (Anthropic)", _T.OVERLOADED),
+    _harmless("slow_headers", "the headers come late"),
+    _harmless("slow_body", "the body comes drop by drop"),
+    _broken(
+        "stall",
+        "the body stops half-way and the connection stays open",
+        _T.TIMEOUT_READ,
+        _T.TIMEOUT_READ,
+        plain_ends_by="whole-call timeout",
+        stream_ends_by="idle timeout",
+    ),
+    _broken("reset", "the connection is reset", _T.CONNECTION, _T.CONNECTION),
+    _broken("truncate", "the body ends against its own framing", _T.CONNECTION, _T.CONNECTION),
+    _broken("cut", "a stream ends without its terminal event", _T.CONNECTION, _T.TRUNCATED),
+    _broken("malformed_json", "the JSON is broken", _T.SERVER_ERROR, _T.SERVER_ERROR),
+    _broken(
+        "html", "an HTML page with status 200", _T.SERVER_ERROR, _T.SERVER_ERROR, keeps_text=False
+    ),
+    _broken(
+        "empty", "an empty body with status 200", _T.SERVER_ERROR, _T.SERVER_ERROR, keeps_text=False
+    ),
+    _harmless("wrong_content_type", "the content type is text/plain"),
+    _harmless("split_emoji", "characters are split across chunks"),
+)
+"""Fault → what a plain and a streamed call come to, for every provider."""
+
+
+def fault_table_markdown() -> str:
+    """Return `FAULT_TABLE` as a table for the documentation."""
+    lines = [
+        "| fault | what happens | plain call | stream |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{row.fault}` | {row.meaning} | {_cell(row.plain)} | {_cell(row.streamed)} |"
+        for row in FAULT_TABLE
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(outcome: Outcome) -> str:
+    if outcome.error_type is None:
+        return "the whole answer"
+    words = [f"`{outcome.error_type.value}`"]
+    words.append("retryable" if outcome.retryable else "not retryable")
+    if outcome.keeps_text:
+        words.append("partial text kept")
+    if outcome.ends_by != "at once":
+        words.append(f"ends by the {outcome.ends_by}")
+    return ", ".join(words)
+
+
+def asking(model: str, headers: Mapping[str, str] | None = None) -> LLMCallRequest:
+    """Return the request that every check sends."""
+    return LLMCallRequest(
+        model=model, messages=(Message.user(PROMPT),), headers=dict(headers or {})
+    )
+
+
+async def check_fault(
+    provider: Provider,
+    row: FaultRow,
+    *,
+    streamed: bool,
+    model: str,
+    fault_header: str = "x-llm-sim-fault",
+    limits_seconds: Mapping[str, float],
+) -> None:
+    """Assert that `provider` gives what the row says, in time.
+
+    `limits_seconds` maps ``idle timeout`` and ``whole-call timeout`` to what the provider was built with.
+    """
+    request = asking(model, {fault_header: row.fault})
+    expected = row.streamed if streamed else row.plain
+    allowed = limits_seconds.get(expected.ends_by, 0.0) + SLACK_SECONDS
+    async with asyncio.timeout(allowed):
+        outcome = await (_streamed(provider, request) if streamed else _plain(provider, request))
+    if expected.error_type is None:
+        assert isinstance(outcome, ProviderResponse), outcome
+        assert outcome.text == ANSWER
+        return
+    assert isinstance(outcome, ErrorInfo), f"expected {expected.error_type}, got an answer"
+    assert outcome.type is expected.error_type, outcome
+    assert outcome.retryable is expected.retryable, outcome
+    assert outcome.provider == provider.name
+    if expected.keeps_text:
+        partial = outcome.partial
+        assert partial is not None, outcome
+        assert partial.text, outcome
+        assert ANSWER.startswith(partial.text), partial.text
+        assert partial.finish_reason is FinishReason.INCOMPLETE
+        assert partial.usage.input_tokens > 0, partial.usage
+        assert partial.usage.output_tokens > 0, partial.usage
+
+
+async def check_answer(provider: Provider, *, model: str) -> None:
+    """Assert that plain and streamed calls give the same answer and the same usage."""
+    plain = await _plain(provider, asking(model))
+    streamed = await _streamed(provider, asking(model))
+    assert isinstance(plain, ProviderResponse), plain
+    assert isinstance(streamed, ProviderResponse), streamed
+    assert plain.text == streamed.text == ANSWER
+    assert plain.usage == streamed.usage
+    assert plain.usage.input_tokens > 0
+    assert plain.usage.output_tokens > 0
+    assert plain.finish_reason is streamed.finish_reason is FinishReason.STOP
+    assert plain.provider == streamed.provider == provider.name
+    assert plain.model == streamed.model
+
+
+async def check_stream_protocol(provider: Provider, *, model: str) -> None:
+    """Assert that a stream begins with StreamStarted and ends, exactly once, with a terminal event."""
+    events = [event async for event in provider.stream(asking(model))]
+    assert isinstance(events[0], StreamStarted), events[0]
+    assert isinstance(events[-1], StreamDone), events[-1]
+    assert not any(_is_terminal(event) for event in events[:-1])
+    texts = [event.text for event in events if isinstance(event, TextDelta)]
+    assert len(texts) > 1, "expected the answer in several pieces"
+    assert "".join(texts) == events[-1].response.text == ANSWER
+
+
+async def check_closing(provider: Provider, *, model: str) -> None:
+    """Assert that a stream closed early ends quietly, and that the provider serves on and may be closed twice."""
+    stream = provider.stream(asking(model))
+    async for event in stream:
+        if isinstance(event, TextDelta):
+            break
+    await stream.aclose()  # type: ignore[attr-defined]
+    assert [event async for event in stream] == []
+    await check_answer(provider, model=model)
+    await provider.aclose()
+    await provider.aclose()
+
+
+async def _plain(provider: Provider, request: LLMCallRequest) -> ProviderResponse | ErrorInfo:
+    try:
+        return await provider.invoke(request)
+    except ProviderError as error:
+        return error.info
+
+
+async def _streamed(provider: Provider, request: LLMCallRequest) -> ProviderResponse | ErrorInfo:
+    last: StreamEvent | None = None
+    async for event in provider.stream(request):
+        assert not _is_terminal(last), f"an event after the terminal one: {event}"
+        last = event
+    if isinstance(last, StreamDone):
+        return last.response
+    assert isinstance(last, StreamFailed), f"the stream ended with {last}"
+    return last.error
+
+
+def _is_terminal(event: StreamEvent | None) -> bool:
+    return isinstance(event, (StreamDone, StreamFailed))
