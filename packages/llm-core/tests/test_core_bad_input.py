@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 import pytest
+
 from llm_core import (
     UNSET,
     AudioOutput,

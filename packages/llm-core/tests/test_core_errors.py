@@ -9,8 +9,9 @@ import math
 import pickle
 from pathlib import Path
 
-import llm_core
 import pytest
+
+import llm_core
 from llm_core import (
     ERROR_TABLE,
     BudgetDenied,

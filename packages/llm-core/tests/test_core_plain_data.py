@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+
 from llm_core import EMPTY, FrozenDict, TextPart, freeze, thaw, to_json
 
 

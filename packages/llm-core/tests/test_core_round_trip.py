@@ -20,10 +20,11 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any
 
-import llm_core
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+import llm_core
 from llm_core import (
     UNSET,
     AudioPart,
@@ -45,6 +46,7 @@ from llm_core import (
     Tool,
     ToolChoice,
     ToolChoiceMode,
+    TraceContext,
     Usage,
 )
 
@@ -185,6 +187,10 @@ RULES: dict[type, dict[str, st.SearchStrategy[Any]]] = {
     },
     Tool: {"name": names},
     ToolChoice: {"name": names},
+    TraceContext: {
+        "trace_id": st.from_regex(r"[1-9a-f][0-9a-f]{31}", fullmatch=True),
+        "span_id": st.from_regex(r"[1-9a-f][0-9a-f]{15}", fullmatch=True),
+    },
     Usage: {
         field.name: st.integers(0, 10**9)
         for field in dataclasses.fields(Usage)

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+
 from llm_core import (
     AudioDelta,
     AudioPart,

@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from llm_core import Cost, CostStatus, InvalidValue, Usage
 
 counts = st.integers(0, 10**6)
