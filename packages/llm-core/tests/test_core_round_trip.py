@@ -46,6 +46,7 @@ from llm_core import (
     Tool,
     ToolChoice,
     ToolChoiceMode,
+    TraceContext,
     Usage,
 )
 
@@ -186,6 +187,10 @@ RULES: dict[type, dict[str, st.SearchStrategy[Any]]] = {
     },
     Tool: {"name": names},
     ToolChoice: {"name": names},
+    TraceContext: {
+        "trace_id": st.from_regex(r"[1-9a-f][0-9a-f]{31}", fullmatch=True),
+        "span_id": st.from_regex(r"[1-9a-f][0-9a-f]{15}", fullmatch=True),
+    },
     Usage: {
         field.name: st.integers(0, 10**9)
         for field in dataclasses.fields(Usage)

@@ -30,6 +30,7 @@ from llm_core import (
     SystemClock,
     TelemetryClient,
     TextDelta,
+    TraceSource,
     Usage,
 )
 from llm_core.testing import (
@@ -44,6 +45,7 @@ from llm_core.testing import (
     ScriptedGenerate,
     ScriptedProvider,
     SimpleStepContext,
+    TracingTelemetry,
 )
 
 # Each fake is what its interface promises.
@@ -55,6 +57,7 @@ generate: Generate = ScriptedGenerate()
 context: StepContext = SimpleStepContext(generate=generate)
 step: PipelineStep = FunctionStep(len)
 telemetry: TelemetryClient = RecordingTelemetry()
+tracer: TraceSource = TracingTelemetry()
 prices: PriceBook = FixedPriceBook(input_per_million=Decimal(1), output_per_million=Decimal(2))
 cache: ResponseCache = MemoryCache()
 log: AuditLog = MemoryAuditLog()

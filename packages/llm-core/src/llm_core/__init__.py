@@ -55,6 +55,7 @@ from llm_core.interfaces import (
     ResponseCache,
     StepContext,
     TelemetryClient,
+    TraceSource,
 )
 from llm_core.messages import (
     AudioPart,
@@ -100,6 +101,7 @@ from llm_core.telemetry import (
 )
 from llm_core.timing import AttemptTimestamps, BackoffStats, EventTimestamps
 from llm_core.tools import ResponseSchema, Tool, ToolChoice, ToolChoiceMode
+from llm_core.trace import TraceContext
 from llm_core.usage import Cost, CostStatus, Usage
 
 __all__ = [
@@ -195,6 +197,8 @@ __all__ = [
     "ToolChoice",
     "ToolChoiceMode",
     "ToolResult",
+    "TraceContext",
+    "TraceSource",
     "UnknownModel",
     "Unset",
     "UnsupportedFeature",

@@ -7,7 +7,7 @@ Each Protocol has a working fake in `llm_core.testing`.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Protocol, runtime_checkable
@@ -18,6 +18,7 @@ from llm_core.request import GenerationRequest, LLMCallRequest
 from llm_core.response import ProviderResponse, RateLimitFacts
 from llm_core.result import GenerationResult
 from llm_core.telemetry import TelemetryEvent
+from llm_core.trace import TraceContext
 from llm_core.usage import Cost, Usage
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "ResponseCache",
     "StepContext",
     "TelemetryClient",
+    "TraceSource",
 ]
 
 
@@ -186,6 +188,29 @@ class TelemetryClient(Protocol):
         """Deliver what is still queued, for at most `timeout` seconds (None: all of it), and stop.
 
         May be called more than once.
+        """
+
+
+@runtime_checkable
+class TraceSource(Protocol):
+    """What a telemetry backend that makes spans can do on top: say which, and make them current.
+
+    Both know a call between its GenerationStarted and its GenerationFinished, an attempt between
+    its AttemptStarted and its AttemptEnded; both raise nothing.
+    """
+
+    def trace_context(self, request_id: str, *, attempt: int | None = None) -> TraceContext | None:
+        """Return the span of a call, or of one of its attempts; None for one that is not known.
+
+        Its `headers()` are what the provider is to be sent.
+        """
+
+    def activate(
+        self, request_id: str, *, attempt: int | None = None
+    ) -> AbstractContextManager[None]:
+        """Make that span the current one inside a `with`, so that spans made there lie below it.
+
+        Enter and leave it in one task, without yielding to a caller in between.
         """
 
 

@@ -180,6 +180,9 @@ class GenerationResult(Record, Generic[T]):
     operation_name: str | None = None
     request_id: str = ""
     trace_id: str | None = None
+    """The distributed trace that the call belongs to: 32 hexadecimal digits."""
+    span_id: str | None = None
+    """The call's span in that trace: 16 hexadecimal digits."""
     response_id: str | None = None
     """What `previous_response_id` of the next request takes."""
     structured_by: str | None = None

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from llm_core.record import Record
 from llm_core.request import GenerationRequest
 from llm_core.result import GenerationResult, InvocationAttempt, PipelineStepResult
+from llm_core.trace import TraceContext
 
 __all__ = [
     "AttemptEnded",
@@ -30,6 +31,8 @@ class GenerationStarted(Record):
     at_ns: int
     """Monotonic nanoseconds, like every `at_ns` here."""
     request: GenerationRequest
+    trace: TraceContext | None = None
+    """The span of the call, or the span that was active when it came; None if nobody traces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,9 @@ class AttemptStarted(Record):
     number: int
     provider: str
     model: str
+    server_address: str | None = None
+    """Host name or address of the provider's endpoint, where it is known."""
+    server_port: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

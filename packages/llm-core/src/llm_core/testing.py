@@ -14,7 +14,7 @@ import re
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -39,8 +39,9 @@ from llm_core.messages import AudioPart, ReasoningPart, TextPart, ToolCall
 from llm_core.request import GenerationRequest, LLMCallRequest
 from llm_core.response import ProviderResponse, RateLimitFacts
 from llm_core.result import GenerationResult
-from llm_core.telemetry import TelemetryEvent
+from llm_core.telemetry import GenerationStarted, TelemetryEvent
 from llm_core.timing import EventTimestamps
+from llm_core.trace import TraceContext
 from llm_core.usage import Cost, CostStatus, Usage
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "ScriptedGenerate",
     "ScriptedProvider",
     "SimpleStepContext",
+    "TracingTelemetry",
 ]
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -326,6 +328,35 @@ class RecordingTelemetry:
     def close(self, timeout: float | None = None) -> None:
         """Note that it was closed."""
         self.closed = True
+
+
+class TracingTelemetry(RecordingTelemetry):
+    """A telemetry backend that knows one span for every call, and notes what was made current.
+
+    `activated` keeps (request id, attempt) in the order of activation, `active` those not yet left.
+    """
+
+    def __init__(self, context: TraceContext | None = None) -> None:
+        super().__init__()
+        self.context = context or TraceContext(trace_id="1" * 32, span_id="2" * 16)
+        self.activated: list[tuple[str, int | None]] = []
+        self.active: list[tuple[str, int | None]] = []
+
+    def trace_context(self, request_id: str, *, attempt: int | None = None) -> TraceContext | None:
+        """Return the one context; None for a call that was not started here."""
+        started = (e for e in self.events if isinstance(e, GenerationStarted))
+        return self.context if any(e.request_id == request_id for e in started) else None
+
+    @contextmanager
+    def activate(self, request_id: str, *, attempt: int | None = None) -> Iterator[None]:
+        """Note it as active inside the `with`."""
+        span = (request_id, attempt)
+        self.activated.append(span)
+        self.active.append(span)
+        try:
+            yield
+        finally:
+            self.active.remove(span)
 
 
 class FixedPriceBook:

@@ -1,0 +1,177 @@
+"""The names of telemetry: OpenTelemetry's conventions for generative AI, v1.41.1.
+
+https://github.com/open-telemetry/semantic-conventions/tree/v1.41.1/docs/gen-ai
+Backends that stand beside each other (spans, Prometheus, JSON lines) say the same thing by the same
+name, so the names live here. What the conventions have no word for is called ``llm_service.*``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+from llm_core.request import GenerationRequest, Modality
+from llm_core.result import GenerationResult
+
+__all__ = [
+    "CALL_METRICS",
+    "OPERATION",
+    "OPERATION_DURATION",
+    "PROVIDER_NAMES",
+    "SCHEMA_URL",
+    "TIME_PER_OUTPUT_CHUNK",
+    "TIME_TO_FIRST_CHUNK",
+    "TOKEN_USAGE",
+    "Metric",
+    "provider_name",
+    "request_attributes",
+    "result_attributes",
+    "span_name",
+]
+
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.41.1"
+"""Which version of the conventions the names follow."""
+
+OPERATION: Final = "chat"
+"""``gen_ai.operation.name`` of every call: messages in, a message out."""
+
+_TOKEN_BOUNDARIES = tuple(float(4**power) for power in range(14))
+_SECONDS_BOUNDARIES = tuple(0.01 * 2**power for power in range(14))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A histogram of the conventions."""
+
+    name: str
+    unit: str
+    """UCUM, such as ``s`` and ``{token}``."""
+    description: str
+    boundaries: tuple[float, ...]
+    """Upper bounds of the buckets, inclusive; above the last one there is one more bucket."""
+
+
+TOKEN_USAGE: Final = Metric(
+    name="gen_ai.client.token.usage",
+    unit="{token}",
+    description="Number of input and output tokens used.",
+    boundaries=_TOKEN_BOUNDARIES,
+)
+OPERATION_DURATION: Final = Metric(
+    name="gen_ai.client.operation.duration",
+    unit="s",
+    description="GenAI operation duration.",
+    boundaries=_SECONDS_BOUNDARIES,
+)
+TIME_TO_FIRST_CHUNK: Final = Metric(
+    name="gen_ai.client.operation.time_to_first_chunk",
+    unit="s",
+    description="Time to receive the first chunk of a streamed reply.",
+    boundaries=_SECONDS_BOUNDARIES,
+)
+TIME_PER_OUTPUT_CHUNK: Final = Metric(
+    name="gen_ai.client.operation.time_per_output_chunk",
+    unit="s",
+    description="Time per output chunk of a streamed reply, after the first one.",
+    boundaries=_SECONDS_BOUNDARIES,
+)
+
+CALL_METRICS: Final = (TOKEN_USAGE, OPERATION_DURATION, TIME_TO_FIRST_CHUNK, TIME_PER_OUTPUT_CHUNK)
+"""Every histogram that a client records."""
+
+PROVIDER_NAMES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "azure": "azure.ai.openai",
+        "bedrock": "aws.bedrock",
+        "gemini": "gcp.gemini",
+        "google": "gcp.gemini",
+        "mistral": "mistral_ai",
+        "vertex": "gcp.vertex_ai",
+        "watsonx": "ibm.watsonx.ai",
+        "xai": "x_ai",
+    }
+)
+"""Our provider names → the conventions' well-known values, where the two differ."""
+
+
+def provider_name(provider: str) -> str:
+    """Return ``gen_ai.provider.name`` for one of our providers; unknown ones keep their name."""
+    return PROVIDER_NAMES.get(provider, provider)
+
+
+def span_name(model: str | None) -> str:
+    """Return the name of a call's span: ``chat {model}``, or ``chat`` while no model is known."""
+    return f"{OPERATION} {model}" if model else OPERATION
+
+
+def request_attributes(request: GenerationRequest) -> dict[str, Any]:
+    """Return what the conventions say of a call when it starts; nothing of what was said in it."""
+    sampling = request.sampling
+    attributes = {
+        "gen_ai.operation.name": OPERATION,
+        "gen_ai.request.model": request.model,
+        "gen_ai.request.max_tokens": request.max_output_tokens,
+        "gen_ai.request.seed": request.seed,
+        "gen_ai.request.stop_sequences": request.stop or None,
+        "gen_ai.output.type": _output_type(request),
+        "gen_ai.conversation.id": request.metadata.get("conversation_id"),
+        "llm_service.operation": request.operation_name,
+        "llm_service.tenant": request.tenant,
+    }
+    if sampling is not None:
+        attributes |= {
+            "gen_ai.request.temperature": sampling.temperature,
+            "gen_ai.request.top_p": sampling.top_p,
+            "gen_ai.request.top_k": None if sampling.top_k is None else float(sampling.top_k),
+            "gen_ai.request.frequency_penalty": sampling.frequency_penalty,
+            "gen_ai.request.presence_penalty": sampling.presence_penalty,
+        }
+    return {name: value for name, value in attributes.items() if value is not None}
+
+
+def result_attributes(result: GenerationResult[Any]) -> dict[str, Any]:
+    """Return what the conventions say of a call when it is over: the reply's facts and its usage.
+
+    Money is a string, so that no digit is lost.
+    """
+    usage, cost, times = result.usage, result.cost, result.timestamps
+    answered = result.attempts[-1] if result.attempts else None
+    attributes = {
+        "gen_ai.provider.name": provider_name(result.provider) if result.provider else None,
+        "gen_ai.request.model": answered.model if answered else result.model,
+        "gen_ai.request.stream": True if times.first_token is not None else None,
+        "gen_ai.response.model": result.model if answered and answered.success else None,
+        "gen_ai.response.id": result.response_id,
+        "gen_ai.response.finish_reasons": (result.finish_reason.value,)
+        if result.finish_reason
+        else None,
+        "gen_ai.response.time_to_first_chunk": times.time_to_first_token_seconds,
+        "error.type": None if result.success or result.error is None else result.error.type.value,
+        "llm_service.cost.amount": None if cost.amount is None else str(cost.amount),
+        "llm_service.cost.currency": None if cost.amount is None else cost.currency,
+        "llm_service.cost.status": cost.status.value if result.attempts else None,
+        "llm_service.attempts": len(result.attempts),
+        "llm_service.cached": result.cached or None,
+        "llm_service.degraded": result.degraded.reason.value if result.degraded else None,
+    }
+    if usage.total_tokens:
+        attributes |= {
+            "gen_ai.usage.input_tokens": usage.input_tokens,
+            "gen_ai.usage.output_tokens": usage.output_tokens,
+            "gen_ai.usage.cache_read.input_tokens": usage.cache_read_tokens or None,
+            "gen_ai.usage.cache_creation.input_tokens": usage.cache_write_tokens or None,
+            "gen_ai.usage.reasoning.output_tokens": usage.reasoning_tokens or None,
+            "llm_service.usage.estimated": usage.estimated or None,
+        }
+    return {name: value for name, value in attributes.items() if value is not None}
+
+
+def _output_type(request: GenerationRequest) -> str | None:
+    """Return the kind of output asked for, in the conventions' words; None for plain text."""
+    if request.response_schema is not None:
+        return "json"
+    if Modality.AUDIO in request.output_modalities:
+        return "speech"
+    return "image" if Modality.IMAGE in request.output_modalities else None
