@@ -1,0 +1,150 @@
+"""`@operation`: a method of a service as a business operation, with defaults of its own and a sync twin."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Coroutine, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+from llm_core import CachePolicy, InvalidValue
+
+from llm_service.gate_book import Limits
+
+if TYPE_CHECKING:
+    from llm_service.service import BaseLLMService
+
+__all__ = ["Operation", "OperationDefaults", "current_defaults", "operation"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S", bound="BaseLLMService")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationDefaults:
+    """What requests made inside an operation take where they say nothing themselves."""
+
+    operation_name: str
+    model: str | None = None
+    pipeline: Any = None
+    deadline_seconds: float | None = None
+    cache: CachePolicy | None = None
+    limits: Limits | None = None
+    """Limits of the operation as a whole, whatever models it asks; each call passes them before the model's own."""
+
+    def fields(self) -> dict[str, Any]:
+        """Return the defaults that are set, by the names of `GenerationRequest`."""
+        names = ("operation_name", "model", "pipeline", "deadline_seconds", "cache")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+_current: ContextVar[OperationDefaults | None] = ContextVar("llm_service_operation", default=None)
+
+
+def current_defaults() -> OperationDefaults | None:
+    """Return the defaults of the operation that is running here; None outside of one."""
+    return _current.get()
+
+
+@contextlib.contextmanager
+def _running(defaults: OperationDefaults) -> Iterator[None]:
+    token = _current.set(defaults)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+class BoundOperation(Generic[P, R]):
+    """An operation of one service: await it, or call `.sync` and block."""
+
+    __slots__ = ("_function", "_service", "defaults")
+
+    def __init__(
+        self,
+        service: BaseLLMService,
+        function: Callable[..., Coroutine[Any, Any, R]],
+        defaults: OperationDefaults,
+    ) -> None:
+        self._service = service
+        self._function = function
+        self.defaults = defaults
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the operation."""
+        with _running(self.defaults):
+            return await self._function(self._service, *args, **kwargs)
+
+    def sync(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the operation and block until it is done; works where `generate_sync` works."""
+        return self._service.run_sync(lambda: self(*args, **kwargs))
+
+
+class Operation(Generic[S, P, R]):
+    """The descriptor that `@operation` leaves in the class."""
+
+    def __init__(
+        self,
+        function: Callable[Concatenate[S, P], Coroutine[Any, Any, R]],
+        defaults: OperationDefaults,
+    ) -> None:
+        self._function = function
+        self.defaults = defaults
+        functools.update_wrapper(self, function)  # type: ignore[arg-type]
+
+    @overload
+    def __get__(self, service: None, owner: type[S]) -> Operation[S, P, R]: ...
+
+    @overload
+    def __get__(self, service: S, owner: type[S]) -> BoundOperation[P, R]: ...
+
+    def __get__(self, service: S | None, owner: type[S]) -> Any:
+        if service is None:
+            return self
+        return BoundOperation(service, self._function, self.defaults)
+
+
+def operation(
+    name: str | None = None,
+    *,
+    model: str | None = None,
+    pipeline: Any = None,
+    deadline_seconds: float | None = None,
+    cache: CachePolicy | None = None,
+    limits: Limits | None = None,
+) -> Callable[
+    [Callable[Concatenate[S, P], Coroutine[Any, Any, R]]], Operation[S, P, R]
+]:
+    """Make an async method of a service an operation::
+
+        class Geography(BaseLLMService):
+            @operation(model="gpt-5-mini", deadline_seconds=10)
+            async def capital_of(self, country: str) -> GenerationResult[str]:
+                return await self.generate(f"What is the capital of {country}?")
+
+        await geography.capital_of("France")
+        geography.capital_of.sync("France")
+
+    Every request made inside it takes the defaults given here where it says nothing itself.
+    `name` is the operation's name in metrics, limits and logs; by default the method's own.
+    """
+
+    def decorate(
+        function: Callable[Concatenate[S, P], Coroutine[Any, Any, R]],
+    ) -> Operation[S, P, R]:
+        defaults = OperationDefaults(
+            operation_name=name or function.__name__,
+            model=model,
+            pipeline=pipeline,
+            deadline_seconds=deadline_seconds,
+            cache=cache,
+            limits=limits,
+        )
+        return Operation(function, defaults)
+
+    if callable(name):
+        raise InvalidValue("operation: write @operation(), with parentheses")
+    return decorate
