@@ -6,6 +6,7 @@ from llm_gates.budget import BudgetGate
 from llm_gates.calendar import Period
 from llm_gates.estimates import LearnedEstimates
 from llm_gates.gates import GateSet
+from llm_gates.keyed import KeyedGates
 from llm_gates.limits import Metric
 from llm_gates.permit import GatePermit
 from llm_gates.rates import (
@@ -34,6 +35,7 @@ __all__ = [
     "GateSet",
     "GateSnapshot",
     "ItpmGate",
+    "KeyedGates",
     "LearnedEstimates",
     "LimitSnapshot",
     "Metric",

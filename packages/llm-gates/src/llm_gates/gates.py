@@ -38,9 +38,6 @@ class GateSet:
         if aging_seconds <= 0:
             raise InvalidValue.of("aging_seconds", aging_seconds, "a number above 0")
         limits = [limit for gate in gates for limit in gate._limits]
-        for gate in gates:
-            if gate._in_set:
-                raise ConfigurationError(f"gates: {gate!r} belongs to another set already")
         clocks = [gate._clock for gate in gates if gate._clock is not None]
         self._build(
             limits,
@@ -51,8 +48,7 @@ class GateSet:
         )
         for gate in gates:
             self._turnstile.listeners.extend(gate._turnstile.listeners)
-            gate._turnstile = self._turnstile
-            gate._in_set = True
+            gate._enter(self._turnstile)
 
     def _build(
         self,
@@ -73,6 +69,13 @@ class GateSet:
             aging_seconds=aging_seconds,
             learned=learned,
         )
+
+    def _enter(self, turnstile: Turnstile) -> None:
+        """Admit through another queue from now on."""
+        if self._in_set:
+            raise ConfigurationError(f"gates: {self!r} belongs to another set already")
+        self._in_set = True
+        self._turnstile = turnstile
 
     def __repr__(self) -> str:
         names = ", ".join(f"{limit.name} {limit.capacity}" for limit in self._limits)

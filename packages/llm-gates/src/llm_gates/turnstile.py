@@ -201,7 +201,7 @@ class Turnstile:
             raise error
         for limit, cost in zip(self.limits, costs, strict=True):
             if cost > limit.capacity:
-                raise _too_heavy(limit, cost)
+                raise too_heavy(limit, cost)
         if self.max_queue is not None and self._queued >= self.max_queue:
             raise QueueFull(
                 f"the queue is full: {self._queued} calls wait already (max_queue={self.max_queue})",
@@ -273,7 +273,7 @@ class Turnstile:
             self.announce()
 
     def _pump(self, now: int) -> None:
-        self._expire_deadlines(now)
+        expire_deadlines(self._deadlines, now)
         while (head := self._head()) is not None:
             if self._refusing and (error := self._refusal(head.costs, now)):
                 self._remove(head)
@@ -354,15 +354,15 @@ class Turnstile:
             queued - cost for queued, cost in zip(self._queued_costs, permit.costs, strict=True)
         ]
 
-    def _expire_deadlines(self, now: int) -> None:
-        deadlines = self._deadlines
-        while deadlines and (deadlines[0][0] <= now or deadlines[0][2].state != WAITING):
-            permit = heapq.heappop(deadlines)[2]
-            if permit.state == WAITING:
-                self._remove(permit)
-                place = self._blocker or 0
-                name = HOLD if place == len(self.limits) else self.limits[place].name
-                self._fail(permit, self._timed_out(permit, name, 0))
+    def expire(self, permit: GatePermit) -> None:
+        """Fail a waiter whose time is up; the lock is held."""
+        place = self._blocker or 0
+        self.refuse(permit, HOLD if place == len(self.limits) else self.limits[place].name, 0)
+
+    def refuse(self, permit: GatePermit, name: str, wait_ns: int) -> None:
+        """Fail a waiter because it would have to wait `wait_ns` more for `name`; the lock is held."""
+        self._remove(permit)
+        self._fail(permit, self._timed_out(permit, name, wait_ns))
 
     def _note_blocked(self, now: int, place: int | None) -> None:
         if self._blocker is not None:
@@ -511,9 +511,9 @@ class Turnstile:
             self.held_until = max(self.held_until, now + round(seconds * 1e9))
             self.busy = self.busy or now < self.held_until
             for deadline, _, permit in list(self._deadlines):
-                if deadline < self.held_until and permit.state == WAITING:
-                    self._remove(permit)
-                    self._fail(permit, self._timed_out(permit, HOLD, self.held_until - now))
+                mine = permit.turnstile is self and permit.state == WAITING
+                if mine and deadline < self.held_until:
+                    self.refuse(permit, HOLD, self.held_until - now)
             self._pump(now)
 
     def set_capacity(self, limit: Limit, capacity: Any) -> None:
@@ -526,7 +526,7 @@ class Turnstile:
                 for permit in line:
                     if permit.state == WAITING and permit.costs[place] > capacity:
                         self._remove(permit)
-                        self._fail(permit, _too_heavy(limit, permit.costs[place]))
+                        self._fail(permit, too_heavy(limit, permit.costs[place]))
             self._pump(now)
 
     def snapshot(self) -> GateSnapshot:
@@ -551,9 +551,26 @@ class Turnstile:
         return min(max(min(times) - self.monotonic_ns(), 0) / 1e9, threading.TIMEOUT_MAX)
 
     @property
+    def idle(self) -> bool:
+        """Whether nobody waits, nothing is in flight and nothing counts any more."""
+        with self.lock:
+            if self._queued or self.in_flight:
+                return False
+            now = self.monotonic_ns()
+            return now >= self.held_until and not any(limit.usage(now) for limit in self.limits)
+
+    @property
     def queued(self) -> int:
         """How many wait."""
         return self._queued
+
+
+def expire_deadlines(deadlines: list[tuple[int, int, GatePermit]], now: int) -> None:
+    """Fail those whose time is up, and forget those who do not wait any more."""
+    while deadlines and (deadlines[0][0] <= now or deadlines[0][2].state != WAITING):
+        permit = heapq.heappop(deadlines)[2]
+        if permit.state == WAITING:
+            permit.turnstile.expire(permit)
 
 
 def _wake(permit: GatePermit) -> bool:
@@ -590,7 +607,8 @@ def _describe(limit: Limit, now: int) -> LimitSnapshot:
     )
 
 
-def _too_heavy(limit: Limit, cost: Any) -> CostExceedsLimit:
+def too_heavy(limit: Limit, cost: Any) -> CostExceedsLimit:
+    """Return the error for a call that weighs more than a whole limit."""
     return CostExceedsLimit(
         f"{limit.metric.name.lower()}: got {cost!r}, but {limit.name} never admits more than "
         f"{limit.capacity!r} at once",

@@ -1,0 +1,304 @@
+"""Many queues under common limits, served in turn by their weights (deficit round robin).
+
+Each key has a lane: a turnstile with limits of its own and the common ones behind them.
+A lane that its own limits hold back steps out of the round, so that it delays nobody; the one whose turn it is keeps
+it until its call fits, so that heavy calls are not passed over.
+M. Shreedhar and G. Varghese, Efficient Fair Queuing using Deficit Round-Robin, SIGCOMM 1995.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import threading
+from collections import deque
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+from llm_core import Clock, LLMError, SystemClock
+from llm_gates.limits import NEVER, Limit
+from llm_gates.permit import WAITING, GatePermit
+from llm_gates.timer import Timer
+from llm_gates.turnstile import HOLD, Turnstile, expire_deadlines, too_heavy
+
+__all__ = ["CommonLane", "FairQueue", "Lane"]
+
+
+class FairQueue:
+    """The round of lanes over common limits; everything happens under its one lock."""
+
+    def __init__(self, limits: Iterable[Limit], *, clock: Clock | None) -> None:
+        self.limits = tuple(limits)
+        self.clock = clock or SystemClock()
+        self.lock = threading.Lock()
+        self.held_until = 0
+        self.round: deque[Lane] = deque()
+        self.deadlines: list[tuple[int, int, GatePermit]] = []
+        self.order = itertools.count()
+        self.waiting = 0
+        self._asleep: list[tuple[int, int, Lane]] = []
+        self._timer = Timer(self.clock, self.pump)
+        # What a lane of weight 1 may send in a round, as a share of the scarcest limit: the heaviest call seen.
+        self._quantum = 0.0
+
+    def pump(self) -> None:
+        """Admit whoever may go now."""
+        with self.lock:
+            self.serve(self.clock.monotonic_ns())
+
+    def hold(self, seconds: float) -> None:
+        """Admit nobody for `seconds`; waiters that cannot wait that long fail at once."""
+        with self.lock:
+            now = self.clock.monotonic_ns()
+            self.held_until = max(self.held_until, now + round(seconds * 1e9))
+            for deadline, _, permit in list(self.deadlines):
+                if deadline < self.held_until and permit.state == WAITING:
+                    permit.turnstile.refuse(permit, HOLD, self.held_until - now)
+            self.serve(now)
+
+    def join(self, lane: Lane) -> None:
+        """Put a lane that has somebody waiting into the round."""
+        if not lane.in_round:
+            lane.in_round = True
+            lane.deficit = 0.0
+            lane.visited = False
+            lane.nap += 1
+            self.round.append(lane)
+
+    def serve(self, now: int) -> None:
+        """Go through the round until the common limits are full or nobody is left; set the timer."""
+        expire_deadlines(self.deadlines, now)
+        self._wake_lanes(now)
+        while self.round:
+            lane = self.round[0]
+            head = lane.next_valid(now)
+            if head is None:
+                self._leave_round(lane)
+                continue
+            own_wait = lane.own_wait(head, now)
+            if own_wait:
+                self._leave_round(lane)
+                if own_wait < NEVER:
+                    heapq.heappush(self._asleep, (now + own_wait, next(self.order), lane))
+                    lane.asleep_at = lane.nap
+                continue
+            if not self._may_send(lane, head):
+                self.round.rotate(-1)
+                continue
+            wait_ns = lane.common_wait(head, now)
+            if wait_ns:
+                self._set_timer(head, now + wait_ns if wait_ns < NEVER else NEVER)
+                return
+            lane.deficit -= lane.share_of(head)
+            lane.admit_head(head, now)
+        self._set_timer(None, NEVER)
+
+    def _may_send(self, lane: Lane, head: GatePermit) -> bool:
+        share = lane.share_of(head)
+        self._quantum = max(self._quantum, share)
+        if not lane.visited:
+            lane.visited = True
+            lane.deficit += lane.weight * self._quantum
+        # The tolerance is for the sum of many small shares, which are no exact numbers.
+        if share <= lane.deficit * (1 + 1e-9):
+            return True
+        lane.visited = False
+        return False
+
+    def _leave_round(self, lane: Lane) -> None:
+        self.round.popleft()
+        lane.in_round = False
+
+    def _wake_lanes(self, now: int) -> None:
+        asleep = self._asleep
+        while asleep and (asleep[0][0] <= now or asleep[0][2].asleep_at != asleep[0][2].nap):
+            lane = heapq.heappop(asleep)[2]
+            if lane.asleep_at == lane.nap:
+                self.join(lane)
+
+    def _set_timer(self, head: GatePermit | None, when: int) -> None:
+        if self._asleep and self._asleep[0][0] < when:
+            when = self._asleep[0][0]
+            head = head or self._asleep[0][2].first()
+        while self.deadlines and self.deadlines[0][2].state != WAITING:
+            heapq.heappop(self.deadlines)
+        if self.deadlines and self.deadlines[0][0] < when:
+            when = self.deadlines[0][0]
+            head = head or self.deadlines[0][2]
+        if head is None or when >= NEVER:
+            self._timer.clear()
+        else:
+            self._timer.set(when, head)
+
+
+class Lane(Turnstile):
+    """The queue of one key."""
+
+    __slots__ = (
+        "_own",
+        "asleep_at",
+        "deficit",
+        "in_round",
+        "nap",
+        "queue",
+        "visited",
+        "weight",
+    )
+
+    def __init__(
+        self,
+        own: Iterable[Limit],
+        queue: FairQueue,
+        *,
+        weight: float = 1.0,
+        max_queue: int | None = None,
+        listeners: Iterable[Any] = (),
+    ) -> None:
+        own = tuple(own)
+        super().__init__((*own, *queue.limits), clock=queue.clock, max_queue=max_queue)
+        self._own = len(own)
+        self.queue = queue
+        self.weight = weight
+        self.deficit = 0.0
+        self.in_round = self.visited = False
+        # Counts how often the lane joined the round, so that older alarms are known to be old.
+        self.nap = 0
+        self.asleep_at = -1
+        self.alone = None
+        self.lock = queue.lock
+        self.take_lock = queue.lock.acquire
+        self.free_lock = queue.lock.release
+        self._deadlines = queue.deadlines
+        self._order = queue.order
+        self.listeners.extend(listeners)
+
+    @property
+    def lane_idle(self) -> bool:
+        """Whether nothing of this key counts any more, whatever the common limits say."""
+        with self.lock:
+            if self._queued or self.in_flight:
+                return False
+            now = self.monotonic_ns()
+            own = self.limits[: self._own]
+            return now >= self.held_until and not any(limit.usage(now) for limit in own)
+
+    def pass_through(self, permit: GatePermit) -> bool:
+        """Admit at once if neither the lane nor the round has somebody waiting."""
+        if self.queue.round or self.queue.held_until > self.monotonic_ns():
+            return False
+        return super().pass_through(permit)
+
+    def _pump(self, now: int) -> None:
+        if self._queued:
+            self.queue.join(self)
+        self.queue.serve(now)
+        self.busy = bool(self._queued) or now < self.held_until
+
+    def first(self) -> GatePermit | None:
+        """Return who is first in this lane."""
+        return self._head()
+
+    def next_valid(self, now: int) -> GatePermit | None:
+        """Return who is first and can go at all."""
+        while (head := self._head()) is not None:
+            error = self._refusal(head.costs, now) or self._too_heavy(head)
+            if error is None:
+                return head
+            self._remove(head)
+            self._fail(head, error)
+        self.busy = now < self.held_until
+        return None
+
+    def _too_heavy(self, permit: GatePermit) -> LLMError | None:
+        for limit, cost in zip(self.limits, permit.costs, strict=True):
+            if cost > limit.capacity:
+                return too_heavy(limit, cost)
+        return None
+
+    def own_wait(self, head: GatePermit, now: int) -> int:
+        """Return the wait in nanoseconds that the lane's own limits ask for."""
+        return self._longest(head, now, range(self._own), self.held_until)
+
+    def common_wait(self, head: GatePermit, now: int) -> int:
+        """Return the wait in nanoseconds that the common limits ask for."""
+        places = range(self._own, len(self.limits))
+        return self._longest(head, now, places, self.queue.held_until)
+
+    def _longest(self, head: GatePermit, now: int, places: range, held_until: int) -> int:
+        wait_ns, place = max(held_until - now, 0), len(self.limits)
+        for index in places:
+            at_least = self.limits[index].plan(now, head.costs[index])
+            if at_least > wait_ns:
+                wait_ns, place = at_least, index
+        if wait_ns:
+            self._note_blocked(now, place)
+        return wait_ns
+
+    def share_of(self, permit: GatePermit) -> float:
+        """Return what the call takes of the common limit of which it takes most; requests if of none."""
+        common = zip(self.limits[self._own :], permit.costs[self._own :], strict=True)
+        return max((float(cost) / float(limit.capacity) for limit, cost in common), default=1.0)
+
+    def admit_head(self, head: GatePermit, now: int) -> None:
+        """Let the first one go."""
+        self._remove(head)
+        self._grant(head, now)
+
+    def _remove(self, permit: GatePermit) -> None:
+        super()._remove(permit)
+        self.queue.waiting -= 1
+
+    def enqueue(
+        self,
+        permit: GatePermit,
+        future: asyncio.Future[None] | None,
+        signal: threading.Lock | None,
+    ) -> None:
+        """Put `permit` into the lane; see `Turnstile.enqueue`."""
+        self.queue.waiting += 1
+        try:
+            super().enqueue(permit, future, signal)
+        except LLMError:
+            self.queue.waiting -= 1
+            raise
+
+    def leave(self, permit: GatePermit) -> None:
+        """Stamp a granted permit; others may know their time only now."""
+        super().leave(permit)
+        self._serve_others()
+
+    def finish(self, permit: GatePermit) -> None:
+        """End a call; its slot may be another lane's."""
+        super().finish(permit)
+        self._serve_others()
+
+    def cancel(self, permit: GatePermit) -> None:
+        """Give everything back; it may be another lane's."""
+        super().cancel(permit)
+        self._serve_others()
+
+    def settle(
+        self, permit: GatePermit, tokens: int, output_tokens: int | None, cost: Decimal | None
+    ) -> None:
+        """Correct what a call weighs; what it gives back may be another lane's."""
+        super().settle(permit, tokens, output_tokens, cost)
+        self._serve_others()
+
+    def _serve_others(self) -> None:
+        if self.queue.waiting:
+            with self.lock:
+                if self._queued:
+                    self.queue.join(self)
+                self.queue.serve(self.monotonic_ns())
+
+
+class CommonLane(Lane):
+    """The lane through which the common limits themselves are spoken to."""
+
+    __slots__ = ()
+
+    def hold(self, seconds: float) -> None:
+        """Hold all lanes."""
+        self.queue.hold(seconds)
