@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from llm_sim import anthropic_messages, anthropic_wire, ollama_wire, openai_chat, openai_wire
+from llm_sim.anthropic_batches import AnthropicBatches
 from llm_sim.embeddings import OllamaEmbed, OllamaEmbeddings, OpenAIEmbeddings
 from llm_sim.exchange import Answer, Request, Stamp
 from llm_sim.models import Models
 from llm_sim.ollama import OllamaChat, OllamaGenerate
 from llm_sim.ollama_models import OllamaModels
+from llm_sim.openai_audio import Speech, Transcriptions
+from llm_sim.openai_batches import Complete, OpenAIBatches
 from llm_sim.openai_responses import OpenAIResponses
 from llm_sim.wire import Dialogue, Resource, Serve, Vendor
 
@@ -22,7 +25,9 @@ Answering = Callable[[Request, Stamp], Answer]
 class Catalogue:
     """The endpoints of one simulator, with what they store."""
 
-    def __init__(self, models: frozenset[str] | None) -> None:
+    def __init__(
+        self, models: frozenset[str] | None, complete: Complete, batch_seconds: float
+    ) -> None:
         self.models = Models(models)
         self.ollama_used: dict[str, float] = {}
         """Unix time of the last call of each of Ollama's models."""
@@ -31,6 +36,9 @@ class Catalogue:
             "/v1/chat/completions": openai_chat,
             "/v1/responses": responses,
             "/v1/embeddings": OpenAIEmbeddings(),
+            "/v1/audio/transcriptions": Transcriptions("transcriptions"),
+            "/v1/audio/translations": Transcriptions("translations"),
+            "/v1/audio/speech": Speech(),
             "/v1/messages": anthropic_messages,
             "/api/chat": OllamaChat(),
             "/api/generate": OllamaGenerate(),
@@ -41,7 +49,9 @@ class Catalogue:
         self._resources: tuple[Resource, ...] = (
             *_resources(openai_wire, responses.resources()),
             *_resources(openai_wire, self.models.openai_resources()),
+            *_resources(openai_wire, OpenAIBatches(complete, batch_seconds).resources()),
             *_resources(anthropic_wire, self.models.anthropic_resources()),
+            *_resources(anthropic_wire, AnthropicBatches(complete, batch_seconds).resources()),
             *_resources(
                 anthropic_wire,
                 [("POST", "/v1/messages/count_tokens", anthropic_messages.count_tokens)],

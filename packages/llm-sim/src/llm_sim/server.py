@@ -49,6 +49,7 @@ class SimServer:
         faults: Faults | Iterable[str] | None = None,
         api_keys: Sequence[str] | None = None,
         models: Sequence[str] | None = None,
+        batch_seconds: float = 0.0,
         seed: int = 0,
     ) -> None:
         if not isinstance(port, int) or not 0 <= port <= 65535:
@@ -63,6 +64,7 @@ class SimServer:
                 faults=_faults(faults),
                 api_keys=names_of(api_keys),
                 models=names_of(models),
+                batch_seconds=batch_seconds,
                 seed=seed,
             )
         )

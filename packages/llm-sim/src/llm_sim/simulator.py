@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import time
@@ -13,8 +14,9 @@ from llm_sim import control, faults, ollama_wire
 from llm_sim.brain import Brain, count_input
 from llm_sim.catalogue import Catalogue
 from llm_sim.errors import ConfigurationError, Refusal
-from llm_sim.exchange import Answer, Ask, Call, Reply, Request, Stamp, Usage
+from llm_sim.exchange import Answer, Ask, Call, Json, Reply, Request, Stamp, Usage
 from llm_sim.faults import Faults
+from llm_sim.fields import dump
 from llm_sim.latency import Latency
 from llm_sim.limits import Charge, LimitBook, Limits
 from llm_sim.prices import PriceList
@@ -38,6 +40,8 @@ class Settings:
     """The keys that are known; None accepts any key, but not the lack of one."""
     models: frozenset[str] | None = None
     """The models that exist; None accepts any name."""
+    batch_seconds: float = 0.0
+    """How long a batch of requests takes."""
     seed: int = 0
     """Of everything drawn at random: latencies and faults."""
 
@@ -68,7 +72,7 @@ class Simulator:
         self._fault_rng = random.Random(f"faults {settings.seed}")
         self._latency_rng = random.Random(f"latency {settings.seed}")
         self._spent: dict[str, dict[str, Usage]] = {}
-        self._catalogue = Catalogue(settings.models)
+        self._catalogue = Catalogue(settings.models, self.complete, settings.batch_seconds)
 
     def reset(self) -> None:
         """Begin anew: counts, limits, stored things, random numbers. What runs ends as it would."""
@@ -118,6 +122,22 @@ class Simulator:
             readings = self.book.readings(account, self.clock())
             answer.headers.extend(vendor.limit_headers(readings, self._wall_clock()))
         return answer
+
+    def complete(self, path: str, body: Json) -> tuple[int, Json, Usage]:
+        """Answer one request of a batch, to which no limits, faults or latencies apply."""
+        request = Request(method="POST", path=path, headers={}, body=dump(body))
+        dialogue = self._catalogue.dialogues[path]
+        vendor = self._catalogue.vendor_of(request)
+        stamp = self.stamp()
+        try:
+            ask = dialogue.read(request)
+            if not self._catalogue.models.exists(ask.model):
+                raise vendor.unknown_model(ask.model)
+        except Refusal as refusal:
+            error = json.loads(vendor.error_body(refusal, stamp.id("req_")))
+            return refusal.status, error, Usage()
+        reply = self.brain.reply(ask, stamp)
+        return 200, json.loads(dialogue.render(ask, reply, stamp)), reply.usage
 
     def finish(self, answer: Answer, *, abandoned: bool = False) -> None:
         """An answer was sent whole, or its client left before."""
