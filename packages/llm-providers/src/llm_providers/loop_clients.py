@@ -33,6 +33,13 @@ class LoopClients(Generic[ClientT]):
         self._making: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
             WeakKeyDictionary()
         )
+        self._spare: ClientT | None = None
+
+    def check(self) -> None:
+        """Make a client, so that what is missing for it is told now; the next event loop gets that one."""
+        with self._lock:
+            if self._spare is None and not self._clients:
+                self._spare = self._make()
 
     async def current(self) -> ClientT:
         """Return the running loop's client; raises what making it raises, and tries anew the next time."""
@@ -45,7 +52,10 @@ class LoopClients(Generic[ClientT]):
         async with making:
             client = self._clients.get(loop)
             if client is None:
-                client = await asyncio.to_thread(self._make)
+                with self._lock:
+                    client, self._spare = self._spare, None
+                if client is None:
+                    client = await asyncio.to_thread(self._make)
                 with self._lock:
                     self._clients[loop] = client
             return client
@@ -58,7 +68,10 @@ class LoopClients(Generic[ClientT]):
         here = asyncio.get_running_loop()
         with self._lock:
             clients = list(self._clients.items())
+            if self._spare is not None:
+                clients.append((here, self._spare))
             self._clients.clear()
+            self._spare = None
         for loop, client in clients:
             if loop is here:
                 await self._close(client)

@@ -27,13 +27,12 @@ class SdkTransport:
     """
 
     def __init__(self, make_client: Callable[[], Any], *, connect_seconds: float) -> None:
-        self._make_client = make_client
         self._clients: LoopClients[Any] = LoopClients(make_client, _close_client)
         self._connect_seconds = connect_seconds
 
     def check(self) -> None:
-        """Make a client and let it go, so that a missing key or package is told before the first call."""
-        self._make_client()
+        """Make a client ahead, so that a missing key or package is told before the first call."""
+        self._clients.check()
 
     async def ready(self) -> None:
         """Import the SDK and make this event loop's client, if that has not happened yet."""

@@ -21,6 +21,10 @@ class OllamaTransport:
     def __init__(self, make_client: Callable[[], Any]) -> None:
         self._clients: LoopClients[Any] = LoopClients(make_client, _close_client)
 
+    def check(self) -> None:
+        """Make a client ahead, so that a missing package is told before the first call."""
+        self._clients.check()
+
     async def ready(self) -> None:
         """Import the SDK and make this event loop's client, if that has not happened yet."""
         await self._clients.current()
