@@ -18,7 +18,10 @@ ClientT = TypeVar("ClientT")
 
 
 class LoopClients(Generic[ClientT]):
-    """Makes, keeps and closes a client for each event loop; may be used from any thread."""
+    """Makes, keeps and closes a client for each event loop; may be used from any thread.
+
+    `make` runs in a thread, because the first one imports an SDK, which takes a second that the loop has better use for.
+    """
 
     def __init__(
         self, make: Callable[[], ClientT], close: Callable[[ClientT], Awaitable[None]]
@@ -27,16 +30,35 @@ class LoopClients(Generic[ClientT]):
         self._close = close
         self._lock = threading.Lock()
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, ClientT] = WeakKeyDictionary()
+        self._making: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
+            WeakKeyDictionary()
+        )
+        self._spare: ClientT | None = None
 
-    def current(self) -> ClientT:
-        """Return the running loop's client."""
+    def check(self) -> None:
+        """Make a client, so that what is missing for it is told now; the next event loop gets that one."""
+        with self._lock:
+            if self._spare is None and not self._clients:
+                self._spare = self._make()
+
+    async def current(self) -> ClientT:
+        """Return the running loop's client; raises what making it raises, and tries anew the next time."""
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
-        if client is None:
-            made = self._make()
-            with self._lock:
-                client = self._clients.setdefault(loop, made)
-        return client
+        if client is not None:
+            return client
+        with self._lock:
+            making = self._making.setdefault(loop, asyncio.Lock())
+        async with making:
+            client = self._clients.get(loop)
+            if client is None:
+                with self._lock:
+                    client, self._spare = self._spare, None
+                if client is None:
+                    client = await asyncio.to_thread(self._make)
+                with self._lock:
+                    self._clients[loop] = client
+            return client
 
     async def aclose(self) -> None:
         """Close every client, each on its own loop; those of loops that have ended are let go.
@@ -46,7 +68,10 @@ class LoopClients(Generic[ClientT]):
         here = asyncio.get_running_loop()
         with self._lock:
             clients = list(self._clients.items())
+            if self._spare is not None:
+                clients.append((here, self._spare))
             self._clients.clear()
+            self._spare = None
         for loop, client in clients:
             if loop is here:
                 await self._close(client)

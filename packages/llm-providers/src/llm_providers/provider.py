@@ -97,6 +97,7 @@ class BaseLLMProvider(ABC):
         dialect = self.dialect_for(request)
         prepared = dialect.prepare(request, stream=True)
         call = self._wire_call(request, prepared)
+        await self._transport.ready()
         deadline = asyncio.get_running_loop().time() + (call.timeout_seconds or 0.0)
         upstream = await self._open(call, deadline, request.model)
         if isinstance(upstream, ErrorInfo):
@@ -159,6 +160,7 @@ class BaseLLMProvider(ABC):
 
     async def send(self, call: WireCall, *, model: str | None = None) -> WireReply:
         """Send one call of any kind and return its reply; raises ProviderError for a failure of whatever kind."""
+        await self._transport.ready()
         try:
             async with asyncio.timeout(call.timeout_seconds):
                 reply = await self._transport.send(call)

@@ -27,13 +27,16 @@ class SdkTransport:
     """
 
     def __init__(self, make_client: Callable[[], Any], *, connect_seconds: float) -> None:
-        self._make_client = make_client
         self._clients: LoopClients[Any] = LoopClients(make_client, _close_client)
         self._connect_seconds = connect_seconds
 
     def check(self) -> None:
-        """Make a client and let it go, so that a missing key or package is told before the first call."""
-        self._make_client()
+        """Make a client ahead, so that a missing key or package is told before the first call."""
+        self._clients.check()
+
+    async def ready(self) -> None:
+        """Import the SDK and make this event loop's client, if that has not happened yet."""
+        await self._clients.current()
 
     async def send(self, call: WireCall) -> WireReply:
         """Send `call` and read the whole reply."""
@@ -53,9 +56,9 @@ class SdkTransport:
         await self._clients.aclose()
 
     async def _request(self, call: WireCall, *, stream: bool) -> Any:
-        import httpx2
+        client = await self._clients.current()
+        import httpx2  # the client is there, so it is installed
 
-        client = self._clients.current()
         options: dict[str, Any] = {}
         if call.headers:
             options["headers"] = dict(call.headers)

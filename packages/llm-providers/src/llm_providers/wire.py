@@ -64,6 +64,9 @@ class WireStream(Protocol):
 class Transport(Protocol):
     """Carries calls to one vendor's server; never retries."""
 
+    async def ready(self) -> None:
+        """Make what the first call needs, such as a client; its time is not the call's. Raises ConfigurationError."""
+
     def check(self) -> None:
         """Raise MissingCredentials or MissingDependencyError if nothing could be sent; sends nothing."""
 

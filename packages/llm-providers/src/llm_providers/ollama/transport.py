@@ -21,6 +21,14 @@ class OllamaTransport:
     def __init__(self, make_client: Callable[[], Any]) -> None:
         self._clients: LoopClients[Any] = LoopClients(make_client, _close_client)
 
+    def check(self) -> None:
+        """Make a client ahead, so that a missing package is told before the first call."""
+        self._clients.check()
+
+    async def ready(self) -> None:
+        """Import the SDK and make this event loop's client, if that has not happened yet."""
+        await self._clients.current()
+
     async def send(self, call: WireCall) -> WireReply:
         """Send `call` and read the whole reply."""
         response = await self._request(call, stream=False)
@@ -41,7 +49,7 @@ class OllamaTransport:
     async def _request(self, call: WireCall, *, stream: bool) -> Any:
         # The package's own methods hide the headers and status of a reply and raise different things for the same failure;
         # its client below them knows the host, the key and the user agent.
-        http = self._clients.current()._client
+        http = (await self._clients.current())._client
         try:
             request = http.build_request(
                 call.method, call.path, content=call.content, headers=dict(call.headers)
