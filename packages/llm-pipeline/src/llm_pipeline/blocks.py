@@ -15,12 +15,19 @@ from llm_pipeline.strict import MAX_DEPTH, StrictDecoder
 __all__ = ["Block", "Search", "choose", "find_blocks"]
 
 _OPENER = re.compile(r"[{\[｛]")
+# How strict JSON goes on behind its first bracket, and how prose does: what is neither is read in full.
+_JSON_BEGINS = re.compile(r"\{\s*(?:[\"}]|\Z)|\[\s*(?:[\"{\[\]\d-]|true|false|null|NaN|Infinity|\Z)")
+_PROSE_BRACKETS = re.compile(
+    r"\{[^\"'“‘:=：{}\[\]\n]*[^\"'“‘:=：{}\[\]\s][^\"'“‘:=：{}\[\]\n]{0,80}\}"
+    r"|\[(?!true\]|false\]|null\])[^\"'“‘,{}\[\]\d]{1,80}\]|\[CDATA\[|\[(?=CDATA\[)"
+)
 _FENCE_BEFORE = re.compile(
     r"(?:```|~~~)[ \t]*(?:json[a-z0-9]*|js|javascript|python|py|text)?\s*\Z", re.I
 )
 _ALONE_BEFORE = re.compile(r"(?:\A|\n|[:=>：(]|\breturn\b)[ \t*`]*\Z")
 _BRACKETS = re.compile(r'"(?:[^"\\\n]|\\.)*+"|[{}\[\]]')
-_PROGRESS = re.compile(r"[\"'“‘\w]\s*[:：=]")
+_QUOTED = re.compile(r"[\"'”’]\s*[:,]")
+_PROGRESS = re.compile(r"[\"'“‘”’\w}\]]\s*[:：=,]")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,12 +70,16 @@ def find_blocks(text: str, *, dropping_cut: bool = False) -> Search:
     # What failed attempts may look at again together; beyond it only strict JSON is looked for.
     patience = 2 * len(text) + 20_000
     position = 0
-    while (opener := _OPENER.search(text, position)) is not None:
-        position = start = opener.start()
-        position += 1
+    while (opener := (_OPENER if patience > 0 else _JSON_BEGINS).search(text, position)) is not None:
+        start = opener.start()
+        prose = _PROSE_BRACKETS.match(text, start)
+        if prose is not None and not _FENCE_BEFORE.search(text, max(start - 40, 0), start):
+            position = prose.end()
+            continue
+        position = start + 1
         block = _strict_block(text, start, strict) or _cut_block(text, start, strict, dropping_cut)
         if block is None or (block.closed and MORE_MEMBERS.match(text, block.end)):
-            if patience <= 0:
+            if patience <= 0 and block is None:
                 if strict.budget <= 0:
                     break
                 continue
@@ -87,10 +98,15 @@ def find_blocks(text: str, *, dropping_cut: bool = False) -> Search:
             position = block.end
         else:
             patience -= block.size + 50
+            if block.value and _QUOTED.search(text, start, min(block.end, start + 400)):
+                _remember(search, text, start, block.end)
     return search
 
 
 def _strict_block(text: str, start: int, strict: StrictDecoder) -> Block | None:
+    strict.failed_at = -1
+    if _JSON_BEGINS.match(text, start) is None:
+        return None
     taken = strict.take(text, start)
     if taken is None or taken.depth > MAX_DEPTH:
         return None
@@ -162,12 +178,16 @@ def _plausible(text: str, block: Block, reading: Reading | None) -> bool:
     """Tell a value from prose that happens to use brackets."""
     if not block.closed and not block.value:
         return False
-    if isinstance(block.value, list) and _footnote(block.value) and not _alone(text, block):
+    is_list = isinstance(block.value, list)
+    if is_list and (not block.value or _footnote(block.value)) and not _alone(text, block):
         return False
     if block.strict or reading is None:
         return True
-    if isinstance(block.value, list):
+    if is_list:
         return reading.bare_values == 0 or (_alone(text, block) and _looks_listed(text, block))
+    wordy = "several words without quotes" in block.edits.guesses and not reading.quoted_keys
+    if wordy and not block.fenced and not _at_line_start(text, block.start):
+        return False
     if _alone(text, block):
         return bool(reading.quoted_keys or reading.bare_keys) or not block.value
     if reading.quoted_keys:
@@ -175,7 +195,12 @@ def _plausible(text: str, block: Block, reading: Reading | None) -> bool:
     return reading.bare_keys > 0 and reading.bare_values == 0
 
 
-def _footnote(items: list[Any]) -> bool:
+def _at_line_start(text: str, start: int) -> bool:
+    before = text[max(start - 40, 0) : start].rpartition("\n")[2]
+    return not before.strip() and (start <= 40 or "\n" in text[start - 40 : start])
+
+
+def _footnote(items: Any) -> bool:
     return len(items) == 1 and isinstance(items[0], int)
 
 
@@ -221,11 +246,12 @@ def choose(
     if fits is not None:
         rest = [block for block in rest if fits(block.value)] or rest
     rest = [block for block in rest if block.fenced] or rest
+    rivals = rest
     rest = [block for block in rest if block.closed] or rest
     largest = max(rest, key=lambda block: block.size)
     alternatives = [block for block in rest if _comparable(block.value, largest.value)]
     best = alternatives[-1]
-    return best, any(block.value != best.value for block in rest)
+    return best, any(block.value != best.value for block in rivals)
 
 
 def _only_numbers(items: list[Any]) -> bool:

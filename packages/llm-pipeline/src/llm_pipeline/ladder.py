@@ -33,7 +33,7 @@ from llm_pipeline.repairers import (
     by_python_literal,
     by_string2dict,
 )
-from llm_pipeline.strict import MAX_DEPTH, StrictDecoder
+from llm_pipeline.strict import MAX_DEPTH, StrictDecoder, depth_of
 from llm_pipeline.thinking import thinking_zones
 
 __all__ = ["Climb"]
@@ -42,6 +42,13 @@ _MARKS = " \t\r\n\f\v\ufeff\u200b\u2060\u00a0"
 _MEMBER_FIRST = re.compile(r"\s*[\"'“][^\"'”\n]{1,80}[\"'”]\s*[:：]")
 _MEMBER_BEFORE = re.compile(r"[\"'][^\"'\n]{1,80}[\"']\s*:\s*\Z")
 _MEMBER_AFTER = re.compile(r"\s*[}\]]*\s*,\s*[\"'][^\"'\n]{1,80}[\"']\s*:")
+_OPEN_BEFORE = re.compile(r"[{\[]\w{0,10}\s*\Z")
+_COMMA_BEFORE = re.compile(r"[\"'\w}\]]\s*,\s*\Z")
+_COMMA_AFTER = re.compile(r"\s*,")
+_FENCE_AFTER = re.compile(r"[\s;]*(?://[^\n]*\s*)?(?:```|~~~|\Z)")
+_CLOSERS_AFTER = re.compile(r"[\s}\]]*+")
+_VALUE_AFTER = re.compile(r"[\w\"]|\s*,\s*[-\d{\[]|\s*(?:,\s*)?(?:\"[^\"\n]{0,80}\"\s*[:,}\]]|'[^'\n]{0,80}'\s*[:,}\]])")
+_LABEL = re.compile(r"(?:```|~~~)[ \t]*\w*\s*\Z|\A\s*\w+\s*:?\s*\Z")
 _QUOTED_LINES = re.compile(r"(?:[ \t]*>[^\n]*(?:\n|\Z)|[ \t]*\n)+")
 
 
@@ -153,8 +160,7 @@ class Climb:
     ) -> Conversion | None:
         if guessed:
             block.edits.guess("one of several values", block.start)
-        around = _MEMBER_BEFORE.search(text[max(block.start - 100, 0) : block.start])
-        if around or _MEMBER_AFTER.match(text, block.end):
+        if _part_of_more(text, block):
             block.edits.guess("the text around looks like part of the value", block.start)
         if not block.value and not block.fenced and text[: block.start].strip(_MARKS):
             block.edits.guess("an empty value inside prose", block.start)
@@ -185,8 +191,11 @@ class Climb:
         """Prefer Python's own reading to a guess, for a text that is evidently Python."""
         python = {"single quotes", "Python word", "tuple", "string prefix", "triple quotes"}
         open_to_it = {"quotes inside a string", "missing comma", "unknown escape kept"}
-        if not python & block.edits.counts.keys() or not block.edits.guesses <= open_to_it:
+        edits = block.edits
+        if not python & edits.counts.keys() or not edits.guesses <= open_to_it:
             return None
+        if "missing comma" in edits.guesses and "tuple" not in edits.counts:
+            return None  # neighbouring strings, which Python would join: more likely a comma was forgotten
         try:
             value, edits = _python_literal(region)
         except Unrepaired:
@@ -299,6 +308,25 @@ def _blanked(text: str, zones: list[tuple[int, int]]) -> str:
         pieces += [text[position:start], " " * (end - start)]
         position = end
     return "".join([*pieces, text[position:]])
+
+
+def _part_of_more(text: str, block: Block) -> bool:
+    """Tell whether the text next to the block looks like the rest of a larger value that could not be read."""
+    before = text[max(block.start - 200, 0) : block.start]
+    if _MEMBER_BEFORE.search(before) or _MEMBER_AFTER.match(text, block.end):
+        return True
+    if _OPEN_BEFORE.search(before) and not before.endswith("<![CDATA["):
+        return True
+    closers = _CLOSERS_AFTER.match(text, block.end)
+    if closers is not None and closers.group().strip() and not text.startswith("]]>", block.end):
+        # Brackets too many behind a value that begins the text are a slip of the pen.
+        alone = not _LABEL.sub("", text[: block.start]).strip(_MARKS)
+        return not alone or depth_of(block.value) > 1 or bool(text[closers.end() :].strip(_MARKS + "`;."))
+    if _COMMA_AFTER.match(text, block.end) and _COMMA_BEFORE.search(before):
+        return True
+    if block.fenced and _FENCE_AFTER.match(text, block.end) is None:
+        return True
+    return _VALUE_AFTER.match(text, block.end) is not None
 
 
 def _fence_between(text: str, start: int, block: Block) -> bool:

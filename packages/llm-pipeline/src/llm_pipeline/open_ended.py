@@ -17,7 +17,9 @@ _BEGUN = re.compile(
 )
 _LAST_WORD = re.compile(r"[-+.\w]*\Z")
 _CUT_WORD = re.compile(r"(?:-|\+|t|tr|tru|f|fa|fal|fals|n|nu|nul|[-\d.]+[eE][-+]?|[-\d]*\.)\Z")
-_CUT_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\(?:u[0-9a-fA-F]{0,3})?\Z")
+_CUT_ESCAPE = re.compile(
+    r"(?<!\\)((?:\\\\)*)\\(?:u[0-9a-fA-F]{0,3}|u[dD][89abAB][0-9a-fA-F]{2}(?:\\u?[0-9a-fA-F]{0,3})?)?\Z"
+)
 # What jiter and the strict reader would read differently is left to the relaxed reader.
 _UNUSUAL = re.compile(r"NaN|Infinity|\d[eE]\+?\d{3}|\d{4000}")
 

@@ -49,11 +49,11 @@ _KEY_FOLLOWS = re.compile(r"[\"'“‘][^\"'\n]{0,80}[\"'”’]\s*[:：]|[\w$-]
 # What may follow the quote that really ends a string; a quote followed by anything else stands in the text.
 _AFTER_KEY = re.compile(rf"{_BLANK}*+(?:[:：]|=>|=)")
 _AFTER_VALUE = re.compile(
-    rf"{_BLANK}*+(?:\Z|[,;，；]{_BLANK}*+(?:\Z|[\"'“‘`}}\]]|//|/\*|\#|\.\.\.|[\w$-]+\s*[:：])"
+    rf"{_BLANK}*+(?:\Z|[,;，；]{_BLANK}*+(?:\Z|[,\"'“‘`}}\]]|//|/\*|\#|\.\.\.|[\w$-]+\s*[:：])"
     rf"|[}}\])｝］]|//|/\*|\#)"
 )
 _AFTER_ITEM = re.compile(
-    rf"{_BLANK}*+(?:\Z|[,;，；]{_BLANK}*+(?:\Z|[\"'“‘`{{\[}}\](]|//|/\*|\#|\.\.\.|…|[-+\d]|"
+    rf"{_BLANK}*+(?:\Z|[,;，；]{_BLANK}*+(?:\Z|[,\"'“‘`{{\[}}\](]|//|/\*|\#|\.\.\.|…|[-+\d]|"
     rf"(?:true|false|null|None|True|False)\b)|[}}\])｝］]|//|/\*|\#)"
 )
 
@@ -167,7 +167,9 @@ class RelaxedReader:
         bracket = {"｝": "}", "］": "]"}.get(self.text[self.at], self.text[self.at])
         if bracket != frame.closer:
             self.edits.guess("wrong closing bracket", self.at)
-            if any(outer.closer == bracket for outer in self.stack[:-1]):
+            outer = next((f for f in reversed(self.stack[:-1]) if f.closer == bracket), None)
+            goes_on = outer is self.stack[0] and _GOES_ON.match(self.text, self.at + 1)
+            if outer is not None and not goes_on:
                 self.stack.pop()  # the bracket belongs to an outer value; that one meets it next
                 self._stored()
                 return
@@ -230,11 +232,19 @@ class RelaxedReader:
         if self.at >= len(self.text):
             return self._break_off(reading)
         colon = _COLON.match(self.text, self.at)
-        if colon is None:
+        if colon is not None:
+            if colon.group() != ":":
+                self.edits.note("other sign for a colon", self.at)
+            self.at = colon.end()
+        elif self.text[self.at] in ",}" and frame.container:
+            self.edits.guess("missing value", self.at)
+            frame.container.setdefault(key, None)
+            frame.after_value = True
+            return None
+        elif self.text[self.at] in ",}" or not self.text[self.gap : self.at]:
             raise NotJson(f"expected a colon after the key {key[:40]!r}", self.at)
-        if colon.group() != ":":
-            self.edits.note("other sign for a colon", self.at)
-        self.at = colon.end()
+        else:
+            self.edits.guess("missing colon", self.at)
         if key in frame.container:
             self.edits.guess("duplicate key", key_at)
         frame.key = key
@@ -327,12 +337,26 @@ class RelaxedReader:
                 return
             raise NotJson("expected a value", self.at)
         word, start = match.group(), self.at
+        grouped = _GROUPED.match(self.text, start) if frame.kind == "object" else None
+        if grouped is not None:
+            self.edits.guess("number with separators kept as text", start)
+            self.at = grouped.end()
+            self._store(frame, grouped.group())
+            frame.after_value = True
+            return
         self.at = match.end()
         if self.at >= len(self.text) and self.dropping_cut:
             self.edits.guess("dropped the value that was cut off", start)
             return
+        if ":" in word[:-1] and _COLON_BELONGS.search(word) is None:
+            self.edits.guess("colon inside a word", start)
+        if word.endswith(":"):
+            self.edits.guess("colon in place of a comma", self.at - 1)
+            word = word.rstrip(":")
         value, edit = bare_value(word)
-        if edit == "bare text":
+        if edit != "bare text" and self._goes_on(frame):
+            value, edit = word, "bare text"
+        if edit == "bare text" and not self.text.startswith(":", self.at - 1):
             value = self._bare_text(start)
             reading.bare_values += 1
         if edit:
@@ -340,23 +364,38 @@ class RelaxedReader:
         self._store(frame, value)
         frame.after_value = True
 
+    def _goes_on(self, frame: _Frame) -> bool:
+        """Tell whether a number or constant is only the first word of a longer text: ``5 kg``."""
+        if _ENDS_WORD.match(self.text, self.at):
+            return False
+        gap = _GAP.match(self.text, self.at)
+        next_at = gap.end() if gap else self.at
+        if frame.kind == "array" or self.text[next_at] in "\"'“‘{[":
+            return False
+        return _KEY_FOLLOWS.match(self.text, next_at) is None
+
     def _bare_text(self, start: int) -> str:
         """Read text without quotes: one word as it is, several up to the next sign of structure."""
         word = self.text[start : self.at]
+        call = _CALL.match(self.text, start)
+        if call is not None:
+            self.edits.guess("function call kept as text", start)
+            self.at = call.end()
+            return call.group(1)[1:-1] if call.group(1) else call.group()
         line = _BARE_LINE.match(self.text, start)
         whole = line.group().rstrip() if line else word
-        whole = (
-            whole.partition("//")[0].partition(" #")[0].rstrip() if "://" not in whole else whole
-        )
-        if self.text.startswith("(", self.at) or " " in whole.strip():
-            if _KEY_FOLLOWS.match(self.text, self.at + 1):
-                return word
-            if not whole or not _ENDS_TEXT.match(self.text, start + len(whole)):
-                raise NotJson("text without quotes that does not end", start)
-            self.edits.guess("several words without quotes", start)
-            self.at = start + len(whole)
-            return whole
-        return word
+        if "://" not in whole:
+            whole = whole.partition("//")[0].partition(" #")[0].rstrip()
+        if " " not in whole and not self.text.startswith("(", self.at):
+            return word
+        gap = _GAP.match(self.text, self.at)
+        if gap is not None and _KEY_FOLLOWS.match(self.text, gap.end()):
+            return word
+        if not whole or not _ENDS_TEXT.match(self.text, start + len(whole)):
+            raise NotJson("text without quotes that does not end", start)
+        self.edits.guess("several words without quotes", start)
+        self.at = start + len(whole)
+        return whole
 
     def _string(self, after: re.Pattern[str], *, raw: bool = False) -> str:
         """Read the string whose opening quote stands here."""
@@ -387,9 +426,13 @@ class RelaxedReader:
         position, inner = start, False
         while (match := body.match(self.text, position)) is not None:
             end = match.end() - 1
-            if after.match(self.text, end + 1) or self._joins_key(after, end + 1):
+            if inner and after is _AFTER_KEY and _NOT_IN_KEY.search(self.text, start, end):
+                raise NotJson("expected a colon after the key", position, reach=end)
+            if after.match(self.text, end + 1) or self._joins(after, end):
                 if inner:
                     self.edits.guess("quotes inside a string", start - 1)
+                return end
+            if after is _AFTER_KEY and not inner and self._ends_key(end + 1):
                 return end
             inner = True
             position = end + 1
@@ -398,20 +441,22 @@ class RelaxedReader:
             raise NotJson(reason, start, reach=len(self.text))
         return None
 
-    def _joins_key(self, after: re.Pattern[str], at: int) -> bool:
-        """Tell whether a value's end is followed by the next one without a comma."""
+    def _joins(self, after: re.Pattern[str], end: int) -> bool:
+        """Tell whether the quote at `end` is followed by the next member or item without a comma."""
         if after is _AFTER_KEY:
             return False
-        gap = _GAP.match(self.text, at)
-        if gap is None or gap.end() == at:
+        gap = _GAP.match(self.text, end + 1)
+        if gap is None or gap.end() == end + 1:
             return False
         follows = self.text[gap.end() : gap.end() + 1]
         if after is _AFTER_ITEM:
-            return ("\n" in gap.group() and follows in ('"', "'", "{", "[")) or follows in (
-                "{",
-                "[",
-            )
+            neatly = "\n" in gap.group() or not self.text[end - 1].isspace()
+            return follows in ("{", "[") or (follows in ('"', "'") and neatly)
         return _KEY_FOLLOWS.match(self.text, gap.end()) is not None
+
+    def _ends_key(self, at: int) -> bool:
+        """Tell whether a key ends before `at` although no colon follows: its colon or its value is missing."""
+        return len(self.stack) > 0 and _NO_COLON.match(self.text, at) is not None
 
     def _decoded(self, body: str, at: int, *, raw: bool) -> str:
         if "\\" not in body or raw:
@@ -424,9 +469,18 @@ class RelaxedReader:
         (self.edits.guess if lossy else self.edits.note)(what, at)
 
 
+_ENDS_WORD = re.compile(r"[ \t]*(?:[,;}\]\)，；｝］\n\r]|\Z|//|/\*|\#\s)")
+_GROUPED = re.compile(r"[$€£¥]?[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?=\s*(?:[,}\n]|\Z))(?!,?\s*[\d]+\s*:)")
+_CALL = re.compile(
+    r"[A-Za-z_][\w.]{0,80}\(\s*(?:(\"[^\"\\\n]{0,300}\"|'[^'\\\n]{0,300}')|[^()\"'{}\n]{0,200})\s*\)"
+)
+_COLON_BELONGS = re.compile(r"\A\d{1,2}:\d\d|T\d\d:|\w://|\A[a-z]+:[^\d]")
+_GOES_ON = re.compile(r"\s*(?:,\s*[\"'{\[\w]|[}\]])")
+_NOT_IN_KEY = re.compile(r"[,:{}\[\]\n]")
+_NO_COLON = re.compile(rf"{_BLANK}*+[,}}]|{_BLANK}++(?:[-\d{{\[]|\"[^\"\n]{{0,80}}\"\s*[,}}]|(?:true|false|null)\b)")
 _NOT_BLANK = re.compile(rf"(?!{_BLANK}).", re.DOTALL)
 _ENDS_TEXT = re.compile(r"\s*(?:[,;}\]]|\Z|//|#)")
-_CUT_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3}|x[0-9a-fA-F]?)?\Z")
+_CUT_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3}|u[dD][89abAB][0-9a-fA-F]{2}|x[0-9a-fA-F]?)?\Z")
 _GAP = re.compile(rf"{_BLANK}*+")
 _CONTROL = re.compile(r"[\x00-\x1f]")
 _BARE_TAIL = re.compile(r"[\w$-]*+\Z")

@@ -56,7 +56,7 @@ class StrictDecoder:
             # An unterminated string is reported at its start, but the search went to the end.
             reached = len(text) if error.msg.startswith("Unterminated") else error.pos
             # The error counts the lines before it, which is fast but not free.
-            self.budget -= reached - at + 1 + error.pos // 16
+            self.budget -= reached - at + 1 + error.pos // 32
             return None
         except (ValueError, RecursionError):
             # An integer of thousands of digits, or nesting beyond the interpreter's stack.
