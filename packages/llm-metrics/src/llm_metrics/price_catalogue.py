@@ -1,0 +1,221 @@
+"""The published prices: genai-prices' data, as installed or as `update_prices` fetched it.
+
+genai-prices takes up to three seconds to import; nothing here does so before the first question.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from llm_core import CheckedRecord, Usage
+from llm_metrics.price_file import PriceFile
+
+if TYPE_CHECKING:
+    from genai_prices.data_snapshot import DataSnapshot
+    from genai_prices.types import ModelInfo, ModelPrice
+    from genai_prices.types import Provider as Vendor
+
+__all__ = ["Catalogue", "Quantities", "Quote"]
+
+_log = logging.getLogger("llm_metrics")
+
+# Our names where the catalogue's differ. There is no guessing beyond this: a self-hosted server that
+# speaks a vendor's protocol must not be billed at the vendor's prices.
+_VENDORS: Final = MappingProxyType(
+    {
+        "bedrock": "aws",
+        "gemini": "google",
+        "moonshot": "moonshotai",
+        "vertex": "google",
+        "xai": "x-ai",
+    }
+)
+# What vendors call the price everybody pays.
+_STANDARD: Final = frozenset({"auto", "default", "standard", "standard_only"})
+_REMEMBERED: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantities(CheckedRecord):
+    """What is billed besides tokens."""
+
+    audio_seconds: Decimal = Decimal(0)
+    """Sound sent in, for models that are billed by the minute."""
+    characters: int = 0
+    """Text sent in, for models that are billed by the character."""
+    web_searches: int = 0
+    """Searches that the vendor ran for the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """The catalogue's answer."""
+
+    amount: Decimal | None
+    """US dollars; None when the catalogue has no price for what was used."""
+    source: str
+    exact: bool = True
+    """False when a price was taken that may not be the one that is billed."""
+
+
+class Catalogue:
+    """Looks up prices; any thread may ask. Answers to "which model is it" are remembered."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._snapshot: DataSnapshot | None = None
+        self._version = ""
+        self._found: dict[tuple[str, str], tuple[Vendor, ModelInfo] | None] = {}
+
+    def load(self) -> str:
+        """Read the prices now instead of at the first question; return their version."""
+        with self._lock:
+            if self._snapshot is None:
+                self._snapshot, self._version = _read(self._path)
+            return self._version
+
+    def reload(self) -> None:
+        """Forget everything read, so that the next question reads the file again."""
+        with self._lock:
+            self._snapshot = None
+            self._found = {}
+
+    def quote(
+        self,
+        usage: Usage,
+        *,
+        provider: str,
+        model: str,
+        at: datetime,
+        tier: str | None,
+        also: Quantities,
+    ) -> Quote:
+        """Return what `usage` and `also` cost by the prices of time `at`."""
+        self.load()
+        source = f"genai-prices@{self._version}"
+        found = self._find(provider, model)
+        if found is None:
+            return Quote(None, source)
+        vendor, info = found
+        at = at.astimezone(UTC)
+        context = _context(tier)
+        prices = info.get_prices(at, context)
+        if not _covers(prices, usage, also):
+            return Quote(None, source)
+        try:
+            bill = info.calc_price(
+                _to_usage(usage, also),
+                vendor,
+                genai_request_timestamp=at,
+                price_context=context,
+            )
+        except (
+            ValueError
+        ) as error:  # numbers that contradict each other, such as more cached than sent
+            _log.warning("no price for %s/%s: %s", provider, model, error)
+            return Quote(None, source)
+        if context is not None and not _has_variant(vendor, info, at, context):
+            return Quote(bill.total_price, f"{source} (standard; no {tier} price)", exact=False)
+        return Quote(bill.total_price, source)
+
+    def _find(self, provider: str, model: str) -> tuple[Vendor, ModelInfo] | None:
+        key = (provider, model)
+        if key not in self._found:
+            if len(self._found) >= _REMEMBERED:
+                self._found = {}
+            self._found[key] = self._look_up(_VENDORS.get(provider, provider), model)
+        return self._found[key]
+
+    def _look_up(self, vendor_id: str, model: str) -> tuple[Vendor, ModelInfo] | None:
+        assert self._snapshot is not None
+        providers = self._snapshot.providers
+        vendor = next((vendor for vendor in providers if vendor.id == vendor_id), None)
+        if vendor is None:
+            return None
+        info = vendor.find_model(model, all_providers=providers)
+        return None if info is None else (vendor, info)
+
+
+def _read(path: Path | None) -> tuple[DataSnapshot, str]:
+    """Return the fetched prices if there are any that can be read, else those installed."""
+    import genai_prices
+    from genai_prices import data_snapshot
+
+    if path is not None and path.exists():
+        try:
+            file = PriceFile.read(path)
+            snapshot = data_snapshot.DataSnapshot(file.providers(), from_auto_update=True)
+        except (OSError, ValueError) as error:
+            _log.warning("prices in %s cannot be read, taking those installed: %s", path, error)
+        else:
+            return snapshot, file.version
+    return data_snapshot.get_snapshot(), genai_prices.__version__
+
+
+def _context(tier: str | None) -> Mapping[str, str] | None:
+    """Return the catalogue's way to say a tier: each vendor has its own word for it."""
+    if tier is None or tier in _STANDARD:
+        return None
+    if tier == "batch":
+        return {"processing": "batch"}
+    return {"service_tier": tier, "speed": tier}
+
+
+def _has_variant(vendor: Vendor, info: ModelInfo, at: datetime, context: Mapping[str, str]) -> bool:
+    # The catalogue leaves variants out for a model that it takes from another vendor's list.
+    if not any(info is model for model in vendor.models):
+        return False
+    return any(
+        (variant.constraint is None or variant.constraint.active(at))
+        and all(context.get(key) == value for key, value in variant.when.items())
+        for variant in info.price_variants or ()
+    )
+
+
+def _covers(prices: ModelPrice, usage: Usage, also: Quantities) -> bool:
+    """Tell whether everything used has a price: the catalogue takes what has none as free."""
+    needed: list[tuple[Any, tuple[str, ...]]] = [
+        (usage.input_tokens, ("input_mtok",)),
+        (usage.output_tokens, ("output_mtok",)),
+        (also.audio_seconds, ("input_audio_hours", "audio_hours")),
+        (also.characters, ("input_mchars",)),
+        (also.web_searches, ("web_searches_kcount",)),
+    ]
+    return all(
+        any(getattr(prices, key) is not None for key in keys) for used, keys in needed if used
+    )
+
+
+def _to_usage(usage: Usage, also: Quantities) -> Any:
+    from genai_prices import Usage as CatalogueUsage
+
+    counts: dict[str, Any] = {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "input_audio_tokens": usage.audio_input_tokens,
+        "output_audio_tokens": usage.audio_output_tokens,
+        "output_reasoning_tokens": usage.reasoning_tokens,
+        "audio_seconds": also.audio_seconds,
+        "input_audio_seconds": also.audio_seconds,
+        "input_characters": also.characters,
+        "web_searches": also.web_searches,
+    }
+    # The parts are reported one by one: nobody says how much of the sound was cached, or thought.
+    if usage.audio_input_tokens:
+        counts |= {"cache_audio_read_tokens": 0, "cache_audio_write_tokens": 0}
+    if usage.audio_output_tokens:
+        counts["output_audio_reasoning_tokens"] = 0
+    return CatalogueUsage(
+        **{name: count for name, count in counts.items() if count or "_audio_" in name}
+    )

@@ -1,0 +1,55 @@
+"""Taking secrets out of what is written down."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+__all__ = ["REDACTED", "redact", "redact_text"]
+
+REDACTED: Final = "[redacted]"
+
+# Keys of vendors and of the web, by the shapes their makers document; and what follows a name
+# that says "secret". A hit too many costs a word of a log line, a miss costs a key.
+_SECRETS: Final = re.compile(
+    r"""
+      (?P<bearer>\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}         # Authorization headers
+    | (?P<name>(?:api[_-]?key|authorization|password|passwd|secret|access[_-]?token|auth[_-]?token)
+        ["']?\s*[=:]\s*["']?)[^\s"',;&}]{4,}                          # api_key=..., "password": "..."
+    | \b(?:(?:sk|pk|rk|gsk|xai|pplx|glpat|xox[abprs])[-_]|(?:hf|r8|gh[opsu])_|AIza)[A-Za-z0-9_*-]{12,}
+    | \bAKIA[0-9A-Z]{12,}                                            # AWS access keys
+    | \beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*      # JSON web tokens
+    | (?P<url>[a-z][a-z0-9+.-]*://[^\s/:@]*:)[^\s/@]+(?=@)           # scheme://user:password@host
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_SECRET_NAMES: Final = re.compile(
+    r"api[_-]?key|authorization|cookie|credential|password|passwd|private[_-]?key|secret"
+    r"|(?:^|_)token$|(?:access|auth|refresh|id)[_-]?token",
+    re.IGNORECASE,
+)
+
+
+def redact_text(text: str) -> str:
+    """Return `text` with everything that looks like a key, token or password replaced."""
+    return _SECRETS.sub(_keep_name, text)
+
+
+def redact(value: Any) -> Any:
+    """Return JSON-like data with secrets replaced: in texts by shape, in mappings also by name."""
+    if isinstance(value, str):
+        return redact_text(value)
+    if isinstance(value, Mapping):
+        return {
+            key: REDACTED if _SECRET_NAMES.search(key) and item else redact(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [redact(item) for item in value]
+    return value
+
+
+def _keep_name(found: re.Match[str]) -> str:
+    kept = found["bearer"] or found["name"] or found["url"] or ""
+    return kept + REDACTED

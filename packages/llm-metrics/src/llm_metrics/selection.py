@@ -1,0 +1,108 @@
+"""Which telemetry backend a program gets: the one asked for, else the one installed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from llm_core import ConfigurationError, TelemetryClient
+from llm_metrics.delivery import NullTelemetry, TelemetryFanOut
+from llm_metrics.json_lines import JsonLinesTelemetry
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+__all__ = ["ENTRY_POINT_GROUP", "choose_telemetry", "installed_telemetry"]
+
+ENTRY_POINT_GROUP: Final = "llm_metrics.telemetry"
+"""A distribution offers a backend as an entry point of this group: a name, and a callable that
+takes nothing and returns a `TelemetryClient`."""
+
+_VARIABLE: Final = "LLM_TELEMETRY"
+_NONE: Final = "none"
+
+
+def installed_telemetry() -> dict[str, str]:
+    """Return the installed backends as name → distribution, without importing any of them."""
+    return {point.name: _distribution(point) for point in _entry_points()}
+
+
+def choose_telemetry(
+    choice: str | Sequence[str] | TelemetryClient | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+) -> TelemetryClient:
+    """Return the backends asked for, ready to use and unable to break a call.
+
+    `choice` is a backend, or names: one, several, or several in one text (``"otel,jsonl"``).
+    Without it the environment variable ``LLM_TELEMETRY`` chooses (read from `environ`), else the
+    only installed backend is taken, else none. Names are those of `installed_telemetry`, ``jsonl``
+    (`JsonLinesTelemetry`, to the file named by ``LLM_TELEMETRY_JSONL_PATH`` or to standard error)
+    and ``none``. Only what is chosen is imported.
+
+    Raises ConfigurationError for an unknown name, for several installed backends of which none is
+    chosen, and for a backend that cannot be imported or made; the message names it.
+    """
+    environ = os.environ if environ is None else environ
+    if isinstance(choice, TelemetryClient):
+        return TelemetryFanOut([choice])
+    names = _names(choice, environ)
+    if names == [_NONE]:
+        return NullTelemetry()
+    if _NONE in names:
+        raise ConfigurationError(f"telemetry: got {names!r}, expected 'none' alone or backends")
+    return TelemetryFanOut([_make(name, environ) for name in names])
+
+
+def _names(choice: str | Sequence[str] | None, environ: Mapping[str, str]) -> list[str]:
+    asked = environ.get(_VARIABLE) if choice is None else choice
+    if asked is not None:
+        words = asked.split(",") if isinstance(asked, str) else asked
+        names = list(dict.fromkeys(word.strip() for word in words if word.strip()))
+        if names:
+            return names
+    installed = installed_telemetry()
+    if len(installed) > 1:
+        listed = ", ".join(f"{name} ({owner})" for name, owner in sorted(installed.items()))
+        raise ConfigurationError(
+            f"several telemetry backends are installed and none is chosen: {listed}; "
+            f"set {_VARIABLE} to one of the names, to several with commas, or to 'none'"
+        )
+    return list(installed) or [_NONE]
+
+
+def _make(name: str, environ: Mapping[str, str]) -> TelemetryClient:
+    if name == "jsonl":
+        return JsonLinesTelemetry(environ.get("LLM_TELEMETRY_JSONL_PATH") or None)
+    point = next((point for point in _entry_points() if point.name == name), None)
+    if point is None:
+        known = ", ".join(sorted({"jsonl", _NONE, *installed_telemetry()}))
+        raise ConfigurationError(
+            f"telemetry: got {name!r}, expected one of {known}; "
+            f"a backend is installed as a package of its own, such as llm-telemetry-{name}"
+        )
+    try:
+        factory: Callable[[], object] = point.load()
+        backend = factory()
+    except Exception as error:
+        raise ConfigurationError(
+            f"telemetry backend {name!r} of {_distribution(point)} ({point.value}) "
+            f"cannot be used: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(backend, TelemetryClient):
+        raise ConfigurationError(
+            f"telemetry backend {name!r} of {_distribution(point)} ({point.value}): "
+            f"got {backend!r}, expected a TelemetryClient"
+        )
+    return backend
+
+
+def _entry_points() -> list[EntryPoint]:
+    from importlib.metadata import entry_points  # slow to import, needed once
+
+    return list(entry_points(group=ENTRY_POINT_GROUP))
+
+
+def _distribution(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown distribution"
