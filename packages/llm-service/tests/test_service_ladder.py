@@ -111,7 +111,7 @@ class TestRetryBudget:
     async def test_an_outage_is_not_amplified(self) -> None:
         provider = ScriptedProvider([OVERLOADED])
         policy = RetryPolicy(max_attempts=3, initial_seconds=0.0, budget=20.0)
-        service = BaseLLMService(model="m", provider=provider, retry=policy)
+        service = BaseLLMService(model="m", provider=provider, retry=policy, breaker=None)
         for _ in range(100):
             assert (await service.generate("?")).error == OVERLOADED
         assert len(provider.requests) <= 100 + 20 / 2

@@ -3,8 +3,10 @@
 from llm_service.cache import MemoryResponseCache
 from llm_service.engine import GenerationEngine
 from llm_service.environment import load_environment
+from llm_service.gate_book import Limits
 from llm_service.hedging import HedgePolicy
 from llm_service.ladder import Fallback
+from llm_service.operations import operation
 from llm_service.parts import EngineParts
 from llm_service.retry import RetryPolicy
 from llm_service.retry_budget import RetryBudget
@@ -16,8 +18,10 @@ __all__ = [
     "Fallback",
     "GenerationEngine",
     "HedgePolicy",
+    "Limits",
     "MemoryResponseCache",
     "RetryBudget",
     "RetryPolicy",
     "load_environment",
+    "operation",
 ]

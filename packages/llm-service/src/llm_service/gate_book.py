@@ -19,6 +19,8 @@ from llm_gates import (
     TpmGate,
 )
 
+from llm_service.chained_gate import ChainedGate
+
 __all__ = ["GateBook", "Limits"]
 
 
@@ -91,10 +93,22 @@ class GateBook:
         self._gate = gate
         self._clock = clock
         self._routes: dict[tuple[str, str], _Route] = {}
+        self._operations: dict[str, _Route] = {}
         self._lock = threading.Lock()
 
-    def gate_of(self, provider: str, model: str) -> Gate:
-        """Return the gate that calls to this model pass."""
+    def limit_operation(self, name: str, limits: Limits) -> None:
+        """Give an operation limits of its own, unless it has some already."""
+        if name not in self._operations:
+            with self._lock:
+                self._operations.setdefault(name, _Route(limits, None, self._clock))
+
+    def gate_of(self, provider: str, model: str, operation: str | None) -> Gate:
+        """Return the gate that calls to this model pass, behind the operation's own if it has one."""
+        gate = self._model_gate(provider, model)
+        own = self._operations.get(operation) if operation is not None else None
+        return gate if own is None else ChainedGate(own.gate, gate)
+
+    def _model_gate(self, provider: str, model: str) -> Gate:
         if self._gate is not None:
             return self._gate
         route = self._routes.get((provider, model))

@@ -50,7 +50,9 @@ class Invocation:
         self._line = line
         self._call = call
         self._sink = sink
-        self._gate = parts.gate_of(call.provider.name, call.request.model)
+        self._gate = parts.gate_of(
+            call.provider.name, call.request.model, line.request.operation_name
+        )
         self._leader: int | None = None
 
     async def run(self) -> ProviderResponse:

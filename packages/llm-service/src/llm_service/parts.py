@@ -31,8 +31,8 @@ class EngineParts:
 
     resolve: Callable[[str | None], tuple[Provider, str]]
     """Model name, or None for the default → provider and the vendor's own model name."""
-    gate_of: Callable[[str, str], Gate]
-    """Provider's name and model → the gate that calls to it pass."""
+    gate_of: Callable[[str, str, str | None], Gate]
+    """Provider's name, model and operation → the gate that such calls pass."""
     retry: RetryPolicy
     clock: Clock
     fallbacks: tuple[Fallback, ...] = ()

@@ -17,6 +17,7 @@ class Router:
         self._default_model = default_model
         self._provider = provider
         self._registry = registry
+        self._replaced: list[Provider] = []
 
     def resolve(self, model: str | None) -> tuple[Provider, str]:
         """Return the provider and the vendor's own name of `model`, or of the default model.
@@ -33,6 +34,18 @@ class Router:
             return self._provider, wanted.removeprefix(prefix)
         return self._registry.resolve(wanted)
 
+    def use_model(self, model: str) -> None:
+        """Change the default model from the next call on; InvalidValue for an empty name."""
+        if not isinstance(model, str) or not model.strip():
+            raise InvalidValue.of("model", model, "a model's name")
+        self._default_model = model
+
+    def use_provider(self, provider: Provider | None) -> None:
+        """Change who answers from the next call on; the one before is closed with the service."""
+        if self._provider is not None and self._provider is not provider:
+            self._replaced.append(self._provider)
+        self._provider = provider
+
     def check(self) -> None:
         """Raise ConfigurationError if the default model could not be asked."""
         provider, _ = self.resolve(None)
@@ -42,6 +55,7 @@ class Router:
 
     async def aclose(self) -> None:
         """Close every provider that was used."""
-        if self._provider is not None:
-            await self._provider.aclose()
+        used = [self._provider, *self._replaced] if self._provider else self._replaced
+        for provider in used:
+            await provider.aclose()
         await self._registry.aclose()

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Mapping,
+)
+from types import MappingProxyType, TracebackType
+from typing import Any, Self, TypeVar
 
 from llm_core import (
     Clock,
+    ConfigurationError,
     ErrorInfo,
     ErrorType,
     EventTimestamps,
@@ -22,13 +31,17 @@ from llm_core import (
     SystemClock,
     TelemetryClient,
 )
-from llm_gates import ConcurrencyGate, GateSet
+from llm_gates import BreakerPolicy
 from llm_providers import ProviderRegistry
+
 from llm_service.engine import GenerationEngine
 from llm_service.fan_out import fan_out
+from llm_service.gate_book import GateBook, Limits
 from llm_service.hedging import Hedger, HedgePolicy
+from llm_service.in_flight import InFlight
 from llm_service.invocation import Sink
 from llm_service.ladder import Fallback
+from llm_service.operations import current_defaults
 from llm_service.parts import EngineParts
 from llm_service.portal import Portal
 from llm_service.retry import RetryPolicy
@@ -37,6 +50,10 @@ from llm_service.streaming import stream_events
 
 __all__ = ["BaseLLMService"]
 
+T = TypeVar("T")
+
+_DEFAULT_BREAKER = BreakerPolicy()
+
 
 class BaseLLMService:
     """Calls to language models as methods that never throw.
@@ -44,6 +61,7 @@ class BaseLLMService:
     Subclass it and write each business operation as a method around `generate`::
 
         class Geography(BaseLLMService):
+            @operation(deadline_seconds=10)
             async def capital_of(self, country: str) -> GenerationResult[str]:
                 return await self.generate(f"What is the capital of {country}?")
 
@@ -56,48 +74,64 @@ class BaseLLMService:
         model: str | None = None,
         provider: Provider | None = None,
         registry: ProviderRegistry | None = None,
-        max_concurrent_requests: int | None = None,
-        gate: Gate | None = None,
-        retry: RetryPolicy | None = None,
         fallbacks: Iterable[Fallback | str] = (),
+        max_rpm: int | None = None,
+        max_tpm: int | None = None,
+        max_concurrent_requests: int | None = None,
+        limits: Mapping[str, Limits] = MappingProxyType({}),
+        gate: Gate | None = None,
+        breaker: BreakerPolicy | None = _DEFAULT_BREAKER,
+        retry: RetryPolicy | None = None,
         restart_streams: bool = False,
         hedge: HedgePolicy | None = None,
+        cache: ResponseCache | None = None,
         telemetry: TelemetryClient | None = None,
         price_book: PriceBook | None = None,
-        cache: ResponseCache | None = None,
         clock: Clock | None = None,
     ) -> None:
         """Put a service together; nothing is connected, read or started before the first call.
 
-        `model` is the default for requests that name none: a model name or ``provider/model``.
-        `provider` answers every call, whatever the model; without it the model's name decides, in `registry`
-        or else among the vendors this toolkit knows.
-        `gate` replaces the limits that the service would build from `max_concurrent_requests`.
-        `fallbacks` are asked in order when the model that was wanted cannot answer.
-        `restart_streams` lets a stream that fails after its first token begin anew (never after a tool call);
+        *Who answers.* `model` is the default for requests that name none: a model name or ``provider/model``.
+        `provider` answers every call, whatever the model; without it the model's name decides, in `registry` or else
+        among the vendors this toolkit knows. `fallbacks` are asked in order when the model that was wanted cannot answer.
+
+        *How much.* `max_rpm`, `max_tpm` and `max_concurrent_requests` hold for each model of each provider by itself,
+        as vendors count them; `limits` gives single ones others, by ``provider/model``, model or provider.
+        `gate` replaces all of these. `breaker` says when a model that keeps failing is left alone; None never.
+
+        *How persistently.* `retry` is for failures that may pass, `hedge` for unusually slow answers (off by default).
+        `restart_streams` lets a stream that fails after its first token begin anew, though never after a tool call;
         otherwise it fails and keeps what had arrived.
-        `hedge` allows a second attempt beside an unusually slow one.
+
+        *Around it.* `cache` is used by requests whose cache policy allows it; `telemetry` hears of every call;
+        `price_book` turns tokens into money.
+
         Raises InvalidValue for limits that contradict each other or cannot be.
         """
-        if gate is not None and max_concurrent_requests is not None:
-            raise InvalidValue("gate: given together with max_concurrent_requests; expected one")
-        limits = [] if max_concurrent_requests is None else [max_concurrent_requests]
+        own_limits = Limits(
+            max_rpm=max_rpm, max_tpm=max_tpm, max_concurrent_requests=max_concurrent_requests
+        )
+        if gate is not None and (own_limits != Limits() or limits):
+            raise InvalidValue("gate: given together with limits; expected one or the other")
         self._clock = clock or SystemClock()
         self._router = Router(
             default_model=model, provider=provider, registry=registry or ProviderRegistry()
         )
+        self._gates = GateBook(
+            own_limits, per_model=limits, breaker=breaker, gate=gate, clock=self._clock
+        )
         self._portal = Portal()
+        self._in_flight = InFlight()
         self._telemetry = telemetry
-        self._gate = gate or GateSet(*map(ConcurrencyGate, limits))
         self._engine = GenerationEngine(
             EngineParts(
                 resolve=self._router.resolve,
-                gate_of=lambda provider, model: self._gate,
+                gate_of=self._gates.gate_of,
                 retry=retry or RetryPolicy(),
+                clock=self._clock,
                 fallbacks=tuple(map(_as_fallback, fallbacks)),
                 restart_streams=restart_streams,
                 hedger=Hedger(hedge) if hedge else None,
-                clock=self._clock,
                 telemetry=telemetry,
                 price_book=price_book,
                 cache=cache,
@@ -109,7 +143,7 @@ class BaseLLMService:
     ) -> GenerationResult[Any]:
         """Answer one request: a `GenerationRequest`, the user's text, or its fields as keywords.
 
-        ``generate("Hello", temperature=…)`` is ``generate(GenerationRequest(user="Hello", …))``;
+        ``generate("Hello", seed=7)`` is ``generate(GenerationRequest(user="Hello", seed=7))``;
         keywords given with a request replace its fields.
         Never raises, except CancelledError when the awaiting task is cancelled.
         """
@@ -122,7 +156,7 @@ class BaseLLMService:
 
         Works in scripts, in threads and where a loop is running (notebooks).
         """
-        return self._portal.run(lambda: self.generate(request, **fields))
+        return self.run_sync(lambda: self.generate(request, **fields))
 
     def stream(
         self, request: GenerationRequest | str | None = None, /, **fields: Any
@@ -141,10 +175,10 @@ class BaseLLMService:
         """Do as `stream` does, for a sync caller."""
         events = self.stream(request, **fields)
         try:
-            while (event := self._portal.run(lambda: _next_or_none(events))) is not None:
+            while (event := self.run_sync(lambda: _next_or_none(events))) is not None:
                 yield event
         finally:
-            self._portal.run(events.aclose)
+            self.run_sync(events.aclose)
 
     def generate_many(
         self,
@@ -162,6 +196,28 @@ class BaseLLMService:
             raise InvalidValue.of("in_flight", in_flight, "1 or more")
         return fan_out(self.generate, requests, width=in_flight)
 
+    def set_rate_limits(self, **changes: int | None) -> None:
+        """Change `max_rpm` or `max_tpm` now, for all who wait; what counts in the windows stays counted.
+
+        Models with limits of their own keep those. Raises InvalidValue for an impossible limit.
+        """
+        unknown = set(changes) - {"max_rpm", "max_tpm"}
+        if unknown:
+            raise InvalidValue.of("set_rate_limits", sorted(unknown), "max_rpm or max_tpm")
+        self._gates.change(**changes)
+
+    def set_concurrency(self, max_concurrent_requests: int | None) -> None:
+        """Change how many calls may be under way at once; calls in flight run to their end."""
+        self._gates.change(max_concurrent_requests=max_concurrent_requests)
+
+    def use_model(self, model: str) -> None:
+        """Change the default model from the next call on; calls in flight keep theirs."""
+        self._router.use_model(model)
+
+    def use_provider(self, provider: Provider | None) -> None:
+        """Change who answers from the next call on, None for whom the model's name says; calls in flight keep theirs."""
+        self._router.use_provider(provider)
+
     def check(self) -> None:
         """Raise ConfigurationError if the default model has no provider, or its key or package is missing.
 
@@ -169,14 +225,29 @@ class BaseLLMService:
         """
         self._router.check()
 
-    async def aclose(self) -> None:
-        """Close connections and deliver telemetry; may be called more than once."""
+    def run_sync(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run the coroutine that `function` makes on the service's background loop, and wait for it."""
+        return self._portal.run(function)
+
+    async def aclose(self, *, drain_seconds: float = 10.0) -> None:
+        """End in order: refuse new calls, let those under way finish, then cancel what is left, and close connections.
+
+        May be called more than once.
+        """
+        self._in_flight.closed = True
+        await self._in_flight.drain(drain_seconds)
         await self._router.aclose()
         self._close_rest()
 
-    def close(self) -> None:
+    def close(self, *, drain_seconds: float = 10.0) -> None:
         """Do as `aclose` does, for sync callers."""
-        self._portal.run(self._router.aclose)
+        self._in_flight.closed = True
+
+        async def end() -> None:
+            await self._in_flight.drain(drain_seconds)
+            await self._router.aclose()
+
+        self.run_sync(end)
         self._close_rest()
 
     def _close_rest(self) -> None:
@@ -209,16 +280,25 @@ class BaseLLMService:
     async def _generate(
         self, request: GenerationRequest | str | None, fields: dict[str, Any], sink: Sink | None
     ) -> GenerationResult[Any]:
+        if self._in_flight.closed:
+            return self._refuse(ConfigurationError("the service is closed"))
         try:
             wanted = _as_request(request, fields)
         except (InvalidValue, TypeError) as error:
             return self._refuse(error)
-        return await self._engine.generate(wanted, sink)
+        defaults = current_defaults()
+        if defaults is not None:
+            if defaults.limits is not None:
+                self._gates.limit_operation(defaults.operation_name, defaults.limits)
+            missing = {k: v for k, v in defaults.fields().items() if getattr(wanted, k) is None}
+            wanted = wanted.replace(**missing) if missing else wanted
+        with self._in_flight.enter():
+            return await self._engine.generate(wanted, sink)
 
     def _refuse(self, error: Exception) -> GenerationResult[Any]:
         """Answer a request that could not even be made: a bad value, or a keyword that is no field."""
-        info = ErrorInfo.of(ErrorType.INVALID_REQUEST, str(error), exception=type(error).__name__)
         now = self._clock.monotonic_ns()
+        info = ErrorInfo.of(ErrorType.INVALID_REQUEST, str(error), exception=type(error).__name__)
         return GenerationResult(
             success=False,
             error=info,
