@@ -23,7 +23,7 @@ class ChainedGate:
     def admit(
         self,
         *,
-        timeout: float | None = None,  # noqa: ASYNC109 - the interface's name
+        timeout: float | None = None,
         **needs: Any,
     ) -> AbstractAsyncContextManager[Permit]:
         """Wait for both permits within one timeout."""

@@ -38,7 +38,7 @@ from llm_service.estimate import estimate_tokens
 from llm_service.invocation import Invocation, Sink
 from llm_service.parts import EngineParts
 from llm_service.recall import Recall
-from llm_service.refinement import CallContext, run_step, steps_of
+from llm_service.refinement import pipeline_of, refine
 from llm_service.timeline import PreparedCall, Timeline
 
 __all__ = ["GenerationEngine"]
@@ -73,6 +73,7 @@ class GenerationEngine:
         return await self._record(line)
 
     async def _run(self, line: Timeline, sink: Sink | None) -> None:
+        line.pipeline = pipeline_of(line.request.pipeline, self._parts.clock)
         call = self._prepare(line, line.request.model)
         await self._recall_stage.look_up(line, call, self._renew)
         if line.recalled is None:
@@ -130,22 +131,18 @@ class GenerationEngine:
 
     async def _refine(self, line: Timeline, response: ProviderResponse) -> None:
         line.content = response.text
+        if line.pipeline is None:
+            return
         line.mark("refine_started")
-        context = CallContext(line.request, response, partial(self._generate_for_step, line))
-        for step in steps_of(line.request.pipeline):
-            done = await run_step(step, line.content, context, self._parts.clock)
-            line.steps.append(done)
-            self._parts.tell(partial(_step_ended, line, done))
-            if not done.success:
-                line.error = done.error
-                line.degrade(
-                    DegradedReason.LAST_GOOD_VALUE,
-                    f"step {done.step} failed; the content is what it was before that step",
-                    done.error,
-                )
-                break
-            line.content = done.after
+        ask_again = partial(self._generate_for_step, line)
+        refined = await refine(line.pipeline, line.request, response, ask_again)
         line.mark("refined")
+        line.content = refined.content
+        line.error = None if refined.success else refined.error
+        line.degraded = refined.degraded or line.degraded
+        line.steps.extend(refined.steps)
+        for step in refined.steps:
+            self._parts.tell(partial(_step_ended, line, step))
 
     async def _record(self, line: Timeline) -> GenerationResult[Any]:
         if line.error is not None and line.recalled is None:
@@ -184,6 +181,7 @@ class GenerationEngine:
             changes["model"] = line.request.model
         helper = Timeline(request.replace(**changes), self._parts.clock)
         try:
+            helper.pipeline = pipeline_of(helper.request.pipeline, self._parts.clock)
             call = self._prepare(helper, helper.request.model)
             response = await self._invoke(helper, call, None)
             await self._refine(helper, response)

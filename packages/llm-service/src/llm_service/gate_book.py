@@ -18,7 +18,6 @@ from llm_gates import (
     RpmGate,
     TpmGate,
 )
-
 from llm_service.chained_gate import ChainedGate
 
 __all__ = ["GateBook", "Limits"]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from llm_core import CachePolicy, InvalidValue
-
 from llm_service.gate_book import Limits
 
 if TYPE_CHECKING:

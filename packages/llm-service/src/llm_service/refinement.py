@@ -1,76 +1,51 @@
-"""Stage four of a call: from the reply's text to the value that was wanted."""
+"""Stage four of a call: from the reply's text to the value that was wanted, by llm-pipeline."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from llm_core import (
-    Clock,
-    ErrorInfo,
-    ErrorType,
-    Generate,
-    GenerationRequest,
-    LLMError,
-    PipelineStep,
-    PipelineStepResult,
-    ProviderResponse,
-    StepContext,
-)
+from llm_core import Clock, GenerationRequest, ProviderResponse
 
-__all__ = ["CallContext", "run_step", "steps_of"]
+if TYPE_CHECKING:
+    from llm_core import Generate
+    from llm_pipeline import Pipeline, PipelineResult
 
-Step = PipelineStep | Callable[[Any], Any]
-"""A step object, or a plain function of the content, sync or async."""
+__all__ = ["pipeline_of", "refine"]
 
 
-@dataclass(frozen=True, slots=True)
-class CallContext:
-    """What a step may know besides the content, and its way to ask the model again."""
+def pipeline_of(wanted: Any, clock: Clock) -> Pipeline[Any, Any] | None:
+    """Return the pipeline that a request asks for, None if it asks for none.
 
-    request: GenerationRequest
-    response: ProviderResponse
-    generate: Generate
+    A pipeline, a step, a function of the content, a list of these, or the declarative form of llm-pipeline.
+    Raises ConfigurationError for anything else, before the model is asked.
+    """
+    if wanted is None:
+        return None
+    # Here, because calls without a pipeline should not pay for its import.
+    from llm_pipeline import Pipeline
 
-
-def steps_of(pipeline: Step | Iterable[Step] | None) -> list[Step]:
-    """Return a pipeline's steps; one step alone is a pipeline too."""
-    if pipeline is None:
-        return []
-    if isinstance(pipeline, PipelineStep) or callable(pipeline):
-        return [pipeline]
-    return list(pipeline)
-
-
-async def run_step(
-    step: Step, content: Any, context: StepContext, clock: Clock
-) -> PipelineStepResult:
-    """Run one step; never raises, a failed step's result carries the error and leaves `after` None."""
-    started = clock.monotonic_ns()
-    after, error = None, None
-    try:
-        after = step.run(content, context) if isinstance(step, PipelineStep) else step(content)
-        if inspect.isawaitable(after):
-            after = await after
-    except LLMError as failure:
-        error = ErrorInfo.from_exception(failure)
-    except Exception as failure:  # noqa: BLE001 - the user's own code; a call never throws
-        name = type(failure).__name__
-        message = f"{_name_of(step)} failed: {name}: {failure}"
-        error = ErrorInfo.of(ErrorType.OUTPUT_INVALID, message, exception=name)
-    return PipelineStepResult(
-        step=_name_of(step),
-        success=error is None,
-        before=content,
-        after=after,
-        error=error,
-        duration_seconds=(clock.monotonic_ns() - started) / 1e9,
-    )
+    if isinstance(wanted, Pipeline):
+        return wanted
+    if _is_declarative(wanted):
+        return Pipeline.from_config(wanted, clock=clock)
+    return Pipeline(wanted, clock=clock)
 
 
-def _name_of(step: Step) -> str:
-    if isinstance(step, PipelineStep):
-        return step.name
-    return getattr(step, "__name__", type(step).__name__)
+async def refine(
+    pipeline: Pipeline[Any, Any],
+    request: GenerationRequest,
+    response: ProviderResponse,
+    generate: Generate,
+) -> PipelineResult[Any]:
+    """Run the pipeline on the reply's text; never raises."""
+    from llm_pipeline import RunContext
+
+    context = RunContext(request=request, response=response, generate=generate)
+    return await pipeline.run(response.text, context=context)
+
+
+def _is_declarative(wanted: Any) -> bool:
+    if isinstance(wanted, str):
+        return True
+    return isinstance(wanted, Sequence) and any(isinstance(s, str | Mapping) for s in wanted)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from llm_core import InvalidValue, Provider
-from llm_providers import ProviderRegistry
+
+if TYPE_CHECKING:
+    from llm_providers import ProviderRegistry
 
 __all__ = ["Router"]
 
@@ -12,7 +16,11 @@ class Router:
     """Finds the provider of a model name: the one that was given, or the registry's by name."""
 
     def __init__(
-        self, *, default_model: str | None, provider: Provider | None, registry: ProviderRegistry
+        self,
+        *,
+        default_model: str | None,
+        provider: Provider | None,
+        registry: ProviderRegistry | None,
     ) -> None:
         self._default_model = default_model
         self._provider = provider
@@ -32,6 +40,11 @@ class Router:
         if self._provider is not None:
             prefix = f"{self._provider.name}/"
             return self._provider, wanted.removeprefix(prefix)
+        if self._registry is None:
+            # Here, because a service with a provider of its own needs no registry.
+            from llm_providers import ProviderRegistry
+
+            self._registry = ProviderRegistry()
         return self._registry.resolve(wanted)
 
     def use_model(self, model: str) -> None:
@@ -58,4 +71,5 @@ class Router:
         used = [self._provider, *self._replaced] if self._provider else self._replaced
         for provider in used:
             await provider.aclose()
-        await self._registry.aclose()
+        if self._registry is not None:
+            await self._registry.aclose()

@@ -12,7 +12,7 @@ from collections.abc import (
     Mapping,
 )
 from types import MappingProxyType, TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from llm_core import (
     Clock,
@@ -32,12 +32,10 @@ from llm_core import (
     TelemetryClient,
 )
 from llm_gates import BreakerPolicy
-from llm_providers import ProviderRegistry
-
 from llm_service.engine import GenerationEngine
 from llm_service.fan_out import fan_out
 from llm_service.gate_book import GateBook, Limits
-from llm_service.hedging import Hedger, HedgePolicy
+from llm_service.hedging import HedgePolicy, Hedger
 from llm_service.in_flight import InFlight
 from llm_service.invocation import Sink
 from llm_service.ladder import Fallback
@@ -47,6 +45,9 @@ from llm_service.portal import Portal
 from llm_service.retry import RetryPolicy
 from llm_service.routing import Router
 from llm_service.streaming import stream_events
+
+if TYPE_CHECKING:
+    from llm_providers import ProviderRegistry
 
 __all__ = ["BaseLLMService"]
 
@@ -115,7 +116,7 @@ class BaseLLMService:
             raise InvalidValue("gate: given together with limits; expected one or the other")
         self._clock = clock or SystemClock()
         self._router = Router(
-            default_model=model, provider=provider, registry=registry or ProviderRegistry()
+            default_model=model, provider=provider, registry=registry
         )
         self._gates = GateBook(
             own_limits, per_model=limits, breaker=breaker, gate=gate, clock=self._clock

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 from llm_core import GenerationResult, StreamEvent, StreamResult
-
 from llm_service.invocation import Sink
 
 __all__ = ["stream_events"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_core import (
     AttemptTimestamps,
@@ -39,6 +39,9 @@ from llm_core import (
     UsageUpdate,
 )
 from llm_service.estimate import estimate_text_tokens
+
+if TYPE_CHECKING:
+    from llm_pipeline import Pipeline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +164,7 @@ class Timeline:
         self.provider_name: str | None = None
         self.model: str | None = None
         self.cache_key: str | None = None
+        self.pipeline: Pipeline[Any, Any] | None = None
         self.attempts: list[AttemptRecord] = []
         self.steps: list[PipelineStepResult] = []
         self.recalled: GenerationResult[Any] | None = None
