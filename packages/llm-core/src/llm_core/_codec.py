@@ -13,7 +13,7 @@ import math
 import operator
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from enum import Enum
@@ -339,6 +339,33 @@ class TaggedUnionCodec:
         return self.kinds[tag].decode(value, path)
 
 
+class AlternativesCodec:
+    """One of several plain types, such as ``int | Decimal``: the first that takes the value."""
+
+    rewrites: ClassVar = True
+
+    def __init__(self, members: tuple[Codec, ...]) -> None:
+        self.members = members
+
+    def check(self, value: Any, path: str) -> Any:
+        return self._first("check", value, path)
+
+    def encode(self, value: Any) -> Any:
+        return to_json(value)
+
+    def decode(self, value: Any, path: str) -> Any:
+        return self._first("decode", value, path)
+
+    def _first(self, operation: str, value: Any, path: str) -> Any:
+        refusals = []
+        for member in self.members:
+            try:
+                return getattr(member, operation)(value, path)
+            except InvalidValue as refusal:
+                refusals.append(str(refusal).partition("expected ")[2])
+        raise InvalidValue.of(path, value, " or ".join(refusals))
+
+
 class OptionalCodec:
     """None, or what the inner codec takes."""
 
@@ -390,6 +417,8 @@ def codec_for(hint: Any) -> Codec:
         return TupleCodec(codec_for(arguments[0]))
     if origin is Mapping:
         return MappingCodec(codec_for(arguments[1]))
+    if origin in (type, Callable):
+        return AnyCodec()
     kind = origin or hint
     if isinstance(kind, type) and issubclass(kind, Enum):
         return EnumCodec(kind)
@@ -400,8 +429,16 @@ def codec_for(hint: Any) -> Codec:
 
 def _union_codec(arguments: tuple[Any, ...]) -> Codec:
     members = tuple(a for a in arguments if a is not type(None))
-    inner = codec_for(members[0]) if len(members) == 1 else TaggedUnionCodec(members)
+    inner = codec_for(members[0]) if len(members) == 1 else _codec_of_several(members)
     return OptionalCodec(inner) if len(members) < len(arguments) else inner
+
+
+def _codec_of_several(members: tuple[Any, ...]) -> Codec:
+    from llm_core.record import Record
+
+    if all(isinstance(member, type) and issubclass(member, Record) for member in members):
+        return TaggedUnionCodec(members)
+    return AlternativesCodec(tuple(map(codec_for, members)))
 
 
 __all__ = ["Codec", "codec_for", "to_json"]

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from llm_core import CachePolicy, InvalidValue
+from llm_core import CachePolicy, GenerationRequest, InvalidValue
 from llm_service.gate_book import Limits
 
 if TYPE_CHECKING:
@@ -34,10 +34,15 @@ class OperationDefaults:
     limits: Limits | None = None
     """Limits of the operation as a whole, whatever models it asks; each call passes them before the model's own."""
 
-    def fields(self) -> dict[str, Any]:
-        """Return the defaults that are set, by the names of `GenerationRequest`."""
+    def completed(self, request: GenerationRequest) -> GenerationRequest:
+        """Return `request` with the defaults in place of what it leaves open."""
         names = ("operation_name", "model", "pipeline", "deadline_seconds", "cache")
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
+        missing = {
+            name: value
+            for name in names
+            if (value := getattr(self, name)) is not None and getattr(request, name) is None
+        }
+        return request.replace(**missing) if missing else request
 
 
 _current: ContextVar[OperationDefaults | None] = ContextVar("llm_service_operation", default=None)

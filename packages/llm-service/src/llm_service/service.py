@@ -10,7 +10,9 @@ from collections.abc import (
     Generator,
     Iterable,
     Mapping,
+    Sequence,
 )
+from dataclasses import replace
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -24,6 +26,8 @@ from llm_core import (
     GenerationRequest,
     GenerationResult,
     InvalidValue,
+    LLMError,
+    Message,
     PriceBook,
     Provider,
     ResponseCache,
@@ -32,6 +36,7 @@ from llm_core import (
     TelemetryClient,
 )
 from llm_gates import BreakerPolicy
+from llm_service.embedding import TakeVectors, batches, embedding_resolver, merged
 from llm_service.engine import GenerationEngine
 from llm_service.fan_out import fan_out
 from llm_service.gate_book import GateBook, Limits
@@ -45,6 +50,7 @@ from llm_service.portal import Portal
 from llm_service.retry import RetryPolicy
 from llm_service.routing import Router
 from llm_service.streaming import stream_events
+from llm_service.structured import structured_fields
 
 if TYPE_CHECKING:
     from llm_providers import ProviderRegistry
@@ -124,20 +130,21 @@ class BaseLLMService:
         self._portal = Portal()
         self._in_flight = InFlight()
         self._telemetry = telemetry
-        self._engine = GenerationEngine(
-            EngineParts(
-                resolve=self._router.resolve,
-                gate_of=self._gates.gate_of,
-                retry=retry or RetryPolicy(),
-                clock=self._clock,
-                fallbacks=tuple(map(_as_fallback, fallbacks)),
-                restart_streams=restart_streams,
-                hedger=Hedger(hedge) if hedge else None,
-                telemetry=telemetry,
-                price_book=price_book,
-                cache=cache,
-            )
+        parts = EngineParts(
+            resolve=self._router.resolve,
+            gate_of=self._gates.gate_of,
+            retry=retry or RetryPolicy(),
+            clock=self._clock,
+            fallbacks=tuple(map(_as_fallback, fallbacks)),
+            restart_streams=restart_streams,
+            hedger=Hedger(hedge) if hedge else None,
+            telemetry=telemetry,
+            price_book=price_book,
+            cache=cache,
         )
+        self._engine = GenerationEngine(parts)
+        embedding = replace(parts, resolve=embedding_resolver(self._router.resolve), fallbacks=())
+        self._embedding_engine = GenerationEngine(embedding)
 
     async def generate(
         self, request: GenerationRequest | str | None = None, /, **fields: Any
@@ -158,6 +165,62 @@ class BaseLLMService:
         Works in scripts, in threads and where a loop is running (notebooks).
         """
         return self.run_sync(lambda: self.generate(request, **fields))
+
+    async def generate_structured(
+        self, schema: Any, request: GenerationRequest | str | None = None, /, **fields: Any
+    ) -> GenerationResult[Any]:
+        """Answer one request with a value of `schema`: a pydantic model, dataclass, TypedDict, or a JSON Schema.
+
+        The model is asked for that shape, natively where it can (`result.structured_by` says how), and the reply is
+        converted and validated; the content is an instance of the type, or a dict for a JSON Schema.
+        Takes what `generate` takes besides; a `pipeline` of the request's own is not allowed.
+        """
+        try:
+            if "pipeline" in fields or "response_schema" in fields:
+                raise InvalidValue("generate_structured: sets pipeline and response_schema itself")
+            fields = {**fields, **structured_fields(schema)}
+        except LLMError as error:
+            return self._refuse(error)
+        return await self._generate(request, fields, None)
+
+    def generate_structured_sync(
+        self, schema: Any, request: GenerationRequest | str | None = None, /, **fields: Any
+    ) -> GenerationResult[Any]:
+        """Do as `generate_structured` does, and block until there is a result."""
+        return self.run_sync(lambda: self.generate_structured(schema, request, **fields))
+
+    async def embed(
+        self, texts: Sequence[str], *, dimensions: int | None = None, **fields: Any
+    ) -> GenerationResult[tuple[tuple[float, ...], ...]]:
+        """Return one vector per text, in order, over as many calls as the vendor's limits ask for.
+
+        `fields` are those of `GenerationRequest` that make sense here: model, tenant, priority, deadline_seconds, ….
+        Each call passes the gates; if one fails, the result does.
+        """
+        options = {} if dimensions is None else {"dimensions": dimensions}
+        try:
+            requests = [
+                GenerationRequest(
+                    messages=(Message.user(*batch),),
+                    pipeline=TakeVectors(),
+                    provider_options=options,
+                    **fields,
+                )
+                for batch in batches(texts)
+            ]
+        except (LLMError, TypeError) as error:
+            return self._refuse(error)
+        if not requests:
+            return self._refuse(InvalidValue("texts: got none, expected at least one text"))
+        engine = self._embedding_engine
+        results = [await self._run(engine, request, None) for request in requests]
+        return merged(results)
+
+    def embed_sync(
+        self, texts: Sequence[str], *, dimensions: int | None = None, **fields: Any
+    ) -> GenerationResult[tuple[tuple[float, ...], ...]]:
+        """Do as `embed` does, and block until there is a result."""
+        return self.run_sync(lambda: self.embed(texts, dimensions=dimensions, **fields))
 
     def stream(
         self, request: GenerationRequest | str | None = None, /, **fields: Any
@@ -281,20 +344,24 @@ class BaseLLMService:
     async def _generate(
         self, request: GenerationRequest | str | None, fields: dict[str, Any], sink: Sink | None
     ) -> GenerationResult[Any]:
-        if self._in_flight.closed:
-            return self._refuse(ConfigurationError("the service is closed"))
         try:
             wanted = _as_request(request, fields)
         except (InvalidValue, TypeError) as error:
             return self._refuse(error)
+        return await self._run(self._engine, wanted, sink)
+
+    async def _run(
+        self, engine: GenerationEngine, request: GenerationRequest, sink: Sink | None
+    ) -> GenerationResult[Any]:
+        if self._in_flight.closed:
+            return self._refuse(ConfigurationError("the service is closed"))
         defaults = current_defaults()
         if defaults is not None:
             if defaults.limits is not None:
                 self._gates.limit_operation(defaults.operation_name, defaults.limits)
-            missing = {k: v for k, v in defaults.fields().items() if getattr(wanted, k) is None}
-            wanted = wanted.replace(**missing) if missing else wanted
+            request = defaults.completed(request)
         with self._in_flight.enter():
-            return await self._engine.generate(wanted, sink)
+            return await engine.generate(request, sink)
 
     def _refuse(self, error: Exception) -> GenerationResult[Any]:
         """Answer a request that could not even be made: a bad value, or a keyword that is no field."""

@@ -1,0 +1,55 @@
+"""Answers of a given type: its JSON Schema for the model, and the steps that make the value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from llm_core import InvalidValue, ResponseSchema
+
+__all__ = ["structured_fields"]
+
+_NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]+")
+
+
+def structured_fields(schema: Any) -> dict[str, Any]:
+    """Return the fields of a request for an answer of `schema`: `response_schema` and `pipeline`.
+
+    `schema` is a pydantic model, dataclass, TypedDict or other type whose JSON form is an object; a `ResponseSchema`;
+    or a JSON Schema as a mapping. Raises InvalidValue for anything else.
+    """
+    from llm_pipeline import ConvertToDict, JsonSchemaValidation, ModelValidation
+
+    if isinstance(schema, Mapping):
+        schema = ResponseSchema(name=_name_of(schema.get("title") or "answer"), json_schema=schema)
+    if isinstance(schema, ResponseSchema):
+        check = JsonSchemaValidation(schema=schema.json_schema)
+        return {"response_schema": schema, "pipeline": [ConvertToDict(), check]}
+    json_schema = _json_schema_of(schema)
+    name = _name_of(getattr(schema, "__name__", "answer"))
+    return {
+        "response_schema": ResponseSchema(name=name, json_schema=json_schema),
+        "pipeline": [ConvertToDict(schema=json_schema), ModelValidation(schema)],
+    }
+
+
+def _json_schema_of(kind: Any) -> dict[str, Any]:
+    from pydantic import TypeAdapter
+    from pydantic.errors import PydanticUserError
+
+    expected = "a pydantic model, dataclass, TypedDict, ResponseSchema or JSON Schema"
+    try:
+        json_schema = TypeAdapter(kind).json_schema()
+    except PydanticUserError as error:
+        # pydantic's first line says why, such as that Python 3.11 needs the TypedDict of typing_extensions.
+        reason = error.message.partition("\n")[0]
+        raise InvalidValue.of("schema", kind, f"{expected} ({reason})") from None
+    if json_schema.get("type") != "object":
+        # Vendors enforce schemas for objects alone.
+        raise InvalidValue.of("schema", kind, f"{expected}, whose JSON form is an object")
+    return json_schema
+
+
+def _name_of(text: str) -> str:
+    return _NOT_IN_NAMES.sub("_", text).strip("_")[:64] or "answer"

@@ -1,0 +1,348 @@
+"""Operations, structured answers, embeddings, changes at run time and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from typing_extensions import TypedDict
+
+from llm_core import (
+    CacheMode,
+    CachePolicy,
+    ErrorInfo,
+    ErrorType,
+    GenerationRequest,
+    GenerationResult,
+    InvalidValue,
+    ProviderResponse,
+    ResponseSchema,
+    TextPart,
+    Usage,
+)
+from llm_core.testing import OpenGate, ScriptedProvider
+from llm_gates import BreakerPolicy
+from llm_service import BaseLLMService, Limits, MemoryResponseCache, RetryPolicy, operation
+
+
+class Geography(BaseLLMService):
+    @operation(model="small", deadline_seconds=9, pipeline=[str.strip])
+    async def capital_of(self, country: str) -> GenerationResult[str]:
+        """Return the capital."""
+        return await self.generate(f"Capital of {country}?")
+
+    @operation("count", limits=Limits(max_concurrent_requests=1))
+    async def population_of(self, city: str) -> GenerationResult[int]:
+        return await self.generate(f"People in {city}?", pipeline=[int])
+
+    @operation(cache=CachePolicy(mode=CacheMode.USE))
+    async def twice(self) -> tuple[Any, Any]:
+        return await self.capital_of("France"), await self.generate("?", operation_name="own")
+
+
+class TestOperations:
+    async def test_an_operation_gives_its_requests_what_they_leave_open(self) -> None:
+        provider = ScriptedProvider([" Paris "])
+        geo = Geography(model="large", provider=provider)
+
+        result = await geo.capital_of("France")
+
+        assert result.content == "Paris"
+        assert result.operation_name == "capital_of"
+        assert result.request.deadline_seconds == 9
+        assert provider.requests[0].model == "small"
+
+    async def test_an_operation_inside_another_keeps_its_own_defaults(self) -> None:
+        geo = Geography(model="large", provider=ScriptedProvider(["x"]), cache=MemoryResponseCache())
+        inner, outer = await geo.twice()
+        assert (inner.operation_name, inner.model, inner.request.cache) == ("capital_of", "small", None)
+        assert (outer.operation_name, outer.model) == ("own", "large")
+        assert outer.request.cache.mode is CacheMode.USE
+
+    def test_the_same_body_serves_sync_callers(self) -> None:
+        with Geography(model="large", provider=ScriptedProvider([" Paris "])) as geo:
+            assert geo.capital_of.sync("France").content == "Paris"
+
+    def test_an_operation_is_known_by_its_name_and_documentation(self) -> None:
+        assert Geography.capital_of.__doc__ == "Return the capital."
+        assert Geography.population_of.defaults.operation_name == "count"
+
+    def test_forgotten_parentheses_are_pointed_out(self) -> None:
+        with pytest.raises(InvalidValue, match="with parentheses"):
+
+            @operation  # type: ignore[arg-type]
+            async def method(self: Any) -> None: ...
+
+    async def test_an_operations_own_limit_holds_besides_the_models(self) -> None:
+        running = most = 0
+
+        async def answer(_: object) -> str:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            await asyncio.sleep(0.001)
+            running -= 1
+            return "7"
+
+        geo = Geography(model="m", provider=ScriptedProvider([answer]), max_concurrent_requests=5)
+        results = await asyncio.gather(*[geo.population_of("Paris") for _ in range(10)])
+        assert [result.content for result in results] == [7] * 10
+        assert most == 1
+        assert any(result.attempts[0].waited_for == "concurrency" for result in results)
+
+
+@dataclass
+class City:
+    name: str
+    population: int
+
+
+class CityDict(TypedDict):
+    name: str
+
+
+class TestStructuredAnswers:
+    async def test_a_dataclass_comes_back_as_an_instance(self) -> None:
+        provider = ScriptedProvider(['Sure! ```json\n{"name": "Paris", "population": 2100000}\n```'])
+        service = BaseLLMService(model="m", provider=provider)
+
+        result = await service.generate_structured(City, "Paris?")
+
+        assert result.content == City(name="Paris", population=2_100_000)
+        sent = provider.requests[0].response_schema
+        assert sent.name == "City"
+        assert set(sent.json_schema["properties"]) == {"name", "population"}
+
+    @pytest.mark.parametrize(
+        "schema",
+        [
+            CityDict,
+            {"title": "A city!", "type": "object", "required": ["name"]},
+            ResponseSchema(name="City", json_schema={"type": "object", "required": ["name"]}),
+        ],
+    )
+    async def test_other_schemas_give_a_dict(self, schema: Any) -> None:
+        service = BaseLLMService(model="m", provider=ScriptedProvider(['{"name": "Paris"}']))
+        assert (await service.generate_structured(schema, "Paris?")).content == {"name": "Paris"}
+
+    async def test_an_answer_of_another_shape_is_a_failure_that_keeps_the_text(self) -> None:
+        service = BaseLLMService(model="m", provider=ScriptedProvider(['{"name": "Paris"}']))
+        result = await service.generate_structured(City, "Paris?")
+        assert result.error.type is ErrorType.OUTPUT_INVALID
+        assert "population" in result.error.message
+        assert result.raw_content == '{"name": "Paris"}'
+
+    @pytest.mark.parametrize("schema", [int, 3, list[City]])
+    async def test_what_is_no_object_schema_is_refused(self, schema: Any) -> None:
+        provider = ScriptedProvider(["never"])
+        service = BaseLLMService(model="m", provider=provider)
+        result = await service.generate_structured(schema, "?")
+        assert result.error.type is ErrorType.INVALID_REQUEST
+        assert provider.requests == []
+
+    async def test_a_pipeline_of_ones_own_does_not_mix(self) -> None:
+        service = BaseLLMService(model="m", provider=ScriptedProvider())
+        result = await service.generate_structured(City, "?", pipeline=[str.upper])
+        assert "sets pipeline" in result.error.message
+
+    def test_sync_callers_have_it_too(self) -> None:
+        reply = '{"name": "Paris", "population": 1}'
+        with BaseLLMService(model="m", provider=ScriptedProvider([reply])) as service:
+            assert service.generate_structured_sync(City, "?").content.population == 1
+
+
+class Embedder(ScriptedProvider):
+    """Embeds each text as its length."""
+
+    def __init__(self, *failures: ErrorInfo) -> None:
+        super().__init__()
+        self.calls: list[int] = []
+        self.failures = list(failures)
+
+    async def embed(self, texts: Any, *, model: str, dimensions: int | None) -> Any:
+        self.calls.append(len(texts))
+        if self.failures:
+            raise self.failures.pop(0).to_exception()
+        made = ProviderResponse(provider=self.name, model=model, usage=Usage(input_tokens=len(texts)))
+
+        class Made:
+            model = made.model
+            usage = made.usage
+            vectors = tuple((float(len(text)),) * (dimensions or 1) for text in texts)
+
+        return Made
+
+
+class TestEmbeddings:
+    async def test_every_text_gets_its_vector_in_order(self) -> None:
+        service = BaseLLMService(model="e", provider=Embedder(), max_concurrent_requests=1)
+        result = await service.embed(["a", "bbb"], dimensions=2)
+        assert result.content == ((1.0, 1.0), (3.0, 3.0))
+        assert result.usage.input_tokens == 2
+        assert len(result.attempts) == 1
+
+    async def test_more_than_one_call_takes_is_split_and_put_together(self) -> None:
+        embedder = Embedder()
+        service = BaseLLMService(model="e", provider=embedder)
+        result = await service.embed([str(n) for n in range(5000)])
+        assert embedder.calls == [2048, 2048, 904]
+        assert len(result.content) == 5000
+        assert [attempt.number for attempt in result.attempts] == [1, 2, 3]
+        assert result.usage.input_tokens == 5000
+
+    async def test_failures_are_retried_and_told_like_any_other(self) -> None:
+        busy = ErrorInfo.of(ErrorType.OVERLOADED, "busy")
+        retry = RetryPolicy(initial_seconds=0.0)
+        good = BaseLLMService(model="e", provider=Embedder(busy), retry=retry)
+        bad = BaseLLMService(model="e", provider=Embedder(busy, busy, busy), retry=retry)
+        assert (await good.embed(["x"])).success
+        assert (await bad.embed(["x"] * 3000)).error == busy
+
+    @pytest.mark.parametrize("texts", ["one text", [], ["good", ""], ["good", 3]])
+    async def test_what_cannot_be_embedded_is_named(self, texts: Any) -> None:
+        result = await BaseLLMService(model="e", provider=Embedder()).embed(texts)
+        assert result.error.type is ErrorType.INVALID_REQUEST
+        assert "texts" in result.error.message
+
+    async def test_a_provider_without_embeddings_says_so(self) -> None:
+        result = await BaseLLMService(model="m", provider=ScriptedProvider()).embed(["x"])
+        assert "no embeddings" in result.error.message
+
+    def test_sync_callers_have_it_too(self) -> None:
+        with BaseLLMService(model="e", provider=Embedder()) as service:
+            assert service.embed_sync(["four"]).content == ((4.0,),)
+
+
+class TestChangesAtRunTime:
+    async def test_another_model_and_another_provider_from_the_next_call_on(self) -> None:
+        first, second = ScriptedProvider(["first"]), ScriptedProvider(["second"])
+        service = BaseLLMService(model="a", provider=first)
+        await service.generate("?")
+        service.use_model("b")
+        service.use_provider(second)
+        result = await service.generate("?")
+        assert (result.content, result.model) == ("second", "b")
+        await service.aclose()
+        assert first.closed
+        assert second.closed
+
+    async def test_concurrency_changes_for_those_who_wait(self) -> None:
+        go = asyncio.Event()
+        running = 0
+
+        async def answer(_: object) -> str:
+            nonlocal running
+            running += 1
+            await go.wait()
+            return "x"
+
+        service = BaseLLMService(
+            model="m", provider=ScriptedProvider([answer]), max_concurrent_requests=1
+        )
+        calls = [asyncio.create_task(service.generate("?")) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        assert running == 1
+        service.set_concurrency(3)
+        await asyncio.sleep(0.01)
+        assert running == 3
+        go.set()
+        assert all(result.success for result in await asyncio.gather(*calls))
+
+    async def test_rate_limits_change_and_may_begin(self) -> None:
+        service = BaseLLMService(model="m", provider=ScriptedProvider(), max_rpm=1)
+        await service.generate("?")
+        assert (await service.generate("?", deadline_seconds=0.05)).error.type is ErrorType.GATE_TIMEOUT
+        service.set_rate_limits(max_rpm=100)
+        assert (await service.generate("?")).success
+        service.set_rate_limits(max_tpm=1)
+        assert "tpm" in (await service.generate("?")).error.message
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda s: s.set_rate_limits(max_rps=3),
+            lambda s: s.set_rate_limits(max_rpm=0),
+            lambda s: s.set_concurrency("8"),
+            lambda s: s.use_model(" "),
+        ],
+    )
+    def test_what_cannot_be_is_refused(self, change: Any) -> None:
+        service = BaseLLMService(model="m", provider=ScriptedProvider())
+        with pytest.raises(InvalidValue):
+            change(service)
+
+    def test_limits_and_a_gate_of_ones_own_do_not_mix(self) -> None:
+        with pytest.raises(InvalidValue, match="one or the other"):
+            BaseLLMService(model="m", gate=OpenGate(), max_rpm=3)
+        with pytest.raises(InvalidValue, match="change its limits there"):
+            BaseLLMService(model="m", gate=OpenGate()).set_concurrency(3)
+
+    async def test_a_model_may_have_limits_of_its_own(self) -> None:
+        service = BaseLLMService(
+            model="m",
+            provider=ScriptedProvider(),
+            max_rpm=1,
+            limits={"scripted/wide": Limits(max_rpm=100)},
+        )
+        results = [await service.generate("?", model="wide") for _ in range(3)]
+        assert all(result.success for result in results)
+        service.set_rate_limits(max_rpm=2)
+        assert service._gates.snapshots()["scripted/wide"].limit("rpm").limit == 100
+
+
+async def test_a_model_that_keeps_failing_is_left_alone() -> None:
+    provider = ScriptedProvider([ErrorInfo.of(ErrorType.SERVER_ERROR, "down")])
+    service = BaseLLMService(
+        model="m",
+        provider=provider,
+        retry=RetryPolicy(max_attempts=1),
+        breaker=BreakerPolicy(least_calls=3),
+    )
+    results = [await service.generate("?") for _ in range(6)]
+    assert len(provider.requests) == 3
+    assert results[-1].error.type is ErrorType.CIRCUIT_OPEN
+    assert results[-1].error.retry_after > 0
+
+
+class TestTheEnd:
+    async def test_calls_under_way_may_finish(self) -> None:
+        async def answer(_: object) -> str:
+            await asyncio.sleep(0.02)
+            return "done"
+
+        service = BaseLLMService(model="m", provider=ScriptedProvider([answer]))
+        call = asyncio.create_task(service.generate("?"))
+        await asyncio.sleep(0)
+        await service.aclose()
+        assert (await call).content == "done"
+
+    async def test_calls_that_do_not_end_are_cancelled(self) -> None:
+        async def hang(_: object) -> str:
+            await asyncio.Event().wait()
+            raise AssertionError("unreachable")
+
+        service = BaseLLMService(model="m", provider=ScriptedProvider([hang]))
+        call = asyncio.create_task(service.generate("?"))
+        await asyncio.sleep(0)
+        await service.aclose(drain_seconds=0.01)
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+    async def test_a_closed_service_answers_that_it_is_closed(self) -> None:
+        service = BaseLLMService(model="m", provider=ScriptedProvider())
+        await service.aclose()
+        result = await service.generate("?")
+        assert "closed" in result.error.message
+
+    async def test_an_operation_may_close_its_own_service(self) -> None:
+        class Last(BaseLLMService):
+            @operation()
+            async def last(self) -> Any:
+                result = await self.generate(GenerationRequest(user="?"))
+                await self.aclose()
+                return result
+
+        reply = ProviderResponse(provider="p", model="m", parts=(TextPart(text="bye"),))
+        assert (await Last(model="m", provider=ScriptedProvider([reply])).last()).content == "bye"
