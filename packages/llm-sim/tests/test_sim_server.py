@@ -44,7 +44,7 @@ def test_a_taken_port_is_a_clear_error() -> None:
 def test_a_wrong_setting_is_named() -> None:
     with pytest.raises(ConfigurationError, match="port must be from 0 to 65535, got 70000"):
         SimServer(port=70000)
-    with pytest.raises(ConfigurationError, match="expected a list of names, got 'sk'"):
+    with pytest.raises(ConfigurationError, match="api_keys must be a list of names, got 'sk'"):
         SimServer(api_keys="sk")
     with pytest.raises(ConfigurationError, match="not an address to listen on: 'no such host'"):
         SimServer(host="no such host").start()

@@ -7,6 +7,7 @@ from llm_sim.exchange import Call, Usage
 from llm_sim.faults import Faults
 from llm_sim.latency import Constant, Distribution, Latency, LogNormal
 from llm_sim.limits import Limits
+from llm_sim.provider import SimProvider
 from llm_sim.referee import LimitReport, Report
 from llm_sim.script import Draft, Rule, Script
 from llm_sim.server import SimServer
@@ -28,6 +29,7 @@ __all__ = [
     "Script",
     "ScriptError",
     "SimError",
+    "SimProvider",
     "SimServer",
     "Usage",
 ]

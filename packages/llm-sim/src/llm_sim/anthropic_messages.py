@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ from llm_sim import anthropic_wire as wire
 from llm_sim import tokens
 from llm_sim.brain import count_input
 from llm_sim.exchange import Answer, Ask, Chunk, Json, Reply, Request, Stamp, Tool, Usage
-from llm_sim.fields import Fields, dump, quote
+from llm_sim.fields import Fields, dump, quote, read_object
 from llm_sim.wire import JSON, SSE
 
 COUNT_FIELDS = frozenset(
@@ -189,18 +188,14 @@ def _blocks(reply: Reply, stamp: Stamp) -> list[Json]:
         blocks.append({"type": "text", "text": reply.refusal or reply.text})
     for call in reply.tool_calls:
         blocks.append(
-            {"type": "tool_use", "id": call.id, "name": call.name, "input": _input(call.arguments)}
+            {
+                "type": "tool_use",
+                "id": call.id,
+                "name": call.name,
+                "input": read_object(call.arguments),
+            }
         )
     return blocks
-
-
-def _input(arguments: str) -> Json:
-    """Read arguments, which a script may have broken; the vendor always sends an object."""
-    try:
-        value = json.loads(arguments)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _event(kind: str, **data: object) -> Chunk:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import struct
 from collections import OrderedDict
 
-from llm_sim import tokens
+from llm_sim import sound, tokens
 from llm_sim.exchange import Ask, FinishReason, Reply, Stamp, ToolCall, Usage
 from llm_sim.json_schema import example
 from llm_sim.script import Draft, Script
@@ -19,7 +18,6 @@ CACHE_STEP_TOKENS = 128
 _CACHED_PREFIXES = 4096
 """How many prefixes are remembered; the oldest are forgotten, so memory stays bounded."""
 
-_SAMPLE_RATE = 24_000
 _THOUGHT = "The user wants an answer; I say what is known and keep it short."
 _THOUGHTS = {"low": 1, "medium": 2, "high": 4, "xhigh": 8, "max": 8}
 
@@ -66,7 +64,7 @@ class Brain:
                 spent = ask.max_output_tokens
             if len(pieces) > left:
                 pieces, stopped_by, finish = pieces[:left], None, "length"
-        audio = _speech(len(pieces)) if ask.wants_audio else b""
+        audio = sound.speak(len(pieces)) if ask.wants_audio else b""
         return Reply(
             pieces=tuple(pieces),
             tool_calls=calls,
@@ -97,7 +95,9 @@ class Brain:
         output = len(pieces) + reasoning_tokens + tokens.count(refusal)
         for call in calls:
             output += tokens.count(call.name) + tokens.count(call.arguments)
-        sound = math.ceil(len(audio) / 2 / _SAMPLE_RATE * tokens.AUDIO_OUTPUT_TOKENS_PER_SECOND)
+        sound_tokens = math.ceil(
+            len(audio) / 2 / sound.SAMPLE_RATE * tokens.AUDIO_OUTPUT_TOKENS_PER_SECOND
+        )
         input_tokens = count_input(ask)
         cached, written = self._cached(ask, input_tokens)
         return Usage(
@@ -106,9 +106,9 @@ class Brain:
             cache_write_tokens=written,
             audio_input_tokens=ask.audio_tokens,
             image_tokens=ask.image_tokens,
-            output_tokens=(output + sound) * ask.choices,
+            output_tokens=(output + sound_tokens) * ask.choices,
             reasoning_tokens=reasoning_tokens * ask.choices,
-            audio_output_tokens=sound * ask.choices,
+            audio_output_tokens=sound_tokens * ask.choices,
         )
 
     def _cached(self, ask: Ask, input_tokens: int) -> tuple[int, int]:
@@ -168,9 +168,3 @@ def _made_calls(ask: Ask, draft: Draft) -> list[tuple[str, str]]:
     if not ask.parallel_tools:
         chosen = chosen[:1]
     return [(tool.name, json.dumps(example(tool.schema or {"type": "object"}))) for tool in chosen]
-
-
-def _speech(piece_count: int) -> bytes:
-    """Make a tone of a quarter second for each token: 440 Hz, 16-bit mono PCM at 24 kHz."""
-    period = [round(8000 * math.sin(2 * math.pi * 440 * i / _SAMPLE_RATE)) for i in range(600)]
-    return struct.pack("<600h", *period) * (10 * piece_count)

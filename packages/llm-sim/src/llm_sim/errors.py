@@ -27,7 +27,7 @@ class PortInUseError(SimError, OSError):
     """The port to listen on is taken."""
 
 
-class Refusal(Exception):  # noqa: N818 - an answer to the client, not a failure of ours
+class Refusal(Exception):
     """A request is answered with an HTTP error, in the vendor's own words.
 
     `type`, `code` and `param` are the vendor's fields of the error body; `None` is sent as null or

@@ -200,7 +200,6 @@ class Answer:
     """The time before the first token."""
     seconds_per_token: float = 0.0
     """How long each output token takes."""
-    fault: str | None = None
     refusal: Refusal | None = None
     call: Call | None = None
     """What the referee knows of the call; None for calls that it does not watch."""

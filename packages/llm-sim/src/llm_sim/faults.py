@@ -152,7 +152,6 @@ def check_name(name: str) -> str:
 def spoil(answer: Answer, fault: str, faults: Faults, error_event: bytes) -> None:
     """Change an answer in place as a fault of the wire does."""
     _SPOILERS[fault](answer, faults, error_event)
-    answer.fault = fault
 
 
 def _slow_headers(answer: Answer, faults: Faults, error_event: bytes) -> None:
@@ -275,9 +274,8 @@ def _halves(answer: Answer) -> tuple[list[Chunk], list[Chunk]]:
     """Take an answer apart in the middle of its tokens, or of its bytes if it is plain."""
     pieces = _pieces(answer)
     carrying = [place for place, piece in enumerate(pieces) if piece.tokens]
-    if not carrying:
-        middle = len(pieces) // 2
-    else:
+    middle = len(pieces) // 2
+    if carrying:
         # With one token alone, it comes before the middle: a fault half-way follows some text.
-        middle = carrying[len(carrying) // 2] if len(carrying) > 1 else carrying[0] + 1
+        middle = carrying[len(carrying) // 2] + (len(carrying) == 1)
     return pieces[:middle], pieces[middle:]

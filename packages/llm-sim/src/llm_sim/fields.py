@@ -49,6 +49,15 @@ def quote(text: str) -> str:
     return _encode(text)
 
 
+def read_object(text: str) -> Json:
+    """Read the arguments of a tool call; {} for what is no JSON object, as a script may hold."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def json_type(value: object) -> str:
     """Name a value's JSON type."""
     for kind, name in _JSON_TYPES.items():

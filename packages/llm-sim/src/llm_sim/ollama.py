@@ -10,7 +10,7 @@ from typing import Any
 from llm_sim import ollama_wire as wire
 from llm_sim import tokens
 from llm_sim.exchange import Ask, Chunk, Json, Reply, Request, Stamp, Tool, Usage
-from llm_sim.fields import Fields, dump, quote
+from llm_sim.fields import Fields, dump, quote, read_object
 from llm_sim.wire import JSON
 
 IMAGE_TOKENS = 576
@@ -144,7 +144,7 @@ class OllamaChat(_OllamaDialogue):
                     "function": {
                         "index": i,
                         "name": call.name,
-                        "arguments": _input(call.arguments),
+                        "arguments": read_object(call.arguments),
                     },
                 }
                 for i, call in enumerate(reply.tool_calls)
@@ -195,14 +195,6 @@ def _numbers(used: Usage) -> Json:
         "eval_count": used.output_tokens,
         "eval_duration": reply,
     }
-
-
-def _input(arguments: str) -> Json:
-    try:
-        value = json.loads(arguments)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _tools(values: list[Any]) -> Iterator[Tool]:

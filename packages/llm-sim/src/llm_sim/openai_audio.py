@@ -7,23 +7,18 @@ it is the name itself. Speech is a tone, a quarter of a second for each token of
 from __future__ import annotations
 
 import base64
-import io
 import math
-import wave
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from llm_sim import openai_wire as wire
 from llm_sim import tokens
 from llm_sim.exchange import Ask, Chunk, Json, Reply, Request, Stamp
 from llm_sim.fields import Fields, dump
 from llm_sim.forms import read_form
+from llm_sim.sound import encode
 from llm_sim.wire import JSON, SSE
 
-SAMPLE_RATE = 24_000
 _LONGEST_INPUT = 4096
-_SILENT_MP3_FRAME = b"\xff\xfb\x90\x64" + bytes(413)
-"""MPEG-1 layer III, 128 kbit/s, 44.1 kHz: 417 bytes whose zeros decode to 1,152 silent samples."""
-_MP3_FRAME_SECONDS = 1152 / 44_100
 
 _TEXT = b"text/plain; charset=utf-8"
 _FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
@@ -144,7 +139,7 @@ class Speech:
 
     def render(self, ask: Ask, reply: Reply, stamp: Stamp) -> bytes:
         """Write the sound as a file."""
-        return _ENCODERS[ask.wants_audio or "mp3"](reply.audio)
+        return encode(reply.audio, ask.wants_audio or "mp3")
 
     def stream(self, ask: Ask, reply: Reply, stamp: Stamp) -> Iterator[Chunk]:
         """Write the file in pieces, one for each token."""
@@ -162,24 +157,6 @@ class Speech:
         """Write the error that ends a stream half-way."""
         error = {"message": message, "type": "server_error", "param": None, "code": None}
         return b"data: " + dump({"type": "error", "error": error}) + b"\n\n"
-
-
-def _wav(pcm: bytes) -> bytes:
-    out = io.BytesIO()
-    with wave.open(out, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes(pcm)
-    return out.getvalue()
-
-
-def _mp3(pcm: bytes) -> bytes:
-    seconds = len(pcm) / 2 / SAMPLE_RATE
-    return _SILENT_MP3_FRAME * max(math.ceil(seconds / _MP3_FRAME_SECONDS), 1)
-
-
-_ENCODERS: dict[str, Callable[[bytes], bytes]] = {"wav": _wav, "mp3": _mp3, "pcm": bytes}
 
 
 def _usage(ask: Ask, reply: Reply) -> Json:

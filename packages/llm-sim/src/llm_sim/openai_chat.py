@@ -10,6 +10,7 @@ from llm_sim import openai_wire as wire
 from llm_sim import tokens
 from llm_sim.exchange import Ask, Chunk, Json, Reply, Request, Stamp, Tool, Usage
 from llm_sim.fields import Fields, dump, json_type, quote
+from llm_sim.sound import FORMATS, encode
 from llm_sim.wire import JSON, SSE
 
 KNOWN_FIELDS = frozenset(
@@ -103,9 +104,7 @@ def read(request: Request) -> Ask:
         extra_tokens=prompt.image_tokens + wire.function_tokens(tool_list),
         image_tokens=prompt.image_tokens,
         audio_tokens=prompt.audio_tokens,
-        wants_audio=str(audio.get("format", "wav"))
-        if "audio" in fields.items("modalities")
-        else None,
+        wants_audio=_voice(audio) if "audio" in fields.items("modalities") else None,
         body=body,
     )
 
@@ -137,7 +136,7 @@ def render(ask: Ask, reply: Reply, stamp: Stamp) -> bytes:
         message["content"] = None
         message["audio"] = {
             "id": stamp.id("audio_"),
-            "data": base64.b64encode(reply.audio).decode(),
+            "data": base64.b64encode(encode(reply.audio, ask.wants_audio)).decode(),
             "expires_at": stamp.created + 3600,
             "transcript": reply.text,
         }
@@ -355,6 +354,17 @@ def _tool_choice(fields: Fields, tools: tuple[Tool | None, ...]) -> str:
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
         return str((choice.get("allowed_tools") or {}).get("mode", "auto"))
     raise wire.refuse("Invalid value for 'tool_choice'.", "tool_choice", "value")
+
+
+def _voice(audio: Mapping[str, Any]) -> str:
+    form = audio.get("format", "wav")
+    if form not in FORMATS:
+        raise wire.refuse(
+            f"Invalid value: '{form}'. The simulator speaks 'wav', 'mp3' and 'pcm16'.",
+            "audio.format",
+            "value",
+        )
+    return str(form)
 
 
 def _schema(form: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -19,7 +19,7 @@ from llm_sim.latency import Latency
 from llm_sim.limits import Limits
 from llm_sim.referee import Report
 from llm_sim.script import Script
-from llm_sim.simulator import Settings, Simulator, names_of
+from llm_sim.simulator import Settings, Simulator
 
 LOOPBACK = "127.0.0.1"
 
@@ -57,13 +57,13 @@ class SimServer:
         self._host = host
         self._port = port
         self._simulator = Simulator(
-            Settings(
-                script=Script() if script is None else Script.of(script),
-                latency=latency or Latency(),
-                limits=limits or Limits(),
-                faults=_faults(faults),
-                api_keys=names_of(api_keys),
-                models=names_of(models),
+            Settings.of(
+                script,
+                latency=latency,
+                limits=limits,
+                faults=faults,
+                api_keys=api_keys,
+                models=models,
                 batch_seconds=batch_seconds,
                 seed=seed,
             )
@@ -167,12 +167,6 @@ class SimServer:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         await serve(self._simulator, listener, stop=self._stop, on_ready=ready.set)
-
-
-def _faults(faults: Faults | Iterable[str] | None) -> Faults:
-    if isinstance(faults, Faults):
-        return faults
-    return Faults.parse([faults] if isinstance(faults, str) else faults or ())
 
 
 def bind(host: str, port: int) -> socket.socket:

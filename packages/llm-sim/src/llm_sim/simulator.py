@@ -6,9 +6,8 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from llm_sim import control, faults, ollama_wire
 from llm_sim.brain import Brain, count_input
@@ -44,6 +43,33 @@ class Settings:
     """How long a batch of requests takes."""
     seed: int = 0
     """Of everything drawn at random: latencies and faults."""
+
+    @classmethod
+    def of(
+        cls,
+        script: object = None,
+        *,
+        latency: Latency | None = None,
+        limits: Limits | None = None,
+        faults: Faults | Iterable[str] | None = None,
+        api_keys: Sequence[str] | None = None,
+        models: Sequence[str] | None = None,
+        batch_seconds: float = 0.0,
+        seed: int = 0,
+    ) -> Settings:
+        """Read settings as users write them: a script's path or rules, faults as texts."""
+        if not isinstance(faults, Faults):
+            faults = Faults.parse([faults] if isinstance(faults, str) else faults or ())
+        return cls(
+            script=Script() if script is None else Script.of(script),
+            latency=latency or Latency(),
+            limits=limits or Limits(),
+            faults=faults,
+            api_keys=_names(api_keys, "api_keys"),
+            models=_names(models, "models"),
+            batch_seconds=batch_seconds,
+            seed=seed,
+        )
 
 
 class Simulator:
@@ -111,7 +137,6 @@ class Simulator:
                 body=vendor.error_body(refusal, request_id),
                 headers=[(k.encode(), v.encode()) for k, v in refusal.headers],
                 refusal=refusal,
-                fault=call.fault,
             )
         answer.call = call
         call.status = answer.status
@@ -141,20 +166,26 @@ class Simulator:
 
     def finish(self, answer: Answer, *, abandoned: bool = False) -> None:
         """An answer was sent whole, or its client left before."""
-        call = answer.call
-        if call is None:
-            return
+        if answer.call is not None:
+            self.end(answer.call, answer.refusal, abandoned=abandoned)
+
+    def begin(self, call: Call) -> None:
+        """Count a call that has come."""
+        self.referee.arrive(call)
+
+    def end(self, call: Call, refusal: Refusal | None, *, abandoned: bool = False) -> None:
+        """Count a call that is over: give its place back, charge what it made."""
         now = self.clock()
-        broken = answer.fault in faults.BREAKING
+        broken = call.fault in faults.BREAKING
         call.ended = "abandoned" if abandoned else "broken" if broken else "completed"
         if call.account is not None:
             self.book.leave(call.account)
-            if answer.refusal is None:
+            if refusal is None:
                 self.book.settle(call.account, now, output_tokens=call.usage.output_tokens)
-        if answer.refusal is None and self.settings.limits.quota_usd is not None:
+        if refusal is None and self.settings.limits.quota_usd is not None:
             of_key = self._spent.setdefault(call.key, {})
             of_key[call.model] = of_key.get(call.model, Usage()) + call.usage
-        self.referee.end(call, now, answer.refusal)
+        self.referee.end(call, now, refusal)
 
     def _serve(self, vendor: Vendor, request: Request, stamp: Stamp, call: Call) -> Answer:
         try:
@@ -165,7 +196,7 @@ class Simulator:
                 raise vendor.unknown_key(call.key)
         finally:
             call.fingerprint = hash((call.key, request.path, request.body))
-            self.referee.arrive(call)
+            self.begin(call)
         if not callable(endpoint):
             return self._converse(vendor, endpoint, request, stamp, call)
         call.operation = "resource"
@@ -175,24 +206,7 @@ class Simulator:
         self, vendor: Vendor, dialogue: Dialogue, request: Request, stamp: Stamp, call: Call
     ) -> Answer:
         ask = dialogue.read(request)
-        call.model, call.operation, call.body = ask.model, ask.operation, ask.body
-        call.streamed = ask.stream
-        if not self._catalogue.models.exists(ask.model):
-            raise vendor.unknown_model(ask.model)
-        if vendor is ollama_wire:
-            self._catalogue.ollama_used[ask.model] = stamp.created
-        charge = self._admit(vendor, ask, call)
-        fault = self._fault(request)
-        self._fail(vendor, fault, ask, call)
-        reply = self.brain.reply(ask, stamp)
-        if fault is None and reply.fault is not None:
-            fault = reply.fault
-            self._fail(vendor, fault, ask, call)
-        call.usage = reply.usage
-        if reply.usage.cached_tokens and call.account is not None:
-            # Anthropic does not count what was read from the cache: given back, as it was reserved.
-            fresh = reply.usage.input_tokens - reply.usage.cached_tokens
-            self.book.settle(call.account, call.at, input_tokens=fresh - charge.input_tokens)
+        reply, fault = self.reply(vendor, ask, stamp, call, request.headers.get(faults.HEADER))
         answer = self._paced(ask, reply)
         answer.content_type = dialogue.content_type(ask)
         if ask.stream:
@@ -200,10 +214,37 @@ class Simulator:
         else:
             answer.body = dialogue.render(ask, reply, stamp)
         if fault is not None:
-            call.fault = fault
             event = dialogue.error_event("The server had an error processing your request.")
-            faults.spoil(answer, fault, self._scaled_faults, event)
+            scaled = self.settings.faults.scaled(self.settings.latency.time_scale)
+            faults.spoil(answer, fault, scaled, event)
         return answer
+
+    def reply(
+        self, vendor: Vendor, ask: Ask, stamp: Stamp, call: Call, wanted_fault: bytes | None
+    ) -> tuple[Reply, str | None]:
+        """Weigh a request, then reply to it; return the reply and the fault of the wire it gets.
+
+        Raises Refusal, in the vendor's words, for what limits or faults refuse.
+        """
+        call.model, call.operation, call.body = ask.model, ask.operation, ask.body
+        call.streamed = ask.stream
+        if not self._catalogue.models.exists(ask.model):
+            raise vendor.unknown_model(ask.model)
+        if vendor is ollama_wire:
+            self._catalogue.ollama_used[ask.model] = stamp.created
+        charge = self._admit(vendor, ask, call)
+        call.fault = self._fault(wanted_fault)
+        self._fail(vendor, ask, call)
+        reply = self.brain.reply(ask, stamp)
+        if call.fault is None and reply.fault is not None:
+            call.fault = reply.fault
+            self._fail(vendor, ask, call)
+        call.usage = reply.usage
+        if reply.usage.cached_tokens and call.account is not None:
+            # Anthropic does not count what was read from the cache: given back, as it was reserved.
+            fresh = reply.usage.input_tokens - reply.usage.cached_tokens
+            self.book.settle(call.account, call.at, input_tokens=fresh - charge.input_tokens)
+        return reply, call.fault
 
     def _admit(self, vendor: Vendor, ask: Ask, call: Call) -> Charge:
         charge = charge_of(ask)
@@ -220,8 +261,7 @@ class Simulator:
         call.account = account
         return charge
 
-    def _fault(self, request: Request) -> str | None:
-        wanted = request.headers.get(faults.HEADER)
+    def _fault(self, wanted: bytes | None) -> str | None:
         if wanted is None:
             return self.settings.faults.draw(self._fault_rng)
         try:
@@ -229,14 +269,13 @@ class Simulator:
         except ConfigurationError as error:
             raise Refusal(400, f"{faults.HEADER.decode()}: {error}", type="llm_sim") from error
 
-    def _fail(self, vendor: Vendor, fault: str | None, ask: Ask, call: Call) -> None:
-        """Raise the error that a fault stands for, if it stands for one."""
+    def _fail(self, vendor: Vendor, ask: Ask, call: Call) -> None:
+        """Raise the error that a call's fault stands for, if it stands for one."""
+        fault = call.fault
         if fault == "error_event" and not ask.stream:
-            call.fault = fault
             raise vendor.failure(500)
         if fault is None or fault not in faults.STATUS_FAULTS:
             return
-        call.fault = fault
         if fault == "quota":
             raise vendor.out_of_money()
         if fault == "429":
@@ -244,19 +283,15 @@ class Simulator:
             raise vendor.limited(faults.exceeded(wait), ask.model)
         raise vendor.failure(int(fault))
 
-    def _paced(self, ask: Ask, reply: Reply) -> Answer:
+    def pace(self, reply: Reply) -> tuple[float, float]:
+        """Draw the seconds before the first token and those for each token."""
         latency = self.settings.latency
-        rng = self._latency_rng
-        first = latency.first(rng, input_tokens=reply.usage.input_tokens)
-        return Answer(
-            usage=reply.usage,
-            delay_seconds=first + reply.delay_seconds * latency.time_scale,
-            seconds_per_token=latency.next(rng),
-        )
+        first = latency.first(self._latency_rng, input_tokens=reply.usage.input_tokens)
+        return first + reply.delay_seconds * latency.time_scale, latency.next(self._latency_rng)
 
-    @property
-    def _scaled_faults(self) -> Faults:
-        return self.settings.faults.scaled(self.settings.latency.time_scale)
+    def _paced(self, ask: Ask, reply: Reply) -> Answer:
+        first, each = self.pace(reply)
+        return Answer(usage=reply.usage, delay_seconds=first, seconds_per_token=each)
 
 
 def charge_of(ask: Ask) -> Charge:
@@ -269,10 +304,9 @@ def charge_of(ask: Ask) -> Charge:
     )
 
 
-def names_of(value: Any) -> frozenset[str] | None:
-    """Check a collection of API keys or model names."""
+def _names(value: Sequence[str] | None, what: str) -> frozenset[str] | None:
     if value is None:
         return None
-    if isinstance(value, str) or not isinstance(value, list | tuple | set | frozenset):
-        raise ConfigurationError(f"expected a list of names, got {value!r}")
+    if isinstance(value, str) or not all(isinstance(name, str) for name in value):
+        raise ConfigurationError(f"{what} must be a list of names, got {value!r}")
     return frozenset(value)

@@ -1,0 +1,28 @@
+"""The fixture `llm_sim`, used as a user would."""
+
+from __future__ import annotations
+
+import httpx
+import openai
+import pytest
+
+from llm_sim import Limits, SimServer
+
+
+def test_the_fixture_is_a_running_simulator(llm_sim: SimServer) -> None:
+    with openai.OpenAI(base_url=llm_sim.openai_base_url, api_key="k") as client:
+        assert client.responses.create(model="m", input="hello").output_text == "hello"
+    assert llm_sim.report().calls == 1
+
+
+@pytest.mark.llm_sim([{"exact": "ping", "reply": "pong"}], limits=Limits(rpm=1))
+def test_the_marker_says_how_it_behaves(llm_sim: SimServer) -> None:
+    client = openai.OpenAI(base_url=llm_sim.openai_base_url, api_key="k", max_retries=0)
+    with client:
+        assert client.responses.create(model="m", input="ping").output_text == "pong"
+        with pytest.raises(openai.RateLimitError):
+            client.responses.create(model="m", input="ping")
+
+
+def test_every_test_has_its_own(llm_sim: SimServer) -> None:
+    assert httpx.get(f"{llm_sim.url}/_sim/report").json()["calls"] == 0
