@@ -59,6 +59,7 @@ _BY_WORD: Mapping[str, ErrorType] = {
     "overloaded_error": _T.OVERLOADED,
     "overloaded": _T.OVERLOADED,
     "server_overloaded": _T.OVERLOADED,
+    "server_is_overloaded": _T.OVERLOADED,
     "engine_overloaded": _T.OVERLOADED,
     "service_unavailable": _T.OVERLOADED,
     "server_error": _T.SERVER_ERROR,

@@ -1,0 +1,466 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from llm_core import (
+    AudioDelta,
+    AudioOutput,
+    AudioPart,
+    ErrorType,
+    FinishReason,
+    ImagePart,
+    Modality,
+    ProviderError,
+    ReasoningDelta,
+    ReasoningPart,
+    ResponseSchema,
+    StreamDone,
+    StreamFailed,
+    StreamStarted,
+    TextDelta,
+    TextPart,
+    Tool,
+    ToolCallDelta,
+    ToolCallEnded,
+    ToolCallStarted,
+    Usage,
+    UsageUpdate,
+)
+from llm_providers import OpenAIProvider
+
+USAGE = {
+    "input_tokens": 100,
+    "input_tokens_details": {"cached_tokens": 40, "cache_write_tokens": 10},
+    "output_tokens": 20,
+    "output_tokens_details": {"reasoning_tokens": 5},
+}
+USED = Usage(
+    input_tokens=100,
+    output_tokens=20,
+    cache_read_tokens=40,
+    cache_write_tokens=10,
+    reasoning_tokens=5,
+)
+
+
+def response(*output: Any, **fields: Any) -> dict[str, Any]:
+    base = {"id": "resp_1", "model": "gpt-4o-2024", "status": "completed", "usage": USAGE}
+    return {**base, "output": list(output), **fields}
+
+
+def said(text: str) -> dict[str, Any]:
+    return {"type": "message", "content": [{"type": "output_text", "text": text}]}
+
+
+async def streamed(provider: OpenAIProvider, request: Any) -> list[Any]:
+    return [event async for event in provider.stream(request)]
+
+
+async def test_a_whole_reply_is_read(openai: OpenAIProvider, wire: Any, ask: Any) -> None:
+    wire.json(
+        response(
+            {
+                "type": "reasoning",
+                "id": "rs_1",
+                "summary": [{"type": "summary_text", "text": "Let me see."}],
+                "encrypted_content": "enc",
+            },
+            said("Rome."),
+            {
+                "type": "function_call",
+                "call_id": "c1",
+                "name": "weather",
+                "arguments": '{"city":"Rome"}',
+            },
+            {"type": "image_generation_call", "result": "iVBORw0="},
+            {"type": "web_search_call"},
+        ),
+        x_request_id="req_1",
+        x_ratelimit_remaining_tokens="7",
+    )
+    reply = await openai.invoke(ask())
+    thought, text, call, image = reply.parts
+    assert thought == ReasoningPart(
+        text="Let me see.", signature="enc", reference_id="rs_1"
+    )
+    assert text == TextPart(text="Rome.")
+    assert (call.name, call.arguments) == ("weather", {"city": "Rome"})  # type: ignore[union-attr]
+    assert isinstance(image, ImagePart)
+    assert reply.usage == USED
+    assert reply.finish_reason is FinishReason.TOOL_CALLS
+    assert (reply.model, reply.response_id) == ("gpt-4o-2024", "resp_1")
+    assert reply.provider_request_id == "req_1"
+    assert reply.rate_limits is not None
+    assert reply.rate_limits.tokens is not None
+    assert reply.rate_limits.tokens.remaining == 7
+    assert reply.raw["id"] == "resp_1"
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({}, FinishReason.STOP),
+        (
+            {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}},
+            FinishReason.LENGTH,
+        ),
+        (
+            {"status": "incomplete", "incomplete_details": {"reason": "content_filter"}},
+            FinishReason.CONTENT_FILTER,
+        ),
+        ({"status": "incomplete"}, FinishReason.INCOMPLETE),
+        ({"status": "queued"}, FinishReason.INCOMPLETE),
+    ],
+)
+async def test_finish_reasons_of_responses(
+    openai: OpenAIProvider, wire: Any, ask: Any, fields: dict[str, Any], reason: FinishReason
+) -> None:
+    wire.json(response(said("x"), **fields))
+    assert (await openai.invoke(ask())).finish_reason is reason
+
+
+async def test_a_refusal_is_an_answer_that_says_so(
+    openai: OpenAIProvider, wire: Any, ask: Any
+) -> None:
+    wire.json(response({"type": "message", "content": [{"type": "refusal", "refusal": "No."}]}))
+    reply = await openai.invoke(ask())
+    assert (reply.text, reply.finish_reason) == ("No.", FinishReason.REFUSAL)
+
+
+async def test_a_failed_response_with_status_200_is_an_error(
+    openai: OpenAIProvider, wire: Any, ask: Any
+) -> None:
+    error = {"code": "rate_limit_exceeded", "message": "slow down"}
+    wire.json(response(status="failed", error=error))
+    with pytest.raises(ProviderError) as caught:
+        await openai.invoke(ask())
+    assert caught.value.info.type is ErrorType.RATE_LIMITED
+    assert caught.value.info.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body", [{"hello": 1}, {"status": "cancelled", "output": []}, {"output": 3, "status": "failed"}]
+)
+async def test_a_reply_without_meaning_is_the_servers_fault(
+    openai: OpenAIProvider, wire: Any, ask: Any, body: Any
+) -> None:
+    wire.json(body)
+    with pytest.raises(ProviderError) as caught:
+        await openai.invoke(ask())
+    assert caught.value.info.type is ErrorType.SERVER_ERROR
+
+
+async def test_a_responses_stream_with_everything(
+    openai: OpenAIProvider, wire: Any, ask: Any
+) -> None:
+    call = {"type": "function_call", "call_id": "c1", "name": "weather", "arguments": ""}
+    whole = {**call, "arguments": '{"a":1}', "status": "completed"}
+    delta = "response.function_call_arguments.delta"
+    twice = {"type": "response.output_text.delta", "delta": "Ro", "sequence_number": 7}
+    wire.sse(
+        {"type": "response.created", "response": response(status="in_progress", usage=None)},
+        {"type": "response.reasoning_summary_part.added", "summary_index": 0},
+        {"type": "response.reasoning_summary_text.delta", "delta": "Hm"},
+        {"type": "response.reasoning_summary_part.added", "summary_index": 1},
+        {"type": "response.reasoning_summary_text.delta", "delta": "m"},
+        {
+            "type": "response.output_item.done",
+            "output_index": 0,
+            "item": {"type": "reasoning", "id": "rs_1", "encrypted_content": "enc"},
+        },
+        {"type": "response.output_item.added", "output_index": 1, "item": {"type": "message"}},
+        twice,
+        twice,
+        {"type": "response.output_text.delta", "delta": "me"},
+        {"type": "response.output_item.added", "output_index": 2, "item": call},
+        {"type": delta, "output_index": 2, "delta": '{"a"'},
+        {"type": delta, "output_index": 2, "delta": ":1}"},
+        {"type": "response.output_item.done", "output_index": 2, "item": whole},
+        {
+            "type": "response.output_item.done",
+            "output_index": 3,
+            "item": {"type": "function_call", "call_id": "c2", "name": "n", "arguments": "{}"},
+        },
+        {
+            "type": "response.output_item.done",
+            "output_index": 4,
+            "item": {"type": "image_generation_call", "result": "iVBORw0="},
+        },
+        {"type": "response.something.new"},
+        {"type": "response.completed", "response": response(whole)},
+    )
+    events = await streamed(openai, ask())
+    kinds = [type(event) for event in events]
+    assert kinds == [
+        StreamStarted,
+        *[ReasoningDelta] * 3,
+        TextDelta,
+        TextDelta,
+        ToolCallStarted,
+        ToolCallDelta,
+        ToolCallDelta,
+        ToolCallEnded,
+        ToolCallStarted,
+        ToolCallDelta,
+        ToolCallEnded,
+        UsageUpdate,
+        StreamDone,
+    ]
+    done = events[-1].response
+    assert done.reasoning == "Hm\n\nm"
+    assert done.parts[0].signature == "enc"
+    assert done.text == "Rome"
+    assert [c.arguments for c in done.tool_calls] == [{"a": 1}, {}]
+    assert [c.complete for c in done.tool_calls] == [True, True]
+    assert isinstance(done.parts[-1], ImagePart)
+    assert done.usage == USED
+    assert done.finish_reason is FinishReason.TOOL_CALLS
+
+
+async def test_a_responses_stream_that_hits_the_limit(
+    openai: OpenAIProvider, wire: Any, ask: Any
+) -> None:
+    cut = response(status="incomplete", incomplete_details={"reason": "max_output_tokens"})
+    call = {"type": "function_call", "call_id": "c1", "name": "weather"}
+    delta = "response.function_call_arguments.delta"
+    wire.sse(
+        {"type": "response.output_item.added", "output_index": 0, "item": call},
+        {"type": delta, "output_index": 0, "delta": '{"a'},
+        {
+            "type": "response.output_item.done",
+            "output_index": 0,
+            "item": {**call, "status": "incomplete"},
+        },
+        {"type": "response.incomplete", "response": cut},
+        ending=b"data: [DONE]\n\n",
+    )
+    done = (await streamed(openai, ask()))[-1].response
+    assert done.finish_reason is FinishReason.LENGTH
+    assert done.tool_calls[0].complete is False
+    assert done.tool_calls[0].arguments_text == '{"a'
+
+
+async def test_a_refusal_in_a_responses_stream(
+    openai: OpenAIProvider, wire: Any, ask: Any
+) -> None:
+    wire.sse(
+        {"type": "response.refusal.delta", "delta": "No."},
+        {"type": "response.completed", "response": response()},
+    )
+    done = (await streamed(openai, ask()))[-1].response
+    assert (done.text, done.finish_reason) == ("No.", FinishReason.REFUSAL)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "error", "code": "server_is_overloaded", "message": "busy"},
+        {"type": "error", "error": {"type": "overloaded_error", "message": "busy"}},
+        {"error": {"code": "overloaded", "message": "busy"}},
+        {
+            "type": "response.failed",
+            "response": {"error": {"code": "server_overloaded", "message": "busy"}, "usage": USAGE},
+        },
+    ],
+)
+async def test_an_error_event_fails_the_stream_and_keeps_the_text(
+    openai: OpenAIProvider, wire: Any, ask: Any, event: Any
+) -> None:
+    wire.sse({"type": "response.output_text.delta", "delta": "Half"}, event)
+    last = (await streamed(openai, ask()))[-1]
+    assert isinstance(last, StreamFailed)
+    assert last.error.message == "busy"
+    assert last.error.type is ErrorType.OVERLOADED
+    assert last.error.status_code == 200
+    assert last.error.partial is not None
+    assert last.error.partial.text == "Half"
+    if "response" in event:
+        assert last.error.partial.usage == USED
+    else:
+        assert last.error.partial.usage.estimated
+        assert last.error.partial.usage.output_tokens == 1
+
+
+def completion(message: dict[str, Any], reason: str | None = "stop", **fields: Any) -> Any:
+    usage = {
+        "prompt_tokens": 50,
+        "completion_tokens": 30,
+        "prompt_tokens_details": {"cached_tokens": 8, "audio_tokens": 20},
+        "completion_tokens_details": {"reasoning_tokens": 3, "audio_tokens": 12},
+    }
+    choice = {"message": message, "finish_reason": reason}
+    return {"id": "chat_1", "model": "m", "choices": [choice], "usage": usage, **fields}
+
+
+async def test_a_chat_reply_with_everything(chat: OpenAIProvider, wire: Any, ask: Any) -> None:
+    call = {"id": "c1", "function": {"name": "weather", "arguments": "{broken"}}
+    audio = {"id": "audio_1", "data": "UklGRg==", "transcript": "Hi"}
+    message = {
+        "content": "Hello",
+        "reasoning_content": "Hm",
+        "tool_calls": [call],
+        "audio": audio,
+    }
+    wire.json(completion(message))
+    request = ask(
+        model="gpt-audio",
+        output_modalities=(Modality.AUDIO,),
+        audio_output=AudioOutput(voice="alloy", format="mp3"),
+    )
+    reply = await chat.invoke(request)
+    assert reply.reasoning == "Hm"
+    assert reply.text == "Hello"
+    assert reply.tool_calls[0].arguments == {}
+    assert reply.tool_calls[0].arguments_text == "{broken"
+    assert reply.audio == AudioPart(
+        data=b"RIFF", format="mp3", transcript="Hi", reference_id="audio_1"
+    )
+    assert reply.finish_reason is FinishReason.TOOL_CALLS
+    assert reply.usage == Usage(
+        input_tokens=50,
+        output_tokens=30,
+        cache_read_tokens=8,
+        reasoning_tokens=3,
+        audio_input_tokens=20,
+        audio_output_tokens=12,
+    )
+
+
+@pytest.mark.parametrize(
+    ("message", "reason", "expected"),
+    [
+        ({"content": "x"}, "length", FinishReason.LENGTH),
+        ({"content": "x"}, "content_filter", FinishReason.CONTENT_FILTER),
+        ({"content": "x"}, None, FinishReason.INCOMPLETE),
+        ({"content": "x"}, "eos_token", FinishReason.OTHER),
+        ({"refusal": "No."}, "stop", FinishReason.REFUSAL),
+    ],
+)
+async def test_finish_reasons_of_chat(
+    chat: OpenAIProvider,
+    wire: Any,
+    ask: Any,
+    message: Any,
+    reason: str | None,
+    expected: FinishReason,
+) -> None:
+    wire.json(completion(message, reason))
+    assert (await chat.invoke(ask())).finish_reason is expected
+
+
+async def test_a_chat_reply_without_choices_is_an_error(
+    chat: OpenAIProvider, wire: Any, ask: Any
+) -> None:
+    wire.json({"id": "x"})
+    with pytest.raises(ProviderError, match="no choices"):
+        await chat.invoke(ask())
+
+
+def chunk(delta: Any = None, reason: str | None = None, **fields: Any) -> Any:
+    choices = [] if delta is None else [{"delta": delta, "finish_reason": reason}]
+    return {"id": "chat_1", "model": "m", "choices": choices, **fields}
+
+
+async def test_a_chat_stream_with_everything(chat: OpenAIProvider, wire: Any, ask: Any) -> None:
+    first = {"index": 0, "id": "c1", "function": {"name": "weather", "arguments": ""}}
+    second = {"index": 1, "id": "c2", "function": {"name": "time", "arguments": "{}"}}
+    wire.sse(
+        chunk({"role": "assistant", "content": ""}),
+        chunk({"reasoning": "Hm"}),
+        chunk({"content": "Hi"}),
+        chunk({"audio": {"id": "a1", "data": "AAAA", "transcript": "Hi"}}),
+        chunk({"audio": {"expires_at": 1}}),
+        chunk({"tool_calls": [first]}),
+        chunk({"tool_calls": [{"index": 0, "function": {"arguments": '{"a":'}}]}),
+        chunk({"tool_calls": [{"index": 0, "function": {"arguments": "1}"}}]}),
+        chunk({"tool_calls": [second]}),
+        chunk({}, "tool_calls"),
+        chunk(usage={"prompt_tokens": 3, "completion_tokens": 4}),
+        ending=b"data: [DONE]\n\n",
+    )
+    events = await streamed(chat, ask())
+    done = events[-1].response
+    assert done.reasoning == "Hm"
+    assert done.text == "Hi"
+    assert [call.arguments for call in done.tool_calls] == [{"a": 1}, {}]
+    assert [e.tool_call.id for e in events if isinstance(e, ToolCallEnded)] == ["c1", "c2"]
+    assert [e.transcript for e in events if isinstance(e, AudioDelta)] == ["Hi"]
+    assert done.audio is not None
+    assert done.audio.data == b"\0\0\0"
+    assert done.usage.total_tokens == 7
+    assert done.finish_reason is FinishReason.TOOL_CALLS
+
+
+async def test_a_chat_stream_is_complete_only_with_its_end_marker(
+    chat: OpenAIProvider, wire: Any, ask: Any
+) -> None:
+    wire.sse(chunk({"content": "Hi"}), chunk({}, "stop"))
+    last = (await streamed(chat, ask()))[-1]
+    assert isinstance(last, StreamFailed)
+    assert last.error.type is ErrorType.TRUNCATED
+    wire.sse(chunk({"content": "Hi"}), ending=b"data: [DONE]\n\n")
+    last = (await streamed(chat, ask()))[-1]
+    assert isinstance(last, StreamFailed)
+    assert last.error.type is ErrorType.TRUNCATED
+
+
+async def test_a_cut_chat_stream_keeps_the_fragments_of_its_tool_call(
+    chat: OpenAIProvider, wire: Any, ask: Any
+) -> None:
+    first = {"index": 0, "id": "c1", "function": {"name": "weather", "arguments": '{"a'}}
+    wire.sse(chunk({"tool_calls": [first]}))
+    last = (await streamed(chat, ask()))[-1]
+    assert last.error.partial.tool_calls[0].arguments_text == '{"a'
+    assert last.error.partial.tool_calls[0].complete is False
+
+
+async def test_an_error_chunk_fails_a_chat_stream(
+    chat: OpenAIProvider, wire: Any, ask: Any
+) -> None:
+    wire.sse(
+        chunk({"refusal": "N"}),
+        {"error": {"message": "out", "type": "insufficient_quota", "code": "insufficient_quota"}},
+    )
+    last = (await streamed(chat, ask()))[-1]
+    assert last.error.type is ErrorType.QUOTA_EXHAUSTED
+    assert last.error.partial.text == "N"
+
+
+CITY = ResponseSchema(
+    name="city", json_schema={"type": "object", "properties": {"name": {"type": "string"}}}
+)
+
+
+async def test_an_answer_by_tool_reads_like_any_other(
+    chat: OpenAIProvider, wire: Any, ask: Any
+) -> None:
+    call = {"id": "c1", "function": {"name": "city", "arguments": '{"name":"Rome"}'}}
+    wire.json(completion({"tool_calls": [call]}, "tool_calls"))
+    request = ask(model="gpt-4-turbo", response_schema=CITY)
+    reply = await chat.invoke(request)
+    assert (reply.text, reply.tool_calls) == ('{"name":"Rome"}', ())
+    assert (reply.structured_by, reply.finish_reason) == ("tool", FinishReason.STOP)
+    pieces = [{"index": 0, "id": "c1", "function": {"name": "city", "arguments": '{"name":'}}]
+    wire.sse(
+        chunk({"tool_calls": pieces}),
+        chunk({"tool_calls": [{"index": 0, "function": {"arguments": '"Rome"}'}}]}),
+        chunk({}, "tool_calls"),
+        ending=b"data: [DONE]\n\n",
+    )
+    events = await streamed(chat, request)
+    assert [e.text for e in events if isinstance(e, TextDelta)] == ['{"name":', '"Rome"}']
+    assert not any(isinstance(e, ToolCallStarted) for e in events)
+    assert events[-1].response.text == '{"name":"Rome"}'
+    assert events[-1].response.finish_reason is FinishReason.STOP
+
+
+async def test_an_answer_by_tool_beside_another_call_keeps_that_call(
+    chat: OpenAIProvider, wire: Any, ask: Any
+) -> None:
+    call = {"id": "c1", "function": {"name": "weather", "arguments": "{}"}}
+    wire.json(completion({"tool_calls": [call]}, "tool_calls"))
+    request = ask(model="gpt-4-turbo", response_schema=CITY, tools=(Tool(name="weather"),))
+    reply = await chat.invoke(request)
+    assert reply.finish_reason is FinishReason.TOOL_CALLS
+    assert reply.tool_calls[0].name == "weather"
