@@ -8,15 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llm_pipeline.edits import Edits
+from llm_pipeline.grammar import MORE_MEMBERS
 from llm_pipeline.open_ended import broke_off, close
-from llm_pipeline.relaxed import MORE_MEMBERS, NotJson, Reading, RelaxedReader, TooDeep
+from llm_pipeline.relaxed import NotJson, Reading, RelaxedReader, TooDeep
 from llm_pipeline.strict import MAX_DEPTH, StrictDecoder
 
 __all__ = ["Block", "Search", "choose", "find_blocks"]
 
 _OPENER = re.compile(r"[{\[｛]")
 # How strict JSON goes on behind its first bracket, and how prose does: what is neither is read in full.
-_JSON_BEGINS = re.compile(r"\{\s*(?:[\"}]|\Z)|\[\s*(?:[\"{\[\]\d-]|true|false|null|NaN|Infinity|\Z)")
+_JSON_BEGINS = re.compile(
+    r"\{\s*(?:[\"}]|\Z)|\[\s*(?:[\"{\[\]\d-]|true|false|null|NaN|Infinity|\Z)"
+)
 _PROSE_BRACKETS = re.compile(
     r"\{[^\"'“‘:=：{}\[\]\n]*[^\"'“‘:=：{}\[\]\s][^\"'“‘:=：{}\[\]\n]{0,80}\}"
     r"|\[(?!true\]|false\]|null\])[^\"'“‘,{}\[\]\d]{1,80}\]|\[CDATA\[|\[(?=CDATA\[)"
@@ -70,7 +73,9 @@ def find_blocks(text: str, *, dropping_cut: bool = False) -> Search:
     # What failed attempts may look at again together; beyond it only strict JSON is looked for.
     patience = 2 * len(text) + 20_000
     position = 0
-    while (opener := (_OPENER if patience > 0 else _JSON_BEGINS).search(text, position)) is not None:
+    while (
+        opener := (_OPENER if patience > 0 else _JSON_BEGINS).search(text, position)
+    ) is not None:
         start = opener.start()
         prose = _PROSE_BRACKETS.match(text, start)
         if prose is not None and not _FENCE_BEFORE.search(text, max(start - 40, 0), start):
