@@ -15,6 +15,7 @@ from llm_pipeline.strict import MAX_DEPTH, StrictDecoder
 
 __all__ = ["Block", "Search", "choose", "find_blocks"]
 
+_MOST_BLOCKS = 1000
 _OPENER = re.compile(r"[{\[｛]")
 # How strict JSON goes on behind its first bracket, and how prose does: what is neither is read in full.
 _JSON_BEGINS = re.compile(
@@ -60,6 +61,16 @@ class Search:
     broken: list[tuple[int, int]] = field(default_factory=list)
     """(start, end) of what began like JSON and went wrong: start, and the end of its brackets."""
     too_deep: bool = False
+    forgot: bool = False
+    """There were so many blocks that only the largest and the latest are kept."""
+
+    def add(self, block: Block) -> None:
+        """Keep a block; of very many only the largest and the latest."""
+        self.blocks.append(block)
+        if len(self.blocks) > _MOST_BLOCKS:
+            largest = max(self.blocks, key=lambda each: each.size)
+            self.blocks = [largest, *self.blocks[-_MOST_BLOCKS // 2 :]]
+            self.forgot = True
 
 
 def find_blocks(text: str, *, dropping_cut: bool = False) -> Search:
@@ -99,7 +110,7 @@ def find_blocks(text: str, *, dropping_cut: bool = False) -> Search:
                 if block is None:
                     continue
         if _plausible(text, block, reader.reading):
-            search.blocks.append(block)
+            search.add(block)
             position = block.end
         else:
             patience -= block.size + 50

@@ -51,7 +51,7 @@ _VALUE_AFTER = re.compile(
     r"[\w\"]|\s*,\s*[-\d{\[]|\s*(?:,\s*)?(?:\"[^\"\n]{0,80}\"\s*[:,}\]]|'[^'\n]{0,80}'\s*[:,}\]])"
 )
 _LABEL = re.compile(r"(?:```|~~~)[ \t]*\w*\s*\Z|\A\s*\w+\s*:?\s*\Z")
-_QUOTED_LINES = re.compile(r"(?:[ \t]*>[^\n]*(?:\n|\Z)|[ \t]*\n)+")
+_QUOTED_LINES = re.compile(r"(?:[ \t]*>[^\n]*(?:\n|\Z)|[ \t]*\n)++")
 
 
 @dataclass(slots=True)
@@ -160,7 +160,7 @@ class Climb:
         guessed: bool,
         search: Search,
     ) -> Conversion | None:
-        if guessed:
+        if guessed or search.forgot:
             block.edits.guess("one of several values", block.start)
         if _part_of_more(text, block):
             block.edits.guess("the text around looks like part of the value", block.start)

@@ -35,11 +35,11 @@ def steps_of(steps: Any, where: str = "steps") -> tuple[PipelineStep, ...]:
     for position, step in enumerate(given):
         if isinstance(step, StepList):
             found.extend(step.steps)
-        elif isinstance(step, type):
+        elif isinstance(step, type) and hasattr(step, "run"):
             raise ConfigurationError(
                 f"{where}[{position}]: got the class {step.__name__}, expected a step; did you mean {step.__name__}()?"
             )
-        elif isinstance(step, PipelineStep):
+        elif isinstance(step, PipelineStep) and not isinstance(step, type):
             found.append(step)
         elif callable(step):
             found.append(Transform(step))
