@@ -8,15 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llm_pipeline.edits import Edits
+from llm_pipeline.grammar import MORE_MEMBERS
 from llm_pipeline.open_ended import broke_off, close
-from llm_pipeline.relaxed import MORE_MEMBERS, NotJson, Reading, RelaxedReader, TooDeep
+from llm_pipeline.relaxed import NotJson, Reading, RelaxedReader, TooDeep
 from llm_pipeline.strict import MAX_DEPTH, StrictDecoder
 
 __all__ = ["Block", "Search", "choose", "find_blocks"]
 
+_MOST_BLOCKS = 1000
 _OPENER = re.compile(r"[{\[｛]")
 # How strict JSON goes on behind its first bracket, and how prose does: what is neither is read in full.
-_JSON_BEGINS = re.compile(r"\{\s*(?:[\"}]|\Z)|\[\s*(?:[\"{\[\]\d-]|true|false|null|NaN|Infinity|\Z)")
+_JSON_BEGINS = re.compile(
+    r"\{\s*(?:[\"}]|\Z)|\[\s*(?:[\"{\[\]\d-]|true|false|null|NaN|Infinity|\Z)"
+)
 _PROSE_BRACKETS = re.compile(
     r"\{[^\"'“‘:=：{}\[\]\n]*[^\"'“‘:=：{}\[\]\s][^\"'“‘:=：{}\[\]\n]{0,80}\}"
     r"|\[(?!true\]|false\]|null\])[^\"'“‘,{}\[\]\d]{1,80}\]|\[CDATA\[|\[(?=CDATA\[)"
@@ -57,6 +61,16 @@ class Search:
     broken: list[tuple[int, int]] = field(default_factory=list)
     """(start, end) of what began like JSON and went wrong: start, and the end of its brackets."""
     too_deep: bool = False
+    forgot: bool = False
+    """There were so many blocks that only the largest and the latest are kept."""
+
+    def add(self, block: Block) -> None:
+        """Keep a block; of very many only the largest and the latest."""
+        self.blocks.append(block)
+        if len(self.blocks) > _MOST_BLOCKS:
+            largest = max(self.blocks, key=lambda each: each.size)
+            self.blocks = [largest, *self.blocks[-_MOST_BLOCKS // 2 :]]
+            self.forgot = True
 
 
 def find_blocks(text: str, *, dropping_cut: bool = False) -> Search:
@@ -70,7 +84,9 @@ def find_blocks(text: str, *, dropping_cut: bool = False) -> Search:
     # What failed attempts may look at again together; beyond it only strict JSON is looked for.
     patience = 2 * len(text) + 20_000
     position = 0
-    while (opener := (_OPENER if patience > 0 else _JSON_BEGINS).search(text, position)) is not None:
+    while (
+        opener := (_OPENER if patience > 0 else _JSON_BEGINS).search(text, position)
+    ) is not None:
         start = opener.start()
         prose = _PROSE_BRACKETS.match(text, start)
         if prose is not None and not _FENCE_BEFORE.search(text, max(start - 40, 0), start):
@@ -94,7 +110,7 @@ def find_blocks(text: str, *, dropping_cut: bool = False) -> Search:
                 if block is None:
                     continue
         if _plausible(text, block, reader.reading):
-            search.blocks.append(block)
+            search.add(block)
             position = block.end
         else:
             patience -= block.size + 50

@@ -47,9 +47,11 @@ _COMMA_BEFORE = re.compile(r"[\"'\w}\]]\s*,\s*\Z")
 _COMMA_AFTER = re.compile(r"\s*,")
 _FENCE_AFTER = re.compile(r"[\s;]*(?://[^\n]*\s*)?(?:```|~~~|\Z)")
 _CLOSERS_AFTER = re.compile(r"[\s}\]]*+")
-_VALUE_AFTER = re.compile(r"[\w\"]|\s*,\s*[-\d{\[]|\s*(?:,\s*)?(?:\"[^\"\n]{0,80}\"\s*[:,}\]]|'[^'\n]{0,80}'\s*[:,}\]])")
+_VALUE_AFTER = re.compile(
+    r"[\w\"]|\s*,\s*[-\d{\[]|\s*(?:,\s*)?(?:\"[^\"\n]{0,80}\"\s*[:,}\]]|'[^'\n]{0,80}'\s*[:,}\]])"
+)
 _LABEL = re.compile(r"(?:```|~~~)[ \t]*\w*\s*\Z|\A\s*\w+\s*:?\s*\Z")
-_QUOTED_LINES = re.compile(r"(?:[ \t]*>[^\n]*(?:\n|\Z)|[ \t]*\n)+")
+_QUOTED_LINES = re.compile(r"(?:[ \t]*>[^\n]*(?:\n|\Z)|[ \t]*\n)++")
 
 
 @dataclass(slots=True)
@@ -158,7 +160,7 @@ class Climb:
         guessed: bool,
         search: Search,
     ) -> Conversion | None:
-        if guessed:
+        if guessed or search.forgot:
             block.edits.guess("one of several values", block.start)
         if _part_of_more(text, block):
             block.edits.guess("the text around looks like part of the value", block.start)
@@ -321,7 +323,14 @@ def _part_of_more(text: str, block: Block) -> bool:
     if closers is not None and closers.group().strip() and not text.startswith("]]>", block.end):
         # Brackets too many behind a value that begins the text are a slip of the pen.
         alone = not _LABEL.sub("", text[: block.start]).strip(_MARKS)
-        return not alone or depth_of(block.value) > 1 or bool(text[closers.end() :].strip(_MARKS + "`;."))
+        return (
+            not alone
+            or depth_of(block.value) > 1
+            or bool(text[closers.end() :].strip(_MARKS + "`;."))
+        )
+    quote = before[-1:]
+    if quote and quote in "\"'" and not text.startswith(quote, block.end):
+        return True
     if _COMMA_AFTER.match(text, block.end) and _COMMA_BEFORE.search(before):
         return True
     if block.fenced and _FENCE_AFTER.match(text, block.end) is None:

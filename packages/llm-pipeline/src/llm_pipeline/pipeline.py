@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 from llm_core import Clock, StepContext, SystemClock
 
 from llm_pipeline.result import PipelineResult
-from llm_pipeline.runner import RunAwaitable, drive_sync, run_steps
+from llm_pipeline.runner import OnStep, RunAwaitable, drive_sync, run_steps
 from llm_pipeline.step import RunContext, Step, StepLike, drive
 from llm_pipeline.step_list import StepList, runnable, steps_of
 
@@ -34,7 +34,10 @@ class Pipeline(StepList, Generic[A, T]):
     """
 
     def __init__(
-        self: Pipeline[Any, Any], steps: Iterable[StepLike] = (), *, clock: Clock = _SYSTEM_CLOCK
+        self: Pipeline[Any, Any],
+        steps: StepLike | StepList | Iterable[StepLike | StepList] = (),
+        *,
+        clock: Clock = _SYSTEM_CLOCK
     ) -> None:
         super().__init__(steps_of(steps))
         self._runnable = runnable(self.steps)
@@ -55,15 +58,44 @@ class Pipeline(StepList, Generic[A, T]):
         """Return this pipeline with one more step."""
         return Pipeline([*self.steps, step], clock=self._clock)
 
-    async def run(self, content: A, *, context: StepContext | None = None) -> PipelineResult[T]:
-        """Run the steps on `content`; raises nothing but what cancels the task."""
-        return await drive(self._flow(content, context))
+    @staticmethod
+    def wrap(pipeline: Any) -> Pipeline[Any, Any]:
+        """Return whatever stands for a pipeline as one: a Pipeline, a step, a function, steps in a list, or None.
+
+        Names and mappings in a list are read as configuration. Raises ConfigurationError for anything else.
+        """
+        if isinstance(pipeline, Pipeline):
+            return pipeline
+        if pipeline is None:
+            return Pipeline()
+        declared = isinstance(pipeline, (str, Mapping)) or (
+            isinstance(pipeline, (list, tuple))
+            and any(isinstance(step, (str, Mapping)) for step in pipeline)
+        )
+        if declared:
+            steps = [pipeline] if isinstance(pipeline, (str, Mapping)) else pipeline
+            return Pipeline.from_config(steps)
+        return Pipeline(pipeline)
+
+    async def run(
+        self,
+        content: A,
+        *,
+        context: StepContext | None = None,
+        on_step: OnStep | None = None,
+    ) -> PipelineResult[T]:
+        """Run the steps on `content`; raises nothing but what cancels the task.
+
+        `on_step` is told of each step as soon as it is done.
+        """
+        return await drive(self._flow(content, context, on_step))
 
     def run_sync(
         self,
         content: A,
         *,
         context: StepContext | None = None,
+        on_step: OnStep | None = None,
         run_awaitable: RunAwaitable | None = None,
     ) -> PipelineResult[T]:
         """Run the same steps in sync code.
@@ -73,14 +105,15 @@ class Pipeline(StepList, Generic[A, T]):
         Without one each awaitable runs on an event loop of its own; on a thread whose loop is running that is
         impossible, and the step fails with a message that says so.
         """
-        return drive_sync(self._flow(content, context), run_awaitable)
+        return drive_sync(self._flow(content, context, on_step), run_awaitable)
 
     def _flow(
-        self, content: A, context: StepContext | None
+        self, content: A, context: StepContext | None, on_step: OnStep | None
     ) -> Generator[Awaitable[Any], Any, PipelineResult[T]]:
         now = self._clock.monotonic_ns
         started = now()
-        run = yield from run_steps(self._runnable, content, context or _NOTHING_KNOWN, self._clock)
+        known = context or _NOTHING_KNOWN
+        run = yield from run_steps(self._runnable, content, known, self._clock, on_step)
         return PipelineResult(
             success=not run.failed,
             content=run.content,

@@ -12,50 +12,12 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from llm_pipeline import grammar
 from llm_pipeline.edits import Edits
 from llm_pipeline.scalars import bare_value, unescape
 from llm_pipeline.strict import MAX_DEPTH, StrictDecoder
 
-__all__ = ["MORE_MEMBERS", "NotJson", "Reading", "RelaxedReader", "TooDeep"]
-
-_BLANK = r"[\s\ufeff\u200b-\u200d\u2060]"
-_COMMENT = r"//[^\n]*|/\*(?:[^*]|\*(?!/)){0,2000}+\*/"
-# A hash begins a comment only if a blank follows: `#fff` is a colour.
-_SPACE = re.compile(rf"(?:{_BLANK}++|{_COMMENT}|\#(?=[\s!\#]|\Z)[^\n]*)*+")
-_ELLIPSIS = re.compile(r"\.\.\.+|…")
-_COLON = re.compile(r"=>|:=|[:=：]")
-_BARE_KEY = re.compile(r"[\w$@.\-+/]++(?: [\w$@.\-+/]++)*+(?=\s*(?:[:：]|=>|=(?!=)))")
-_BARE = re.compile(r"""[^\s,;，；:\[\]{}()"'`“”‘’][^\s,;，；\[\]{}()"'`“”]*+""")
-_BARE_LINE = re.compile(r"[^,;\]}\n\"]{0,300}+")
-_PREFIX = re.compile(r"[rRuU](?=[\"'])|[bB](?=[\"'])")
-_SEPARATORS = ",;，；"
-_CLOSERS = {"}": "object", "]": "array", ")": "array", "｝": "object", "］": "array"}
-_OPENERS = {"{": "object", "[": "array", "(": "array", "｛": "object", "［": "array"}
-_QUOTES = {
-    '"': '"',
-    "'": "'",
-    "`": "`",
-    "“": "”",
-    "‘": "’",
-    "„": "“",
-    "«": "»",
-    "”": "”",
-    "’": "’",
-}
-MORE_MEMBERS = re.compile(r"\s*,\s*[\"'][^\"'\n]{1,80}[\"']\s*:")
-"""Members that go on behind the bracket that should have been the last."""
-_KEY_FOLLOWS = re.compile(r"[\"'“‘][^\"'\n]{0,80}[\"'”’]\s*[:：]|[\w$-]{1,80}\s*[:：](?!//)")
-
-# What may follow the quote that really ends a string; a quote followed by anything else stands in the text.
-_AFTER_KEY = re.compile(rf"{_BLANK}*+(?:[:：]|=>|=)")
-_AFTER_VALUE = re.compile(
-    rf"{_BLANK}*+(?:\Z|[,;，；]{_BLANK}*+(?:\Z|[,\"'“‘`}}\]]|//|/\*|\#|\.\.\.|[\w$-]+\s*[:：])"
-    rf"|[}}\])｝］]|//|/\*|\#)"
-)
-_AFTER_ITEM = re.compile(
-    rf"{_BLANK}*+(?:\Z|[,;，；]{_BLANK}*+(?:\Z|[,\"'“‘`{{\[}}\](]|//|/\*|\#|\.\.\.|…|[-+\d]|"
-    rf"(?:true|false|null|None|True|False)\b)|[}}\])｝］]|//|/\*|\#)"
-)
+__all__ = ["NotJson", "Reading", "RelaxedReader", "TooDeep"]
 
 
 class NotJson(ValueError):
@@ -142,18 +104,19 @@ class RelaxedReader:
     def _skip(self) -> None:
         """Go past blanks and comments, noting the comments."""
         self.gap = self.at
-        match = _SPACE.match(self.text, self.at)
+        match = grammar.SPACE.match(self.text, self.at)
         end = match.end() if match else self.at
         if end > self.at:
-            if _NOT_BLANK.search(self.text, self.at, end):
-                self.edits.note("comment", self.at)
+            if grammar.NOT_BLANK.search(self.text, self.at, end):
+                suspect = grammar.TEXT_LIKE.search(self.text, self.at, end)
+                (self.edits.guess if suspect else self.edits.note)("comment", self.at)
             self.at = end
 
     def _open(self) -> Any:
         opener = self.text[self.at]
         if len(self.stack) >= MAX_DEPTH:
             raise TooDeep(f"nested deeper than {MAX_DEPTH} levels", self.at)
-        kind = _OPENERS[opener]
+        kind = grammar.OPENERS[opener]
         if opener not in "{[":
             self.edits.note("tuple" if opener == "(" else "full-width punctuation", self.at)
         container: Any = {} if kind == "object" else []
@@ -168,14 +131,14 @@ class RelaxedReader:
         if bracket != frame.closer:
             self.edits.guess("wrong closing bracket", self.at)
             outer = next((f for f in reversed(self.stack[:-1]) if f.closer == bracket), None)
-            goes_on = outer is self.stack[0] and _GOES_ON.match(self.text, self.at + 1)
+            goes_on = outer is self.stack[0] and grammar.GOES_ON.match(self.text, self.at + 1)
             if outer is not None and not goes_on:
                 self.stack.pop()  # the bracket belongs to an outer value; that one meets it next
                 self._stored()
                 return
         self.at += 1
         more = len(self.stack) == 1 and frame.kind == "object"
-        if more and MORE_MEMBERS.match(self.text, self.at):
+        if more and grammar.MORE_MEMBERS.match(self.text, self.at):
             self.edits.guess("stray closing bracket", self.at - 1)
             frame.after_value = True
             return
@@ -195,10 +158,10 @@ class RelaxedReader:
     def _between(self, frame: _Frame) -> bool:
         """Deal with what may stand between members or items; True if there was something."""
         char = self.text[self.at]
-        if char in _CLOSERS:
+        if char in grammar.CLOSERS:
             self._close(frame)
             return True
-        if char in _SEPARATORS:
+        if char in grammar.SEPARATORS:
             if char != ",":
                 self.edits.note("other separator", self.at)
             if not frame.after_value:
@@ -207,10 +170,10 @@ class RelaxedReader:
             frame.after_value = False
             self.at += 1
             self._skip()
-            if self.at < len(self.text) and self.text[self.at] in _CLOSERS:
+            if self.at < len(self.text) and self.text[self.at] in grammar.CLOSERS:
                 self.edits.note("trailing comma", self.at)
             return True
-        ellipsis = _ELLIPSIS.match(self.text, self.at)
+        ellipsis = grammar.ELLIPSIS.match(self.text, self.at)
         if ellipsis:
             self.edits.guess("elided content", self.at)
             self.at = ellipsis.end()
@@ -222,7 +185,7 @@ class RelaxedReader:
         if self._between(frame):
             return
         if frame.after_value:
-            if not _KEY_FOLLOWS.match(self.text, self.at):
+            if not grammar.KEY_FOLLOWS.match(self.text, self.at):
                 raise NotJson("expected a comma or a closing bracket", self.at)
             self.edits.note("missing comma", self.at)
             frame.after_value = False
@@ -231,7 +194,7 @@ class RelaxedReader:
         self._skip()
         if self.at >= len(self.text):
             return self._break_off(reading)
-        colon = _COLON.match(self.text, self.at)
+        colon = grammar.COLON.match(self.text, self.at)
         if colon is not None:
             if colon.group() != ":":
                 self.edits.note("other sign for a colon", self.at)
@@ -248,7 +211,7 @@ class RelaxedReader:
         if key in frame.container:
             self.edits.guess("duplicate key", key_at)
         frame.key = key
-        self._value(frame, reading, _AFTER_VALUE)
+        self._value(frame, reading, grammar.AFTER_VALUE)
 
     def _item(self, frame: _Frame, reading: Reading) -> None:
         if self._between(frame):
@@ -258,15 +221,15 @@ class RelaxedReader:
             clear = "\n" in self.text[self.gap : self.at] or self.text[self.at] in "{["
             (self.edits.note if clear else self.edits.guess)("missing comma", self.at)
             frame.after_value = False
-        self._value(frame, reading, _AFTER_ITEM)
+        self._value(frame, reading, grammar.AFTER_ITEM)
 
     def _key(self, reading: Reading) -> str:
-        if self.text[self.at] in _QUOTES:
+        if self.text[self.at] in grammar.QUOTES:
             reading.quoted_keys += 1
-            return self._string(_AFTER_KEY)
-        match = _BARE_KEY.match(self.text, self.at)
+            return self._string(grammar.AFTER_KEY)
+        match = grammar.BARE_KEY.match(self.text, self.at)
         if match is None:
-            if _BARE_TAIL.match(self.text, self.at):
+            if grammar.BARE_TAIL.match(self.text, self.at):
                 self.at = len(self.text)
                 return ""
             raise NotJson("expected a key", self.at)
@@ -280,13 +243,13 @@ class RelaxedReader:
         if self.at >= len(self.text):
             return self._break_off(reading)
         char = self.text[self.at]
-        if char in _OPENERS:
+        if char in grammar.OPENERS:
             self._store(frame, self._nested())
             frame.after_value = True
             return None
-        if _PREFIX.match(self.text, self.at):
+        if grammar.PREFIX.match(self.text, self.at):
             return self._prefixed(frame, reading, after)
-        if char in _QUOTES:
+        if char in grammar.QUOTES:
             self._store(frame, self._string(after))
             frame.after_value = True
             return None
@@ -322,13 +285,13 @@ class RelaxedReader:
             frame.container.append(value)
 
     def _bare(self, frame: _Frame, reading: Reading) -> None:
-        ellipsis = _ELLIPSIS.match(self.text, self.at)
+        ellipsis = grammar.ELLIPSIS.match(self.text, self.at)
         if ellipsis:
             self.edits.guess("elided content", self.at)
             self.at = ellipsis.end()
             frame.after_value = True
             return
-        match = _BARE.match(self.text, self.at)
+        match = grammar.BARE.match(self.text, self.at)
         if match is None:
             if self.text[self.at] in ",;}]" and frame.kind == "object":
                 self.edits.guess("missing value", self.at)
@@ -337,7 +300,7 @@ class RelaxedReader:
                 return
             raise NotJson("expected a value", self.at)
         word, start = match.group(), self.at
-        grouped = _GROUPED.match(self.text, start) if frame.kind == "object" else None
+        grouped = grammar.GROUPED.match(self.text, start) if frame.kind == "object" else None
         if grouped is not None:
             self.edits.guess("number with separators kept as text", start)
             self.at = grouped.end()
@@ -348,7 +311,9 @@ class RelaxedReader:
         if self.at >= len(self.text) and self.dropping_cut:
             self.edits.guess("dropped the value that was cut off", start)
             return
-        if ":" in word[:-1] and _COLON_BELONGS.search(word) is None:
+        if grammar.GLUED.match(word):
+            self.edits.guess("words run together", start)
+        if ":" in word[:-1] and grammar.COLON_BELONGS.search(word) is None:
             self.edits.guess("colon inside a word", start)
         if word.endswith(":"):
             self.edits.guess("colon in place of a comma", self.at - 1)
@@ -366,32 +331,32 @@ class RelaxedReader:
 
     def _goes_on(self, frame: _Frame) -> bool:
         """Tell whether a number or constant is only the first word of a longer text: ``5 kg``."""
-        if _ENDS_WORD.match(self.text, self.at):
+        if grammar.ENDS_WORD.match(self.text, self.at):
             return False
-        gap = _GAP.match(self.text, self.at)
+        gap = grammar.GAP.match(self.text, self.at)
         next_at = gap.end() if gap else self.at
         if frame.kind == "array" or self.text[next_at] in "\"'“‘{[":
             return False
-        return _KEY_FOLLOWS.match(self.text, next_at) is None
+        return grammar.KEY_FOLLOWS.match(self.text, next_at) is None
 
     def _bare_text(self, start: int) -> str:
         """Read text without quotes: one word as it is, several up to the next sign of structure."""
         word = self.text[start : self.at]
-        call = _CALL.match(self.text, start)
+        call = grammar.CALL.match(self.text, start)
         if call is not None:
             self.edits.guess("function call kept as text", start)
             self.at = call.end()
             return call.group(1)[1:-1] if call.group(1) else call.group()
-        line = _BARE_LINE.match(self.text, start)
+        line = grammar.BARE_LINE.match(self.text, start)
         whole = line.group().rstrip() if line else word
         if "://" not in whole:
             whole = whole.partition("//")[0].partition(" #")[0].rstrip()
         if " " not in whole and not self.text.startswith("(", self.at):
             return word
-        gap = _GAP.match(self.text, self.at)
-        if gap is not None and _KEY_FOLLOWS.match(self.text, gap.end()):
+        gap = grammar.GAP.match(self.text, self.at)
+        if gap is not None and grammar.KEY_FOLLOWS.match(self.text, gap.end()):
             return word
-        if not whole or not _ENDS_TEXT.match(self.text, start + len(whole)):
+        if not whole or not grammar.ENDS_TEXT.match(self.text, start + len(whole)):
             raise NotJson("text without quotes that does not end", start)
         self.edits.guess("several words without quotes", start)
         self.at = start + len(whole)
@@ -406,7 +371,7 @@ class RelaxedReader:
             self.at = end + 3
             return self._decoded(text[start + 3 : end], start, raw=raw)
         opener = text[start]
-        closer = _QUOTES[opener]
+        closer = grammar.QUOTES[opener]
         if opener != '"':
             kind = "single quotes" if opener == "'" else "other quotes"
             self.edits.note(kind, start)
@@ -414,7 +379,7 @@ class RelaxedReader:
         if found is None:
             self.at = len(text)
             self.edits.guess("text that was cut off", start)
-            return self._decoded(_CUT_ESCAPE.sub("", text[start + 1 :]), start, raw=raw)
+            return self._decoded(grammar.CUT_ESCAPE.sub("", text[start + 1 :]), start, raw=raw)
         self.at = found + 1
         return self._decoded(text[start + 1 : found], start, raw=raw)
 
@@ -422,17 +387,21 @@ class RelaxedReader:
         self, start: int, closer: str, after: re.Pattern[str], opener: str
     ) -> int | None:
         """Find the quote that ends a string; None if the text ends first."""
-        body = _BODIES[closer]
+        body = grammar.BODIES[closer]
         position, inner = start, False
         while (match := body.match(self.text, position)) is not None:
             end = match.end() - 1
-            if inner and after is _AFTER_KEY and _NOT_IN_KEY.search(self.text, start, end):
+            if (
+                inner
+                and after is grammar.AFTER_KEY
+                and grammar.NOT_IN_KEY.search(self.text, start, end)
+            ):
                 raise NotJson("expected a colon after the key", position, reach=end)
             if after.match(self.text, end + 1) or self._joins(after, end):
                 if inner:
                     self.edits.guess("quotes inside a string", start - 1)
                 return end
-            if after is _AFTER_KEY and not inner and self._ends_key(end + 1):
+            if after is grammar.AFTER_KEY and not inner and self._ends_key(end + 1):
                 return end
             inner = True
             position = end + 1
@@ -443,48 +412,27 @@ class RelaxedReader:
 
     def _joins(self, after: re.Pattern[str], end: int) -> bool:
         """Tell whether the quote at `end` is followed by the next member or item without a comma."""
-        if after is _AFTER_KEY:
+        if after is grammar.AFTER_KEY:
             return False
-        gap = _GAP.match(self.text, end + 1)
+        gap = grammar.GAP.match(self.text, end + 1)
         if gap is None or gap.end() == end + 1:
             return False
         follows = self.text[gap.end() : gap.end() + 1]
-        if after is _AFTER_ITEM:
+        if after is grammar.AFTER_ITEM:
             neatly = "\n" in gap.group() or not self.text[end - 1].isspace()
             return follows in ("{", "[") or (follows in ('"', "'") and neatly)
-        return _KEY_FOLLOWS.match(self.text, gap.end()) is not None
+        return grammar.KEY_FOLLOWS.match(self.text, gap.end()) is not None
 
     def _ends_key(self, at: int) -> bool:
         """Tell whether a key ends before `at` although no colon follows: its colon or its value is missing."""
-        return len(self.stack) > 0 and _NO_COLON.match(self.text, at) is not None
+        return len(self.stack) > 0 and grammar.NO_COLON.match(self.text, at) is not None
 
     def _decoded(self, body: str, at: int, *, raw: bool) -> str:
         if "\\" not in body or raw:
-            if not body.isprintable() and _CONTROL.search(body):
+            if not body.isprintable() and grammar.CONTROL.search(body):
                 self.edits.note("raw control character", at)
             return body
         return unescape(body, lambda what, lossy: self._escaped(what, lossy, at))
 
     def _escaped(self, what: str, lossy: bool, at: int) -> None:
         (self.edits.guess if lossy else self.edits.note)(what, at)
-
-
-_ENDS_WORD = re.compile(r"[ \t]*(?:[,;}\]\)，；｝］\n\r]|\Z|//|/\*|\#\s)")
-_GROUPED = re.compile(r"[$€£¥]?[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?=\s*(?:[,}\n]|\Z))(?!,?\s*[\d]+\s*:)")
-_CALL = re.compile(
-    r"[A-Za-z_][\w.]{0,80}\(\s*(?:(\"[^\"\\\n]{0,300}\"|'[^'\\\n]{0,300}')|[^()\"'{}\n]{0,200})\s*\)"
-)
-_COLON_BELONGS = re.compile(r"\A\d{1,2}:\d\d|T\d\d:|\w://|\A[a-z]+:[^\d]")
-_GOES_ON = re.compile(r"\s*(?:,\s*[\"'{\[\w]|[}\]])")
-_NOT_IN_KEY = re.compile(r"[,:{}\[\]\n]")
-_NO_COLON = re.compile(rf"{_BLANK}*+[,}}]|{_BLANK}++(?:[-\d{{\[]|\"[^\"\n]{{0,80}}\"\s*[,}}]|(?:true|false|null)\b)")
-_NOT_BLANK = re.compile(rf"(?!{_BLANK}).", re.DOTALL)
-_ENDS_TEXT = re.compile(r"\s*(?:[,;}\]]|\Z|//|#)")
-_CUT_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3}|u[dD][89abAB][0-9a-fA-F]{2}|x[0-9a-fA-F]?)?\Z")
-_GAP = re.compile(rf"{_BLANK}*+")
-_CONTROL = re.compile(r"[\x00-\x1f]")
-_BARE_TAIL = re.compile(r"[\w$-]*+\Z")
-_BODIES: dict[str, re.Pattern[str]] = {
-    closer: re.compile(rf"[^\\{closer}]*+(?:\\.[^\\{closer}]*+)*+{closer}", re.DOTALL)
-    for closer in {*_QUOTES.values()}
-}

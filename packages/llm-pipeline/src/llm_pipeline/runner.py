@@ -7,6 +7,7 @@ There is one body for sync and async runs: a generator that yields what must be 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -26,12 +27,16 @@ from llm_core import (
 
 from llm_pipeline.step import FlowStep, Outcome
 
-__all__ = ["Progress", "RunAwaitable", "RunnableStep", "describe", "drive_sync", "run_steps"]
+__all__ = [
+    "OnStep","Progress", "RunAwaitable", "RunnableStep", "describe", "drive_sync", "run_steps"]
 
 R = TypeVar("R")
 
 RunAwaitable = Callable[[Awaitable[Any]], Any]
 """A portal: runs an awaitable to its end on some event loop and returns its result or raises its exception."""
+
+OnStep = Callable[[PipelineStepResult], None]
+"""An observer, told of each step as soon as it is done; what it raises is ignored."""
 
 _SERIOUSNESS = (
     DegradedReason.LOSSY,
@@ -97,7 +102,11 @@ class Progress:
 
 
 def run_steps(
-    steps: Sequence[RunnableStep], content: Any, context: StepContext, clock: Clock
+    steps: Sequence[RunnableStep],
+    content: Any,
+    context: StepContext,
+    clock: Clock,
+    on_step: OnStep | None = None,
 ) -> Generator[Awaitable[Any], Any, Progress]:
     """Run `steps` on `content` until one stops the run; raises nothing but what cancels or interrupts."""
     progress = Progress(content)
@@ -115,7 +124,9 @@ def run_steps(
                     outcome = yield outcome
         except Exception as error:  # noqa: BLE001 - steps are foreign code; a pipeline never throws
             seconds = (now() - started) / 1e9
-            if _fail(progress, step, describe(step.name, error), seconds):
+            goes_on = _fail(progress, step, describe(step.name, error), seconds)
+            _tell(on_step, progress)
+            if goes_on:
                 continue
             break
         seconds = (now() - started) / 1e9
@@ -132,7 +143,16 @@ def run_steps(
                     duration_seconds=seconds,
                 )
             )
+        if on_step is not None:
+            _tell(on_step, progress)
     return progress
+
+
+def _tell(on_step: OnStep | None, progress: Progress) -> None:
+    if on_step is not None:
+        # An observer must not break what it observes.
+        with contextlib.suppress(Exception):
+            on_step(progress.steps[-1])
 
 
 def _accept(progress: Progress, step: RunnableStep, outcome: Outcome, seconds: float) -> None:

@@ -39,7 +39,7 @@ def steps_of(steps: Any, where: str = "steps") -> tuple[PipelineStep, ...]:
             raise ConfigurationError(
                 f"{where}[{position}]: got the class {step.__name__}, expected a step; did you mean {step.__name__}()?"
             )
-        elif isinstance(step, PipelineStep):
+        elif isinstance(step, PipelineStep) and not isinstance(step, type):
             found.append(step)
         elif callable(step):
             found.append(Transform(step))

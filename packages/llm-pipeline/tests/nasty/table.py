@@ -101,7 +101,7 @@ def judge_other(case: Case, reader: Callable[[str], Any]) -> Verdict:
     """
     try:
         value = reader(case.row.get("prefill", "") + case.text)
-    except Exception:
+    except Exception:  # noqa: BLE001 - other readers may raise anything
         return Verdict(case, None, True, False)
     return Verdict(case, value, not isinstance(value, (dict, list)), False)
 
