@@ -174,13 +174,16 @@ def _load_yaml(text: str, name: str) -> Any:
     class ExactLoader(yaml.SafeLoader):
         """Numbers as they are written: 0.1 is a tenth, not the float next to it."""
 
-    def exact(_loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Decimal:
-        return Decimal(node.value.replace("_", ""))
+    def exact(_loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Decimal | str:
+        try:
+            return Decimal(node.value.replace("_", ""))
+        except ArithmeticError:  # .nan and .inf: refused later, where the field has a name
+            return str(node.value)
 
     ExactLoader.add_constructor("tag:yaml.org,2002:float", exact)
     try:
         return yaml.load(text, ExactLoader)  # a SafeLoader
-    except (yaml.YAMLError, ArithmeticError) as error:
+    except yaml.YAMLError as error:
         raise InvalidValue(f"{name}: not valid YAML: {error}") from error
 
 

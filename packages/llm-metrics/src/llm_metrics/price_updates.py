@@ -85,6 +85,7 @@ def update_prices(
             return _report(UpdateOutcome.UNCHANGED, file, vendors)
         fresh = fetched.providers()
         _require_no_shrinking(_count(vendors), _count(fresh))
+        _require_usable(fresh, now)
     except (OSError, ValueError) as error:  # URLError and HTTPError are OSErrors
         reason = f"{type(error).__name__}: {error}"
         return replace(_report(UpdateOutcome.KEPT, file, vendors), reason=reason[:500])
@@ -204,6 +205,16 @@ def _copy_at_hand(path: Path) -> tuple[PriceFile | None, list[Vendor]]:
 def _require_no_shrinking(before: int, after: int) -> None:
     if after < before * _LEAST_SHARE:
         raise ValueError(f"the new prices name {after} models, the old ones {before}")
+
+
+def _require_usable(vendors: list[Vendor], now: datetime) -> None:
+    """Ask for the price of nothing, which makes the library check each model's numbers."""
+    from genai_prices import Usage
+
+    nothing = Usage()
+    for vendor in vendors:
+        for model in vendor.models:
+            model.calc_price(nothing, vendor, genai_request_timestamp=now)
 
 
 def _count(vendors: list[Vendor]) -> int:

@@ -16,7 +16,7 @@ _SECRETS: Final = re.compile(
     r"""
       (?P<bearer>\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}         # Authorization headers
     | (?P<name>(?:api[_-]?key|authorization|password|passwd|secret|access[_-]?token|auth[_-]?token)
-        ["']?\s*[=:]\s*["']?)[^\s"',;&}]{4,}                          # api_key=..., "password": "..."
+        ["']?\s*[=:]\s*["']?(?:(?:bearer|basic)\s+)?)[^\s"',;&}]{4,}                          # api_key=..., "password": "..."
     | \b(?:(?:sk|pk|rk|gsk|xai|pplx|glpat|xox[abprs])[-_]|(?:hf|r8|gh[opsu])_|AIza)[A-Za-z0-9_*-]{12,}
     | \bAKIA[0-9A-Z]{12,}                                            # AWS access keys
     | \beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*      # JSON web tokens

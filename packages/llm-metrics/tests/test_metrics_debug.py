@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_core import (
+    EventTimestamps,
+    GenerationFinished,
+    GenerationResult,
+    InvalidValue,
+    TelemetryEvent,
+)
+from llm_metrics.debug import ResponseLog, explain, timed
+
+
+class TestTimed:
+    def test_a_function_is_timed_and_works_as_before(self) -> None:
+        seen: list[tuple[str, float]] = []
+        ticks = iter([1.0, 1.5])
+
+        @timed(report=lambda name, seconds: seen.append((name, seconds)), clock=ticks.__next__)
+        def double(number: int) -> int:
+            """Double it."""
+            return 2 * number
+
+        assert double(21) == 42
+        assert double.__doc__ == "Double it."
+        [(name, seconds)] = seen
+        assert name.endswith("double")
+        assert seconds == 0.5
+
+    async def test_a_coroutine_function_is_timed_until_it_is_done(self) -> None:
+        seen: list[float] = []
+        ticks = iter([1.0, 4.0])
+
+        @timed(report=lambda _, seconds: seen.append(seconds), clock=ticks.__next__)
+        async def fail() -> None:
+            raise ValueError("no")
+
+        with pytest.raises(ValueError, match="no"):
+            await fail()
+        assert seen == [3.0]
+
+    def test_without_parentheses_it_says_so_in_the_debug_log(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        @timed
+        def nothing() -> None:
+            pass
+
+        nothing()
+        assert caplog.records == []
+        with caplog.at_level(logging.DEBUG, logger="llm_metrics.debug"):
+            nothing()
+        assert "nothing took" in caplog.text
+
+
+class TestExplain:
+    def test_a_calls_timeline_is_drawn_to_scale(self, result: GenerationResult[Any]) -> None:
+        assert explain(result, width=20).splitlines() == [
+            "translate call-1  gpt-5-mini-2025-08-07 by openai  910.0 ms  ok  0.0002850 USD",
+            "queue 1 (rpm)            ▒▒··················     100.0 ms",
+            "call 1 rate_limited      ··█·················      50.0 ms",
+            "back-off 1               ···░░░░░············     200.0 ms",
+            "call 2 ok                ·······████████████·     500.0 ms",
+            "refine strip             ··················▓▓      50.0 ms",
+            "our own                                            10.0 ms",
+            "▒ queue  █ call  ░ back-off  ▓ refine",
+        ]
+
+    def test_steps_that_were_not_timed_are_drawn_together(
+        self, make_result: Callable[..., GenerationResult[Any]]
+    ) -> None:
+        assert "refine                   ····" in explain(make_result(steps=()))
+
+    def test_a_failure_without_attempts_is_still_explained(
+        self, make_result: Callable[..., GenerationResult[Any]]
+    ) -> None:
+        made = make_result()
+        nothing = EventTimestamps(requested_at=made.timestamps.requested_at, requested=5)
+        failed = replace(
+            made,
+            success=False,
+            error=made.attempts[0].error,
+            attempts=(),
+            steps=(),
+            timestamps=nothing,
+            model=None,
+            provider=None,
+            operation_name=None,
+        )
+        first, *_ = explain(failed).splitlines()
+        assert "call call-1  no model by nobody  unfinished  failed (rate_limited)" in first
+
+    def test_helper_calls_and_failed_steps_say_what_they_are(
+        self, make_result: Callable[..., GenerationResult[Any]]
+    ) -> None:
+        made = make_result()
+        reask = replace(made.attempts[1], purpose="reask")
+        bad = replace(made.steps[0], success=False)
+        drawn = explain(replace(made, attempts=(reask,), steps=(bad,)))
+        assert "call 2 reask ok" in drawn
+        assert "refine strip failed" in drawn
+
+
+class TestResponseLog:
+    def test_a_result_is_a_file_without_secrets(
+        self, tmp_path: Path, events: list[TelemetryEvent]
+    ) -> None:
+        log = ResponseLog(tmp_path / "responses")
+        for event in events:
+            log.emit(event)
+        log.close()
+        [path] = (tmp_path / "responses").iterdir()
+        assert path.name == "call-1.json"
+        data = json.loads(path.read_text("utf-8"))
+        assert data["content"] == "the answer"
+        assert data["raw"] == {"id": "resp-1", "api_key": "[redacted]"}
+        assert "sk-abcdef" not in path.read_text("utf-8")
+
+    def test_only_the_newest_files_stay(
+        self, tmp_path: Path, result: GenerationResult[Any]
+    ) -> None:
+        log = ResponseLog(tmp_path, keep=2)
+        for name in ("a", "b", "a", "c"):
+            log.emit(GenerationFinished(request_id=name, at_ns=0, result=result))
+        assert {path.name for path in tmp_path.iterdir()} == {"a.json", "c.json"}
+
+    def test_an_id_of_the_callers_cannot_lead_out_of_the_folder(
+        self, tmp_path: Path, result: GenerationResult[Any]
+    ) -> None:
+        log = ResponseLog(tmp_path / "in")
+        for name in ("../../etc/x", "..", ""):
+            log.emit(GenerationFinished(request_id=name, at_ns=0, result=result))
+        assert {p.name for p in (tmp_path / "in").iterdir()} == {"_.._etc_x.json", "call.json"}
+        assert {p.name for p in tmp_path.iterdir()} == {"in"}
+
+    def test_keeping_nothing_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(InvalidValue, match="keep"):
+            ResponseLog(tmp_path, keep=0)

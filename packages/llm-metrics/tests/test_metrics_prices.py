@@ -1,0 +1,467 @@
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import genai_prices
+import pytest
+from genai_prices.data import providers as vendors
+
+from llm_core import Cost, CostStatus, GenerationResult, InvalidValue, Usage
+from llm_core import PriceBook as PriceBookInterface
+from llm_metrics import PriceBook, PriceOverrides, Quantities
+
+AT = datetime(2026, 11, 1, tzinfo=UTC)
+SOURCE = f"genai-prices@{genai_prices.__version__}"
+
+USAGES = [
+    Usage(input_tokens=1_234, output_tokens=567),
+    Usage(
+        input_tokens=9_876,
+        output_tokens=543,
+        cache_read_tokens=1_000,
+        cache_write_tokens=77,
+        reasoning_tokens=321,
+    ),
+    Usage(input_tokens=300_001, output_tokens=3),  # beyond the step of models with tiers
+]
+
+
+def chat_models() -> list[tuple[str, str]]:
+    """Return (our provider, model) of everything that these three sell by input and output."""
+    ours = {"openai": "openai", "anthropic": "anthropic", "google": "gemini"}
+    found = []
+    for vendor in vendors:
+        for model in vendor.models if vendor.id in ours else ():
+            prices = model.get_prices(AT)
+            matches = vendor.find_model(model.id, all_providers=vendors) is model
+            if matches and prices.input_mtok is not None and prices.output_mtok is not None:
+                found.append((ours[vendor.id], model.id))
+    return found
+
+
+def theirs(usage: Usage, provider: str, model: str, **context: str) -> Decimal:
+    """Return genai-prices' own answer."""
+    counts = {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "output_reasoning_tokens": usage.reasoning_tokens,
+    }
+    return genai_prices.calc_price(
+        genai_prices.Usage(**counts),
+        model,
+        provider_id={"gemini": "google"}.get(provider, provider),
+        genai_request_timestamp=AT,
+        price_context=context or None,
+    ).total_price
+
+
+@pytest.fixture(scope="module")
+def book() -> PriceBook:
+    return PriceBook()
+
+
+def test_it_is_the_price_book_that_services_take(book: PriceBook) -> None:
+    assert isinstance(book, PriceBookInterface)
+
+
+def test_at_least_150_chat_models_cost_what_genai_prices_says(book: PriceBook) -> None:
+    models = chat_models()
+    assert len(models) >= 150
+    for provider, model in models:
+        for usage in USAGES:
+            cost = book.price(usage, provider=provider, model=model, at=AT)
+            expected = theirs(usage, provider, model)
+            assert str(cost.amount) == str(expected), (provider, model)
+            assert (cost.status, cost.source) == (CostStatus.PRICED, SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("tier", "context"),
+    [
+        ("batch", {"processing": "batch"}),
+        ("flex", {"service_tier": "flex"}),
+        ("priority", {"service_tier": "priority"}),
+        ("default", {}),
+        (None, {}),
+    ],
+)
+def test_a_tier_has_its_own_price(
+    book: PriceBook, tier: str | None, context: dict[str, str]
+) -> None:
+    cost = book.price(USAGES[0], provider="openai", model="gpt-5", at=AT, tier=tier)
+    assert cost.amount == theirs(USAGES[0], "openai", "gpt-5", **context)
+    assert cost.status is CostStatus.PRICED
+
+
+def test_batch_costs_less_and_priority_more(book: PriceBook) -> None:
+    batch, standard, priority = (
+        book.price(USAGES[0], provider="openai", model="gpt-5", at=AT, tier=tier).amount
+        for tier in ("batch", None, "priority")
+    )
+    assert batch is not None
+    assert standard is not None
+    assert priority is not None
+    assert batch < standard < priority
+
+
+def test_a_tier_without_a_price_is_an_estimate_at_the_standard_one(book: PriceBook) -> None:
+    cost = book.price(USAGES[0], provider="openai", model="gpt-4", at=AT, tier="flex")
+    assert cost.amount == theirs(USAGES[0], "openai", "gpt-4")
+    assert cost.status is CostStatus.ESTIMATED
+    assert cost.source == f"{SOURCE} (standard; no flex price)"
+
+
+def test_a_tier_of_another_vendors_model_is_an_estimate(book: PriceBook) -> None:
+    cost = book.price(USAGES[0], provider="azure", model="gpt-5", at=AT, tier="batch")
+    assert cost.status is CostStatus.ESTIMATED
+
+
+def test_prices_are_those_of_the_requests_time(book: PriceBook) -> None:
+    changed = next(
+        (vendor.id, model.id, model.prices[-1].constraint.start_date)
+        for vendor in vendors
+        if vendor.id in ("openai", "anthropic", "deepseek")
+        for model in vendor.models
+        if isinstance(model.prices, list)
+        and hasattr(model.prices[-1].constraint, "start_date")
+        and len(model.prices) == 2
+        and model.prices[0].prices.input_mtok != model.prices[1].prices.input_mtok
+        and vendor.find_model(model.id) is model
+    )
+    provider, model, day = changed
+    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    usage = Usage(input_tokens=1_000_000)
+    before = book.price(usage, provider=provider, model=model, at=start.replace(year=day.year - 1))
+    after = book.price(usage, provider=provider, model=model, at=start)
+    assert before.amount != after.amount
+
+
+def test_counted_tokens_give_an_estimate(book: PriceBook) -> None:
+    usage = replace(USAGES[0], estimated=True)
+    cost = book.price(usage, provider="openai", model="gpt-5", at=AT)
+    assert cost.status is CostStatus.ESTIMATED
+    assert cost.amount == theirs(USAGES[0], "openai", "gpt-5")
+
+
+def test_sound_is_billed_apart_also_where_some_of_it_was_cached(book: PriceBook) -> None:
+    usage = Usage(
+        input_tokens=1_000,
+        output_tokens=200,
+        audio_input_tokens=600,
+        audio_output_tokens=150,
+        cache_read_tokens=100,
+        reasoning_tokens=10,
+    )
+    cost = book.price(usage, provider="openai", model="gpt-audio", at=AT)
+    prices = next(m for v in vendors if v.id == "openai" for m in v.models if m.id == "gpt-audio")
+    rates: Any = prices.get_prices(AT)
+    assert cost.amount == (
+        400 * rates.input_mtok
+        + 600 * rates.input_audio_mtok
+        + 50 * rates.output_mtok
+        + 150 * rates.output_audio_mtok
+    ) / Decimal(1_000_000)
+
+
+def test_an_hour_of_sound_embeddings_characters_and_searches(book: PriceBook) -> None:
+    hour = book.price(
+        Usage(),
+        provider="openai",
+        model="whisper-1",
+        at=AT,
+        also=Quantities(audio_seconds=Decimal(3600)),
+    )
+    assert hour.amount == Decimal("0.36")
+    embedding = book.price(
+        Usage(input_tokens=1_000_000), provider="openai", model="text-embedding-3-small", at=AT
+    )
+    assert embedding.amount == Decimal("0.02")
+    speech = book.price(
+        Usage(), provider="openai", model="tts-1", at=AT, also=Quantities(characters=1_000_000)
+    )
+    assert speech.amount == Decimal(15)
+    searches = book.price(
+        Usage(), provider="openai", model="gpt-4o", at=AT, also=Quantities(web_searches=1000)
+    )
+    assert searches.amount == Decimal(10)
+
+
+def test_a_fee_per_request_is_added(book: PriceBook) -> None:
+    vendor, model = next(
+        (vendor.id, model.id)
+        for vendor in vendors
+        for model in vendor.models
+        if model.get_prices(AT).requests_kcount and vendor.find_model(model.id) is model
+    )
+    cost = book.price(Usage(), provider=vendor, model=model, at=AT)
+    assert cost.amount is not None
+    assert cost.amount > 0
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "used"),
+    [
+        ("openai", "gpt-99-unheard-of", {"usage": USAGES[0]}),
+        ("ollama", "llama4", {"usage": USAGES[0]}),
+        ("openai-compatible", "gpt-5", {"usage": USAGES[0]}),
+        ("openai", "whisper-1", {"usage": Usage(input_tokens=10)}),
+        ("openai", "text-embedding-3-small", {"usage": Usage(output_tokens=10)}),
+        (
+            "openai",
+            "gpt-4o",
+            {"usage": Usage(), "also": Quantities(audio_seconds=Decimal(60))},
+        ),
+        ("openai", "gpt-4o", {"usage": Usage(), "also": Quantities(characters=60)}),
+        (
+            "openai",
+            "gpt-4o",
+            {"usage": Usage(input_tokens=1, cache_read_tokens=2)},
+        ),
+    ],
+)
+def test_what_has_no_price_is_unpriced_and_never_a_silent_zero(
+    provider: str, model: str, used: dict[str, Any]
+) -> None:
+    cost = PriceBook().price(**used, provider=provider, model=model, at=AT)
+    assert (cost.amount, cost.status, cost.source) == (None, CostStatus.UNPRICED, SOURCE)
+
+
+def test_an_unknown_model_is_logged_once_with_the_entry_to_paste(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    book = PriceBook()
+    for _ in range(3):
+        book.price(USAGES[0], provider="ollama", model="llama4", at=AT)
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert book.snippet(provider="ollama", model="llama4") in record.getMessage()
+
+
+def test_the_entry_to_paste_must_be_filled_in_and_then_works() -> None:
+    snippet = PriceBook().snippet(provider="ollama", model="llama4")
+    with pytest.raises(InvalidValue, match=r"per_million_tokens.input: got 'FILL_IN'"):
+        PriceOverrides.parse(snippet)
+    overrides = PriceOverrides.parse(snippet.replace("FILL_IN", "0.50"))
+    cost = PriceBook(overrides=overrides).price(
+        Usage(input_tokens=1_000_000), provider="ollama", model="llama4", at=AT
+    )
+    assert (cost.amount, cost.source) == (Decimal("0.50"), "override")
+
+
+def test_the_providers_own_bill_goes_before_everything(book: PriceBook) -> None:
+    bill = Cost(amount=Decimal("0.7"), currency="EUR", status=CostStatus.ESTIMATED)
+    cost = book.price(USAGES[0], provider="openai", model="gpt-5", at=AT, reported=bill)
+    assert cost == replace(bill, status=CostStatus.PRICED, source="provider")
+
+
+def test_a_bill_without_an_amount_is_no_bill(book: PriceBook) -> None:
+    cost = book.price(USAGES[0], provider="openai", model="gpt-5", at=AT, reported=Cost())
+    assert cost.source == SOURCE
+
+
+def test_a_time_without_timezone_is_refused(book: PriceBook) -> None:
+    with pytest.raises(InvalidValue, match="timezone"):
+        book.price(USAGES[0], provider="openai", model="gpt-5", at=datetime(2026, 1, 1))
+
+
+def test_stored_usage_is_priced_anew_attempt_by_attempt(
+    make_result: Callable[..., GenerationResult[Any]],
+) -> None:
+    made = make_result()
+    cut = replace(made.attempts[1], usage=Usage(input_tokens=10, estimated=True), cost=None)
+    billed = replace(
+        made.attempts[1],
+        cost=Cost(amount=Decimal(1), status=CostStatus.PRICED, source="provider"),
+    )
+    overrides = PriceOverrides.parse(
+        "prices: [{provider: openai, model: gpt-5-mini, per_million_tokens: {input: 2, output: 3}}]"
+    )
+    again = PriceBook(overrides=overrides).reprice(
+        replace(made, attempts=(*made.attempts, cut, billed), cost=Cost())
+    )
+    costs = [attempt.cost and attempt.cost.amount for attempt in again.attempts]
+    assert costs == [None, Decimal("0.002120"), Decimal("0.00002"), Decimal(1)]
+    assert again.cost.amount == Decimal("1.00214")
+    assert again.cost.status is CostStatus.ESTIMATED
+    assert again.cost.source == "override,provider"
+
+
+def test_a_result_without_usage_keeps_its_cost(
+    make_result: Callable[..., GenerationResult[Any]], book: PriceBook
+) -> None:
+    made = make_result()
+    alone = replace(made, attempts=made.attempts[:1])
+    assert book.reprice(alone, at=AT) == alone
+
+
+def test_the_published_prices_are_read_at_the_first_question_only() -> None:
+    code = (
+        "import sys; from llm_metrics import PriceBook; book = PriceBook(); "
+        "assert 'genai_prices' not in sys.modules; book.preload(); "
+        "assert 'genai_prices' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=50)
+
+
+def test_preloading_may_happen_meanwhile(book: PriceBook) -> None:
+    PriceBook().preload(wait=False)
+    book.preload()
+    assert book.price(USAGES[0], provider="openai", model="gpt-5", at=AT).amount
+
+
+def test_answers_are_remembered_but_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    from llm_metrics import price_catalogue
+
+    monkeypatch.setattr(price_catalogue, "_REMEMBERED", 2)
+    book = PriceBook()
+    for number in range(5):
+        book.price(USAGES[0], provider="openai", model=f"unheard-of-{number}", at=AT)
+    assert len(book._catalogue._found) <= 2
+
+
+class TestOverrides:
+    TEXT = """
+    prices:
+      - provider: openai
+        model: "ft:gpt-4o:acme:*"
+        per_million_tokens: {input: 3.75, output: 15, cache_read: 1.875, reasoning: 20}
+      - provider: "*"
+        model: house-model
+        from: 2026-01-01
+        until: 2026-07-01
+        currency: EUR
+        per_million_tokens: {input: 0.1, output: 0.1}
+        per_request: 0.001
+      - provider: "*"
+        model: house-model
+        tier: batch
+        per_million_tokens: {input: 0.05, output: 0.05}
+      - {provider: ear, model: hear-1, per_audio_minute: 0.006}
+      - {provider: mouth, model: say-1, per_million_characters: 15.50}
+      - {provider: home, model: "*", per_million_tokens: {input: 0, output: 0}}
+    """
+
+    def price(self, provider: str, model: str, at: str = "2026-03-01", **more: Any) -> Cost:
+        usage = more.pop("usage", Usage(input_tokens=1_000_000, output_tokens=1_000_000))
+        book = PriceBook(overrides=PriceOverrides.parse(self.TEXT))
+        when = datetime.fromisoformat(at).replace(tzinfo=UTC)
+        return book.price(usage, provider=provider, model=model, at=when, **more)
+
+    def test_names_may_have_a_star_and_numbers_are_exact(self) -> None:
+        cost = self.price("openai", "ft:gpt-4o:acme:support:9a")
+        assert (str(cost.amount), cost.source, cost.status) == ("18.75", "override", "priced")
+
+    def test_parts_with_a_price_of_their_own_are_taken_out_of_the_total(self) -> None:
+        usage = Usage(
+            input_tokens=1_000_000,
+            cache_read_tokens=400_000,
+            cache_write_tokens=100_000,
+            output_tokens=500_000,
+            reasoning_tokens=100_000,
+            audio_output_tokens=50_000,
+        )
+        cost = self.price("openai", "ft:gpt-4o:acme:x", usage=usage)
+        expected = (
+            Decimal("0.4") * Decimal("1.875")
+            + Decimal("0.6") * Decimal("3.75")
+            + Decimal("0.1") * 20
+            + Decimal("0.4") * 15
+        )
+        assert cost.amount == expected
+
+    def test_an_entry_holds_from_its_first_day_to_the_day_before_its_end(self) -> None:
+        for day in ("2026-01-01", "2026-06-30T23:59:59"):
+            cost = self.price("any", "house-model", day)
+            assert (cost.amount, cost.currency) == (Decimal("0.201"), "EUR")
+        for day in ("2025-12-31", "2026-07-01"):
+            assert self.price("any", "house-model", day).status is CostStatus.UNPRICED
+
+    def test_a_tiers_entry_holds_for_that_tier_only(self) -> None:
+        cost = self.price("any", "house-model", tier="batch")
+        assert (cost.amount, cost.currency) == (Decimal("0.10"), "USD")
+
+    def test_minutes_and_characters_have_prices_too(self) -> None:
+        nothing = Usage()
+        minutes = Quantities(audio_seconds=Decimal(90))
+        assert self.price("ear", "hear-1", usage=nothing, also=minutes).amount == Decimal("0.009")
+        text = Quantities(characters=2_000_000)
+        assert self.price("mouth", "say-1", usage=nothing, also=text).amount == Decimal(31)
+
+    @pytest.mark.parametrize(
+        ("provider", "model", "used"),
+        [
+            ("ear", "hear-1", {}),
+            ("mouth", "say-1", {"usage": Usage(), "also": Quantities(audio_seconds=Decimal(1))}),
+            ("ear", "hear-1", {"usage": Usage(), "also": Quantities(characters=1)}),
+            ("home", "x", {"usage": Usage(), "also": Quantities(web_searches=1)}),
+        ],
+    )
+    def test_what_an_entry_has_no_price_for_is_unpriced(
+        self, provider: str, model: str, used: dict[str, Any]
+    ) -> None:
+        cost = self.price(provider, model, **used)
+        assert (cost.amount, cost.source) == (None, "override")
+
+    def test_a_price_of_zero_that_somebody_wrote_down_is_a_price(self) -> None:
+        cost = self.price("home", "llama4")
+        assert (cost.amount, cost.status) == (Decimal(0), CostStatus.PRICED)
+
+    def test_a_file_is_read_and_named_in_errors(self, tmp_path: Path) -> None:
+        path = tmp_path / "prices.yaml"
+        path.write_text(self.TEXT, encoding="utf-8")
+        assert len(PriceOverrides.read(path)) == 6
+        assert PriceBook(overrides=str(path)).prices_file is None
+        path.write_text("prices: 3", encoding="utf-8")
+        with pytest.raises(InvalidValue, match=r"prices\.yaml: prices: got 3"):
+            PriceOverrides.read(path)
+
+    def test_an_empty_file_has_no_entries(self) -> None:
+        assert len(PriceOverrides.parse("")) == len(PriceOverrides.parse("prices:")) == 0
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("prices: [", "not valid YAML"),
+            ("[1]", "expected a mapping with prices"),
+            ("price: []", "did you mean 'prices'"),
+            ("prices: [{provider: a, model: b}]", r"prices\[0\]: got no price"),
+            ("prices: [{provider: a, per_request: 1}]", r"prices\[0\].model: got None"),
+            ("prices: [{provider: 3, model: b, per_request: 1}]", r"prices\[0\].provider: got 3"),
+            (
+                "prices: [{provider: a, model: b, per_million_tokens: {inptu: 1}}]",
+                "did you mean 'input'",
+            ),
+            ("prices: [{provider: a, model: b, zzz: 1}]", "got 'zzz', expected only the fields"),
+            ("prices: [{provider: a, model: b, per_request: -1}]", "per_request: got -1"),
+            ("prices: [{provider: a, model: b, per_request: .nan}]", "per_request: got"),
+            ("prices: [{provider: a, model: b, per_request: true}]", "per_request: got True"),
+            (
+                "prices: [{provider: a, model: b, per_request: 1, currency: dollars}]",
+                "currency: got 'dollars'",
+            ),
+            ("prices: [{provider: a, model: b, per_request: 1, tier: 7}]", "tier: got 7"),
+            ("prices: [{provider: a, model: b, per_request: 1, from: soon}]", "from: got 'soon'"),
+        ],
+    )
+    def test_a_mistake_is_named_with_its_place(self, text: str, said: str) -> None:
+        with pytest.raises(InvalidValue, match=said):
+            PriceOverrides.parse(text)
+
+    def test_a_time_of_day_may_be_given_in_any_timezone(self) -> None:
+        entry = PriceOverrides.parse(
+            "prices: [{provider: a, model: b, per_request: 1, from: 2026-01-01T02:00:00+02:00,"
+            " until: 2026-02-01T00:00:00}]"
+        )
+        at = datetime(2026, 1, 1, tzinfo=UTC)
+        assert entry.find(provider="a", model="b", at=at) is not None
+        assert entry.find(provider="a", model="b", at=at.replace(month=2)) is None

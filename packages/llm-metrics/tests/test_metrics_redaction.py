@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+
+from llm_metrics import redact, redact_text
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "sk-proj-Ab12Cd34Ef56Gh78Ij90",
+        "sk-ant-api03-Ab12Cd34Ef56Gh78",
+        "AIzaSyA1234567890abcdefghijk",
+        "ghp_0123456789abcdefABCDEF012345",
+        "hf_abcdefghijklmnop",
+        "xoxb-123456789012-abcdef",
+        "AKIAIOSFODNN7EXAMPLE",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
+    ],
+)
+def test_a_key_of_a_known_shape_is_replaced(secret: str) -> None:
+    assert redact_text(f"Incorrect API key provided: {secret}. See docs") == (
+        "Incorrect API key provided: [redacted]. See docs"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("Authorization: Bearer abcdefgh12345678", "Authorization: Bearer [redacted]"),
+        ("sent bearer abcdefgh12345678 on", "sent bearer [redacted] on"),
+        ("api_key=abcd1234&x=1", "api_key=[redacted]&x=1"),
+        ('{"password": "hunter22"}', '{"password": "[redacted]"}'),
+        ("redis://user:hunter22@host/0", "redis://user:[redacted]@host/0"),
+    ],
+)
+def test_what_follows_a_telling_name_is_replaced(text: str, left: str) -> None:
+    assert redact_text(text) == left
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1200 input tokens, 40 output tokens",
+        "the skeleton key of the antique house",
+        "task-management-system failed",
+        "https://example.org:443/path",
+        "a token of appreciation",
+    ],
+)
+def test_plain_words_stay(text: str) -> None:
+    assert redact_text(text) == text
+
+
+def test_mappings_are_redacted_by_name_and_deep_inside() -> None:
+    data = {
+        "headers": {"Authorization": "x", "X-Api-Key": "y", "Cookie": "z", "Accept": "text"},
+        "list": ["sk-abcdefghijklmnop", 3, None],
+        "max_tokens": 10,
+        "gen_ai.usage.input_tokens": 5,
+        "access_token": "t",
+        "token": "",
+    }
+    assert redact(data) == {
+        "headers": {
+            "Authorization": "[redacted]",
+            "X-Api-Key": "[redacted]",
+            "Cookie": "[redacted]",
+            "Accept": "text",
+        },
+        "list": ["[redacted]", 3, None],
+        "max_tokens": 10,
+        "gen_ai.usage.input_tokens": 5,
+        "access_token": "[redacted]",
+        "token": "",
+    }

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from llm_core import (
+    Cost,
+    CostStatus,
+    GenerationResult,
+    MissingDependencyError,
+    TelemetryEvent,
+    Usage,
+)
+from llm_metrics import UsageStats
+
+
+def test_a_call_is_added_with_its_attempts_tokens_money_and_waits(
+    events: list[TelemetryEvent],
+) -> None:
+    stats = UsageStats()
+    for event in events:
+        stats.emit(event)
+    stats.close()
+    [row] = stats.rows()
+    assert (row.operation, row.provider, row.model) == ("translate", "openai", "gpt-5-mini")
+    assert (row.calls, row.failures, row.attempts, row.unpriced_attempts) == (1, 0, 2, 0)
+    assert row.usage == Usage(input_tokens=1000, output_tokens=40, cache_read_tokens=200)
+    assert row.cost["USD"].amount == Decimal("0.0002850")
+    assert (row.gate_wait_seconds, row.backoff_seconds) == (0.1, 0.2)
+
+
+def test_retries_reasks_and_cut_streams_are_all_paid_for(
+    make_result: Callable[..., GenerationResult[Any]],
+) -> None:
+    made = make_result()
+    answer = made.attempts[1]
+    price = Cost(amount=Decimal("0.01"), status=CostStatus.PRICED, source="override")
+    cut = replace(
+        answer,
+        number=3,
+        error=made.attempts[0].error,
+        usage=Usage(input_tokens=1000, output_tokens=7, estimated=True),
+        cost=replace(price, status=CostStatus.ESTIMATED),
+    )
+    reask = replace(answer, number=4, purpose="reask", cost=price)
+    isolation = replace(answer, number=5, purpose="isolation", cost=price, model="gpt-5-nano")
+    attempts = (*made.attempts, cut, reask, isolation)
+    stats = UsageStats()
+    stats.record(replace(made, attempts=attempts))
+    mini, nano = stats.rows()
+    assert (mini.attempts, nano.attempts) == (4, 1)
+    assert mini.cost["USD"].amount == Decimal("0.0202850")
+    assert mini.cost["USD"].status is CostStatus.ESTIMATED
+    assert mini.usage.estimated
+    assert nano.cost["USD"].amount == Decimal("0.01")
+    assert mini.calls + nano.calls == 1
+
+
+def test_an_unknown_price_is_counted_and_not_a_silent_zero(
+    make_result: Callable[..., GenerationResult[Any]],
+) -> None:
+    made = make_result()
+    unpriced = replace(made.attempts[1], cost=Cost())
+    stats = UsageStats()
+    stats.record(replace(made, attempts=(unpriced,)))
+    [row] = stats.rows()
+    assert (row.unpriced_attempts, row.cost) == (1, {})
+
+
+def test_currencies_are_not_mixed(make_result: Callable[..., GenerationResult[Any]]) -> None:
+    made = make_result()
+    euro = Cost(amount=Decimal(1), currency="EUR", status=CostStatus.PRICED)
+    stats = UsageStats()
+    stats.record(made)
+    stats.record(replace(made, attempts=(replace(made.attempts[1], cost=euro),)))
+    [row] = stats.rows()
+    assert {name: cost.amount for name, cost in row.cost.items()} == {
+        "USD": Decimal("0.0002850"),
+        "EUR": Decimal(1),
+    }
+
+
+def test_a_failure_without_any_attempt_still_counts(
+    make_result: Callable[..., GenerationResult[Any]],
+) -> None:
+    stats = UsageStats()
+    stats.record(make_result(success=False, attempts=(), model=None, provider=None))
+    [row] = stats.rows()
+    assert (row.calls, row.failures, row.model) == (1, 1, "")
+
+
+def test_reset_hands_over_what_there_was(result: GenerationResult[Any]) -> None:
+    stats = UsageStats()
+    stats.record(result)
+    before = stats.rows()
+    assert stats.reset() == before
+    assert stats.rows() == ()
+
+
+def test_it_is_data_that_json_takes(result: GenerationResult[Any]) -> None:
+    stats = UsageStats()
+    stats.record(result)
+    [row] = json.loads(json.dumps(stats.to_dict()))["rows"]
+    assert row["usage"]["input_tokens"] == 1000
+    assert row["cost"]["USD"]["amount"] == "0.0002850"
+
+
+def test_the_table_shows_a_row_for_people(
+    make_result: Callable[..., GenerationResult[Any]],
+) -> None:
+    from rich.console import Console
+
+    stats = UsageStats()
+    stats.record(make_result())
+    unpriced = replace(make_result().attempts[1], cost=None)
+    stats.record(make_result(operation_name=None, attempts=(unpriced,)))
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(stats.table())
+    console.file.close()
+    shown = console.export_text()
+    assert "openai/gpt-5-mini" in shown
+    assert "0.000285 USD" in shown
+    assert "1 unpriced" in shown
+
+
+def test_without_rich_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rich.table", None)
+    with pytest.raises(MissingDependencyError, match=r"llm-metrics\[table\]"):
+        UsageStats().table()
