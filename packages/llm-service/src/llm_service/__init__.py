@@ -11,9 +11,11 @@ from llm_service.parts import EngineParts
 from llm_service.retry import RetryPolicy
 from llm_service.retry_budget import RetryBudget
 from llm_service.service import BaseLLMService
+from llm_service.snapshot import CacheStats, ServiceSnapshot
 
 __all__ = [
     "BaseLLMService",
+    "CacheStats",
     "EngineParts",
     "Fallback",
     "GenerationEngine",
@@ -22,6 +24,7 @@ __all__ = [
     "MemoryResponseCache",
     "RetryBudget",
     "RetryPolicy",
+    "ServiceSnapshot",
     "load_environment",
     "operation",
 ]

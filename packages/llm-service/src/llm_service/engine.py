@@ -29,16 +29,17 @@ from llm_core import (
     GenerationResult,
     GenerationStarted,
     LLMError,
-    PipelineStepResult,
     ProviderResponse,
     StepEnded,
     TextDelta,
 )
+from llm_metrics import active_trace
 from llm_service.estimate import estimate_tokens
 from llm_service.invocation import Invocation, Sink
 from llm_service.parts import EngineParts
 from llm_service.recall import Recall
 from llm_service.refinement import pipeline_of, refine
+from llm_service.snapshot import CacheStats
 from llm_service.timeline import PreparedCall, Timeline
 
 __all__ = ["GenerationEngine"]
@@ -61,7 +62,12 @@ class GenerationEngine:
         Raises nothing but cancellation.
         """
         line = Timeline(request, self._parts.clock, restart_streams=self._parts.restart_streams)
-        self._parts.tell(lambda: GenerationStarted(request=request, **line.stamp("requested")))
+        line.rates_before = self._parts.metrics.per_minute()
+        line.trace = active_trace()
+        self._parts.tell(
+            GenerationStarted(request=request, trace=line.trace, **line.stamp("requested"))
+        )
+        line.trace = self._parts.telemetry.trace_context(line.request_id) or line.trace
         try:
             await self._run(line, sink)
         except asyncio.CancelledError:
@@ -71,6 +77,10 @@ class GenerationEngine:
         except Exception as error:  # noqa: BLE001 - the boundary: every failure becomes a result
             self._note_failure(line, error)
         return await self._record(line)
+
+    def cache_stats(self) -> CacheStats:
+        """Return what the response cache has done so far."""
+        return self._recall_stage.stats()
 
     async def _run(self, line: Timeline, sink: Sink | None) -> None:
         line.pipeline = pipeline_of(line.request.pipeline, self._parts.clock)
@@ -142,7 +152,7 @@ class GenerationEngine:
         line.degraded = refined.degraded or line.degraded
         line.steps.extend(refined.steps)
         for step in refined.steps:
-            self._parts.tell(partial(_step_ended, line, step))
+            self._parts.tell(StepEnded(step=step, **line.stamp()))
 
     async def _record(self, line: Timeline) -> GenerationResult[Any]:
         if line.error is not None and line.recalled is None:
@@ -160,8 +170,8 @@ class GenerationEngine:
 
     def _finish(self, line: Timeline) -> GenerationResult[Any]:
         line.mark("completed")
-        result = line.result()
-        self._parts.tell(lambda: GenerationFinished(result=result, **line.stamp("completed")))
+        result = line.result(rates_after=self._parts.metrics.per_minute())
+        self._parts.tell(GenerationFinished(result=result, **line.stamp("completed")))
         return result
 
     def _note_failure(self, line: Timeline, error: Exception) -> None:
@@ -195,7 +205,3 @@ class GenerationEngine:
     async def _renew(self, request: GenerationRequest) -> None:
         """Ask again for an answer that was given stale, so that the next caller gets a fresh one."""
         await self.generate(request)
-
-
-def _step_ended(line: Timeline, done: PipelineStepResult) -> StepEnded:
-    return StepEnded(step=done, **line.stamp())

@@ -143,16 +143,17 @@ class Invocation:
             raise DeadlineExceeded("the deadline passed in the queue; nothing was sent")
         record.points["started"] = record.points["request_sent"] = line.clock.monotonic_ns()
         self._parts.tell(
-            lambda: AttemptStarted(
+            AttemptStarted(
                 number=record.number,
                 provider=call.provider.name,
                 model=call.request.model,
                 **line.stamp(),
             )
         )
+        request = self._traced(record, call.request)
         if remaining is None:
-            return await self._exchange(record, call.request)
-        request = replace(call.request, timeout_seconds=remaining)
+            return await self._exchange(record, request)
+        request = replace(request, timeout_seconds=remaining)
         try:
             async with asyncio.timeout(remaining):
                 return await self._exchange(record, request)
@@ -160,7 +161,19 @@ class Invocation:
             words = f"no answer within the deadline of {line.request.deadline_seconds} s"
             raise ProviderError(record.abandoned(words, ErrorType.TIMEOUT_DEADLINE)) from late
 
+    def _traced(self, record: AttemptRecord, request: LLMCallRequest) -> LLMCallRequest:
+        """Hand the trace on to the provider, if anybody traces."""
+        telemetry, line = self._parts.telemetry, self._line
+        trace = telemetry.trace_context(line.request_id, attempt=record.number) or line.trace
+        if trace is None:
+            return request
+        return replace(request, headers={**trace.headers(), **request.headers})
+
     async def _exchange(self, record: AttemptRecord, request: LLMCallRequest) -> ProviderResponse:
+        with self._parts.telemetry.activate(self._line.request_id, attempt=record.number):
+            return await self._ask(record, request)
+
+    async def _ask(self, record: AttemptRecord, request: LLMCallRequest) -> ProviderResponse:
         provider = self._call.provider
         if self._sink is None:
             response = await provider.invoke(request)
@@ -189,7 +202,7 @@ class Invocation:
         if not isinstance(event, StreamStarted | UsageUpdate):
             if "first_token" not in record.points:
                 record.points["first_token"] = now
-                self._parts.tell(lambda: FirstToken(number=record.number, **self._line.stamp()))
+                self._parts.tell(FirstToken(number=record.number, **self._line.stamp()))
             record.points["last_token"] = now
         record.hear(event)
         if self._lead(record) and self._sink is not None:
@@ -210,7 +223,7 @@ class Invocation:
             started = record.points["started"]
             alive = record.points.get("first_token", record.points["ended"])
             self._parts.hedger.note_latency((alive - started) / 1e9)
-        self._parts.tell(lambda: AttemptEnded(attempt=record.freeze(), **line.stamp()))
+        self._parts.tell(AttemptEnded(attempt=record.freeze(), **line.stamp()))
 
     def _price(self, record: AttemptRecord) -> Cost | None:
         """Return what the attempt cost: the provider's own bill, or its tokens by the price book."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -12,17 +11,15 @@ from llm_core import (
     PriceBook,
     Provider,
     ResponseCache,
-    TelemetryClient,
     TelemetryEvent,
 )
+from llm_metrics import MetricsRecorder, TelemetryFanOut
 from llm_service.hedging import Hedger
 from llm_service.ladder import Fallback
 from llm_service.retry import RetryPolicy
 from llm_service.retry_budget import RetryBudget
 
 __all__ = ["EngineParts"]
-
-_log = logging.getLogger("llm_service")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +32,12 @@ class EngineParts:
     """Provider's name, model and operation → the gate that such calls pass."""
     retry: RetryPolicy
     clock: Clock
+    telemetry: TelemetryFanOut
+    """Metrics, usage and the backends that were chosen; contains what any of them raises."""
+    metrics: MetricsRecorder
+    """One of those who listen to `telemetry`; here it is asked for the rates that results tell."""
     fallbacks: tuple[Fallback, ...] = ()
     hedger: Hedger | None = None
-    telemetry: TelemetryClient | None = None
     price_book: PriceBook | None = None
     cache: ResponseCache | None = None
     restart_streams: bool = False
@@ -45,14 +45,9 @@ class EngineParts:
     budgets: dict[str, RetryBudget] = field(default_factory=dict)
     """The retry budget of each provider, made when it is first needed."""
 
-    def tell(self, make_event: Callable[[], TelemetryEvent]) -> None:
-        """Give telemetry an event, which is only made if there is somebody to take it."""
-        if self.telemetry is None:
-            return
-        try:
-            self.telemetry.emit(make_event())
-        except Exception:  # noqa: BLE001 - a broken backend must not break a call
-            _log.exception("the telemetry backend %r raised", self.telemetry)
+    def tell(self, event: TelemetryEvent) -> None:
+        """Give an event to all who listen."""
+        self.telemetry.emit(event)
 
     def budget_of(self, provider: str) -> RetryBudget:
         """Return the provider's retry budget."""

@@ -10,6 +10,7 @@ from typing import Any
 from llm_core import (
     CacheMode,
     CachePolicy,
+    Cost,
     DegradedReason,
     GenerationRequest,
     GenerationResult,
@@ -17,6 +18,7 @@ from llm_core import (
 from llm_service.cache_key import cache_key
 from llm_service.parts import EngineParts
 from llm_service.single_flight import SingleFlight
+from llm_service.snapshot import CacheStats
 from llm_service.timeline import PreparedCall, Timeline
 
 __all__ = ["Recall"]
@@ -36,7 +38,17 @@ class Recall:
     def __init__(self, parts: EngineParts) -> None:
         self._parts = parts
         self._renewals: set[asyncio.Task[None]] = set()
+        self._hits = self._misses = 0
+        self._saved = Cost.total([])
         self._flights: SingleFlight[GenerationResult[Any]] = SingleFlight()
+
+    def stats(self) -> CacheStats:
+        """Return what the cache has done so far."""
+        return CacheStats(hits=self._hits, misses=self._misses, saved=self._saved)
+
+    def _note_reuse(self, reused: GenerationResult[Any]) -> None:
+        self._hits += 1
+        self._saved = self._saved + reused.cost
 
     async def look_up(
         self,
@@ -57,6 +69,10 @@ class Recall:
                 line.recalled = stored
                 line.degrade(DegradedReason.STALE_CACHE, "a stored answer, being renewed", None)
                 self._begin_renewal(line.request, policy, renew)
+            if stored is None:
+                self._misses += 1
+            else:
+                self._note_reuse(stored)
         line.mark("cache_checked")
 
     async def share(
@@ -70,6 +86,7 @@ class Recall:
         result, is_theirs = await self._flights.run(line.cache_key, answer)
         if is_theirs:
             line.recalled, line.error, line.degraded = result, result.error, result.degraded
+            self._note_reuse(result)
 
     async def stand_in(self, line: Timeline) -> None:
         """Answer a failed call with what is stored, however stale within its limits."""

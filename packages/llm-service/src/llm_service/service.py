@@ -36,6 +36,7 @@ from llm_core import (
     TelemetryClient,
 )
 from llm_gates import BreakerPolicy
+from llm_metrics import MetricsRecorder, TelemetryFanOut, UsageStats, choose_telemetry
 from llm_service.embedding import TakeVectors, batches, embedding_resolver, merged
 from llm_service.engine import GenerationEngine
 from llm_service.fan_out import fan_out
@@ -49,6 +50,7 @@ from llm_service.parts import EngineParts
 from llm_service.portal import Portal
 from llm_service.retry import RetryPolicy
 from llm_service.routing import Router
+from llm_service.snapshot import ServiceSnapshot
 from llm_service.streaming import stream_events
 from llm_service.structured import structured_fields
 
@@ -92,7 +94,7 @@ class BaseLLMService:
         restart_streams: bool = False,
         hedge: HedgePolicy | None = None,
         cache: ResponseCache | None = None,
-        telemetry: TelemetryClient | None = None,
+        telemetry: TelemetryClient | str | None = None,
         price_book: PriceBook | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -110,10 +112,12 @@ class BaseLLMService:
         `restart_streams` lets a stream that fails after its first token begin anew, though never after a tool call;
         otherwise it fails and keeps what had arrived.
 
-        *Around it.* `cache` is used by requests whose cache policy allows it; `telemetry` hears of every call;
-        `price_book` turns tokens into money.
+        *Around it.* `cache` is used by requests whose cache policy allows it. `telemetry` hears of every call: a backend,
+        or names of installed ones (``"otel,jsonl"``, ``"none"``); without it ``LLM_TELEMETRY`` names them, else the
+        only one installed is taken. `price_book` turns tokens into money; without one, costs say ``unpriced``.
 
-        Raises InvalidValue for limits that contradict each other or cannot be.
+        Raises InvalidValue for limits that contradict each other or cannot be, and ConfigurationError for telemetry
+        that is not there, or of which several are installed and none is chosen.
         """
         own_limits = Limits(
             max_rpm=max_rpm, max_tpm=max_tpm, max_concurrent_requests=max_concurrent_requests
@@ -129,7 +133,9 @@ class BaseLLMService:
         )
         self._portal = Portal()
         self._in_flight = InFlight()
-        self._telemetry = telemetry
+        self._metrics = MetricsRecorder(clock=self._clock)
+        self._usage = UsageStats()
+        self._telemetry = choose_telemetry(telemetry)
         parts = EngineParts(
             resolve=self._router.resolve,
             gate_of=self._gates.gate_of,
@@ -138,7 +144,8 @@ class BaseLLMService:
             fallbacks=tuple(map(_as_fallback, fallbacks)),
             restart_streams=restart_streams,
             hedger=Hedger(hedge) if hedge else None,
-            telemetry=telemetry,
+            telemetry=TelemetryFanOut([self._metrics, self._usage, self._telemetry]),
+            metrics=self._metrics,
             price_book=price_book,
             cache=cache,
         )
@@ -282,6 +289,20 @@ class BaseLLMService:
         """Change who answers from the next call on, None for whom the model's name says; calls in flight keep theirs."""
         self._router.use_provider(provider)
 
+    def snapshot(self) -> ServiceSnapshot:
+        """Return rates, times, limits and cache as they are now."""
+        return ServiceSnapshot(
+            stats=self._metrics.snapshot(),
+            gates=self._gates.snapshots(),
+            cache=self._engine.cache_stats(),
+            in_flight=len(self._in_flight),
+        )
+
+    @property
+    def usage(self) -> UsageStats:
+        """Calls, attempts, tokens and money by operation, model and provider, since the start or `usage.reset()`."""
+        return self._usage
+
     def check(self) -> None:
         """Raise ConfigurationError if the default model has no provider, or its key or package is missing.
 
@@ -316,8 +337,7 @@ class BaseLLMService:
 
     def _close_rest(self) -> None:
         self._portal.close()
-        if self._telemetry is not None:
-            self._telemetry.close()
+        self._telemetry.close()
 
     async def __aenter__(self) -> Self:
         return self

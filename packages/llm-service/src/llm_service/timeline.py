@@ -30,11 +30,13 @@ from llm_core import (
     PipelineStepResult,
     Provider,
     ProviderResponse,
+    Rates,
     StreamEvent,
     StreamStarted,
     TextDelta,
     TextPart,
     ToolCallStarted,
+    TraceContext,
     Usage,
     UsageUpdate,
 )
@@ -155,7 +157,9 @@ class Timeline:
         self.request = request
         self.clock = clock
         self.request_id = request.request_id or secrets.token_hex(16)
-        self.trace_id = secrets.token_hex(16)
+        self.trace: TraceContext | None = None
+        """The span of the call, or the one that was active when it came; None if nobody traces."""
+        self.rates_before = (0.0, 0.0)
         self.requested_at: datetime = clock.now()
         self.points: dict[str, int] = {"requested": clock.monotonic_ns()}
         self.deadline_ns: int | None = None
@@ -245,15 +249,17 @@ class Timeline:
             attempt.purpose = purpose
             self.attempts.append(attempt)
 
-    def result(self) -> GenerationResult[Any]:
-        """Freeze everything known into the result."""
+    def result(self, rates_after: tuple[float, float] | None = None) -> GenerationResult[Any]:
+        """Freeze everything known into the result; `rates_after` are requests and tokens per minute at its end."""
         if self.recalled is not None and self.degraded_to is not DegradedReason.FALLBACK_VALUE:
-            return self._replayed(self.recalled)
-        return self._own_result()
+            return self._replayed(self.recalled, rates_after)
+        return self._own_result(rates_after)
 
-    def _replayed(self, recalled: GenerationResult[Any]) -> GenerationResult[Any]:
+    def _replayed(
+        self, recalled: GenerationResult[Any], rates_after: tuple[float, float] | None
+    ) -> GenerationResult[Any]:
         """Return a stored result as the answer to this call; what was spent on the way stays on the ledger."""
-        mine = self._own_result()
+        mine = self._own_result(rates_after)
         return replace(
             recalled,
             request=self.request,
@@ -266,12 +272,15 @@ class Timeline:
             backoff=mine.backoff,
             operation_name=mine.operation_name,
             request_id=mine.request_id,
+            rates=mine.rates,
             trace_id=mine.trace_id,
+            span_id=mine.span_id,
             cached=recalled.success,
         )
 
-    def _own_result(self) -> GenerationResult[Any]:
+    def _own_result(self, rates_after: tuple[float, float] | None) -> GenerationResult[Any]:
         attempts = tuple(attempt.freeze() for attempt in self.attempts)
+        trace = self.trace or TraceContext.new()
         # After a failure the partial reply stands in, so that what had arrived is not lost.
         seen = self.response or (self.error.partial if self.error else None)
         return GenerationResult(
@@ -293,13 +302,23 @@ class Timeline:
             audio=seen.audio if seen else None,
             model=seen.model if seen else self.model,
             provider=self.provider_name,
+            rates=self._rates(rates_after),
             operation_name=self.request.operation_name,
             request_id=self.request_id,
-            trace_id=self.trace_id,
+            trace_id=trace.trace_id,
+            span_id=trace.span_id,
             response_id=seen.response_id if seen else None,
             structured_by=seen.structured_by if seen else None,
             dropped=seen.dropped if seen else (),
             raw=seen.raw if seen else None,
+        )
+
+    def _rates(self, after: tuple[float, float] | None) -> Rates | None:
+        if after is None:
+            return None
+        before = self.rates_before
+        return Rates(
+            rpm_before=before[0], rpm_after=after[0], tpm_before=before[1], tpm_after=after[1]
         )
 
     def _timestamps(self) -> EventTimestamps:

@@ -1,0 +1,36 @@
+"""The state of a service at one moment, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from llm_core import Cost, Record
+from llm_gates import GateSnapshot
+from llm_metrics import StatsSnapshot
+
+__all__ = ["CacheStats", "ServiceSnapshot"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheStats(Record):
+    """What the response cache has done so far."""
+
+    hits: int = 0
+    """Calls answered from the cache, or by sharing an identical call that was under way."""
+    misses: int = 0
+    saved: Cost = Cost()  # noqa: RUF009 - frozen
+    """What the answers that were reused had cost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSnapshot(Record):
+    """Traffic, limits and cache of a service."""
+
+    stats: StatsSnapshot
+    """Rates, times and failures over the last minute, in all and by operation, model, provider and tenant."""
+    gates: Mapping[str, GateSnapshot]
+    """Use of every limit, by ``provider/model``; under ``*`` for a gate of the caller's own."""
+    cache: CacheStats
+    in_flight: int
+    """Calls under way, those that wait at the gates included."""
