@@ -27,7 +27,6 @@ class TokenBucket(Limit):
     __slots__ = (
         "_at",
         "_debt",
-        "_guard_ns",
         "_idle",
         "_idle_at_stamp",
         "_lows",
@@ -47,11 +46,10 @@ class TokenBucket(Limit):
         rate: int | None = None,
         guard_ns: int = 0,
     ) -> None:
-        super().__init__(capacity, metric=metric, name=name, window_ns=window_ns)
+        super().__init__(capacity, metric=metric, name=name, window_ns=window_ns, guard_ns=guard_ns)
         # What is used changes by itself, so that nobody may rely on this number: see `usage`.
         self.used = NEVER
         self._rate = rate or capacity
-        self._guard_ns = guard_ns
         self._window = window_ns
         self._pending = 0
         self._debt = 0
@@ -77,7 +75,7 @@ class TokenBucket(Limit):
     def plan(self, now: int, cost: Any) -> int:
         """Return the nanoseconds until the debt is small enough."""
         self._leak(now)
-        lag = self._rate * self._guard_ns
+        lag = self._rate * self.guard_ns
         weight = (self._pending + cost) * self._window
         over: int = self._debt + weight + lag - self.capacity * self._window
         if over <= 0:

@@ -75,7 +75,7 @@ class Charge(Decimal):
 class Limit:
     """One limit on one metric; the base of all of them, admitting everything."""
 
-    __slots__ = ("capacity", "metric", "name", "used", "window_ns")
+    __slots__ = ("capacity", "guard_ns", "metric", "name", "used", "window_ns")
 
     holds = False
     """Whether a call counts until it ends, so that `finish` must be told."""
@@ -83,13 +83,21 @@ class Limit:
     """Whether the limit may answer with an error (`refusal`) instead of a wait."""
 
     def __init__(
-        self, capacity: Any, *, metric: Metric, name: str, window_ns: int | None = None
+        self,
+        capacity: Any,
+        *,
+        metric: Metric,
+        name: str,
+        window_ns: int | None = None,
+        guard_ns: int = 0,
     ) -> None:
         self.capacity = capacity
         self.metric = metric
         self.name = name
         self.window_ns = window_ns
         """The length of the window that the limit speaks of; None if it speaks of none."""
+        self.guard_ns = guard_ns
+        """How much later one call may reach the provider than another."""
         self.used: Any = 0
         """What is counted now, with what was taken and not yet stamped; may be out of date upwards."""
 
@@ -201,7 +209,7 @@ class SlidingLog(Limit):
         guard_ns: int = 0,
         fine_entries: int = FINE_ENTRIES,
     ) -> None:
-        super().__init__(capacity, metric=metric, name=name, window_ns=window_ns)
+        super().__init__(capacity, metric=metric, name=name, window_ns=window_ns, guard_ns=guard_ns)
         self._life = window_ns + guard_ns
         self._fine_entries = fine_entries
         self._stamps: deque[int] = deque()
@@ -326,7 +334,7 @@ class FixedWindow(Limit):
     Entries are lists ``[number of the window, weight, whether counted on both sides]``.
     """
 
-    __slots__ = ("_ends", "_guard_ns", "_late", "_next_turn", "_number", "_pending")
+    __slots__ = ("_ends", "_late", "_next_turn", "_number", "_pending")
 
     def __init__(
         self,
@@ -338,9 +346,8 @@ class FixedWindow(Limit):
         next_turn: Callable[[int], int] | None = None,
         guard_ns: int = 0,
     ) -> None:
-        super().__init__(capacity, metric=metric, name=name, window_ns=window_ns)
+        super().__init__(capacity, metric=metric, name=name, window_ns=window_ns, guard_ns=guard_ns)
         self._next_turn = next_turn or aligned(window_ns)
-        self._guard_ns = guard_ns
         self._ends: int | None = None
         self._number = 0
         self._pending: Any = 0
@@ -404,7 +411,7 @@ class FixedWindow(Limit):
         """Put a call that was taken into the window of `now`."""
         ends = self._turn(now)
         self._pending -= cost
-        late = now >= ends - self._guard_ns
+        late = now >= ends - self.guard_ns
         if late:
             self._late += cost
         return [self._number, cost, late]
