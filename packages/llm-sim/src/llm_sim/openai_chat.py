@@ -79,6 +79,12 @@ def read(request: Request) -> Ask:
     prompt = _Prompt()
     for place, message in enumerate(messages):
         prompt.add(message, f"messages[{place}]")
+    if fields.mapping("stream_options") and not fields.flag("stream"):
+        raise wire.refuse(
+            "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
+            "stream_options",
+            "value",
+        )
     fields.number("temperature", 0, 2)
     fields.number("top_p", 0, 1)
     fields.number("presence_penalty", -2, 2)
