@@ -159,6 +159,8 @@ def test_models_are_listed_and_shown(client: ollama.Client) -> None:
 
 
 def test_the_version_is_told(sim: SimServer) -> None:
+    assert httpx.get(sim.url).text == "Ollama is running"
+    assert httpx.head(sim.url).status_code == 200
     assert httpx.get(f"{sim.url}/api/version").json()["version"]
 
 

@@ -292,6 +292,7 @@ def test_a_long_prompt_is_cached_by_whole_messages(client: openai.OpenAI) -> Non
         ({"stream": 1}, "stream", "expected a boolean, but got an integer"),
         ({"stop": 1}, "stop", "expected a string or an array of strings"),
         ({"audio": 1}, "audio", "expected an object"),
+        ({"stream_options": {"include_usage": True}}, "stream_options", "only allowed when"),
         ({"modalities": ["audio"], "audio": {"format": "opus"}}, "audio.format", "speaks 'wav'"),
         ({"reasoning_effort": "much"}, "reasoning_effort", "'minimal'"),
         ({"response_format": {"type": "xml"}}, "response_format.type", "'json_schema'"),

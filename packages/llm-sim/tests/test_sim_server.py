@@ -203,6 +203,18 @@ def test_the_command_says_where_it_listens(tmp_path: Path) -> None:
     script = tmp_path / "replies.yaml"
     script.write_text("rules: [{exact: ping, reply: pong}]", encoding="utf-8")
     command = [sys.executable, "-m", "llm_sim", "serve", "--port", "0", "--script", str(script)]
+    command += [
+        "--api-key",
+        "k",
+        "--model",
+        "m",
+        "--quota-usd",
+        "5",
+        "--rpm",
+        "9",
+        "--fault",
+        "500:0",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()

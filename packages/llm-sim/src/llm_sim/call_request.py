@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from llm_core import (
@@ -37,20 +38,14 @@ class Turns:
 
 def ask_of(request: LLMCallRequest, earlier: Turns, *, stream: bool) -> Ask:
     """Read a call that goes on from earlier turns."""
-    texts = [*earlier.texts]
-    user_text, turns = earlier.user_text, earlier.assistant_turns
-    image_tokens = audio_tokens = 0
-    marks = []
-    for message in request.messages:
-        text = "".join(_text(part) for part in message.content)
-        texts.append(text)
-        if message.role is Role.USER:
-            user_text = message.text
-        turns += message.role is Role.ASSISTANT
-        if message.cache:
-            marks.append(len(texts))
-        image_tokens += _image_tokens(message)
-        audio_tokens += _audio_tokens(message)
+    turns = _after(earlier, request.messages)
+    marks = [
+        len(earlier.texts) + place
+        for place, message in enumerate(request.messages, start=1)
+        if message.cache
+    ]
+    image_tokens = sum(map(_image_tokens, request.messages))
+    audio_tokens = sum(map(_audio_tokens, request.messages))
     tools = [{"name": tool.name, "parameters": thaw(tool.parameters)} for tool in request.tools]
     schema = request.response_schema
     effort = request.reasoning_effort
@@ -64,9 +59,9 @@ def ask_of(request: LLMCallRequest, earlier: Turns, *, stream: bool) -> Ask:
     return Ask(
         operation="chat",
         model=request.model,
-        texts=tuple(texts),
-        user_text=user_text,
-        assistant_turns=turns,
+        texts=turns.texts,
+        user_text=turns.user_text,
+        assistant_turns=turns.assistant_turns,
         tools=tuple(
             Tool(name=tool["name"], schema=tool["parameters"] or {"type": "object"})
             for tool in tools
@@ -84,6 +79,17 @@ def ask_of(request: LLMCallRequest, earlier: Turns, *, stream: bool) -> Ask:
         wants_audio=spoken.format if spoken else None,
         cache_marks=tuple(marks) or None,
     )
+
+
+def _after(earlier: Turns, messages: Iterable[Message]) -> Turns:
+    """Go on with a conversation."""
+    texts, user_text, turns = [*earlier.texts], earlier.user_text, earlier.assistant_turns
+    for message in messages:
+        texts.append("".join(map(_text, message.content)))
+        if message.role is Role.USER:
+            user_text = message.text
+        turns += message.role is Role.ASSISTANT
+    return Turns(texts=tuple(texts), user_text=user_text, assistant_turns=turns)
 
 
 def _text(part: object) -> str:

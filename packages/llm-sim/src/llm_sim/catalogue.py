@@ -61,7 +61,7 @@ class Catalogue:
 
     def vendor_of(self, request: Request) -> Vendor:
         """Tell whose endpoint a request is for; some paths are told apart by their headers."""
-        if request.path.startswith("/api/"):
+        if request.path == "/" or request.path.startswith("/api/"):
             return ollama_wire
         if request.path.startswith("/v1/messages") or b"anthropic-version" in request.headers:
             return anthropic_wire

@@ -6,15 +6,14 @@ import asyncio
 import signal
 import socket
 import sys
+from decimal import Decimal
 from typing import Any, get_args
 
 import click
 
 from llm_sim.errors import SimError
-from llm_sim.faults import Faults
 from llm_sim.latency import Latency, parse_distribution
 from llm_sim.limits import Algorithm, Limits
-from llm_sim.script import Script
 from llm_sim.server import LOOPBACK, bind, serve
 from llm_sim.simulator import Settings, Simulator
 
@@ -51,6 +50,7 @@ def main() -> None:
 @click.option(
     "--minute-seconds", default=60.0, show_default=True, help="How long a limit's minute is."
 )
+@click.option("--quota-usd", type=Decimal, help="Money after which a key is refused for good.")
 @click.option(
     "--fault",
     "faults",
@@ -72,6 +72,8 @@ def main() -> None:
     show_default=True,
     help="Seconds for each output token, in the same words.",
 )
+@click.option("--api-key", "api_keys", multiple=True, help="A key that is known; others are not.")
+@click.option("--model", "models", multiple=True, help="A model that exists; others do not.")
 @click.option("--time-scale", default=1.0, show_default=True, help="Multiplies every latency.")
 @click.option("--seed", default=0, show_default=True, help="Of everything drawn at random.")
 def serve_command(host: str, port: int, **options: Any) -> None:
@@ -94,21 +96,25 @@ def _settings(
     *,
     script_path: str | None,
     faults: tuple[str, ...],
+    api_keys: tuple[str, ...],
+    models: tuple[str, ...],
     first_token: str,
     per_token: str,
     time_scale: float,
     seed: int,
     **limits: Any,
 ) -> Settings:
-    return Settings(
-        script=Script.load(script_path) if script_path else Script(),
+    return Settings.of(
+        script_path,
         latency=Latency(
             first_token=parse_distribution(first_token),
             per_token=parse_distribution(per_token),
             time_scale=time_scale,
         ),
         limits=Limits(**limits),
-        faults=Faults.parse(faults),
+        faults=faults,
+        api_keys=api_keys or None,
+        models=models or None,
         seed=seed,
     )
 

@@ -221,7 +221,7 @@ class Call:
     streamed: bool = False
     fault: str | None = None
     body: Json = field(default_factory=dict)
-    """The request's JSON, empty if there was none."""
+    """The request's JSON, empty if there was none or it was larger than 64 KiB."""
     usage: Usage = field(default_factory=Usage)
     ended: Literal["running", "completed", "abandoned", "broken"] = "running"
     """`abandoned` by the client, or `broken` by a fault."""

@@ -266,6 +266,10 @@ def _pieces(answer: Answer) -> list[Chunk]:
         return list(answer.chunks)
     body, answer.body = answer.body, None
     answer.content_length = len(body)
+    # A whole answer takes all its time before its headers.
+    answer.header_delay_seconds += answer.delay_seconds
+    answer.header_delay_seconds += answer.seconds_per_token * answer.usage.output_tokens
+    answer.delay_seconds = answer.seconds_per_token = 0.0
     step = max(len(body) // 10, 1)
     return [Chunk(body[i : i + step]) for i in range(0, len(body), step)]
 

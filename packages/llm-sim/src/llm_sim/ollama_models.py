@@ -32,6 +32,11 @@ class OllamaModels:
         yield "GET", "/api/ps", self._ps
         yield "GET", "/api/version", self._version
         yield "POST", "/api/show", self._show
+        for method in ("GET", "HEAD"):
+            yield method, "/", self._alive
+
+    def _alive(self, request: Request, stamp: Stamp, /) -> Answer:
+        return Answer(body=b"Ollama is running", content_type=b"text/plain; charset=utf-8")
 
     def _tags(self, request: Request, stamp: Stamp, /) -> Answer:
         at = "2025-01-01T00:00:00Z"

@@ -79,10 +79,7 @@ def read(request: Request) -> Ask:
     prompt = _Prompt()
     for place, message in enumerate(messages):
         prompt.add(message, f"messages[{place}]")
-    fields.number("temperature", 0, 2)
-    fields.number("top_p", 0, 1)
-    fields.number("presence_penalty", -2, 2)
-    fields.number("frequency_penalty", -2, 2)
+    _check_the_rest(fields)
     tool_list = fields.items("tools")
     functions = tuple(_tool(value, f"tools[{i}]") for i, value in enumerate(tool_list))
     audio = fields.mapping("audio")
@@ -354,6 +351,20 @@ def _tool_choice(fields: Fields, tools: tuple[Tool | None, ...]) -> str:
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
         return str((choice.get("allowed_tools") or {}).get("mode", "auto"))
     raise wire.refuse("Invalid value for 'tool_choice'.", "tool_choice", "value")
+
+
+def _check_the_rest(fields: Fields) -> None:
+    """Check what a simulated model takes no notice of, but the vendor looks at."""
+    fields.number("temperature", 0, 2)
+    fields.number("top_p", 0, 1)
+    fields.number("presence_penalty", -2, 2)
+    fields.number("frequency_penalty", -2, 2)
+    if fields.mapping("stream_options") and not fields.flag("stream"):
+        raise wire.refuse(
+            "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
+            "stream_options",
+            "value",
+        )
 
 
 def _voice(audio: Mapping[str, Any]) -> str:

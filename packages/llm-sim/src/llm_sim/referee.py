@@ -224,7 +224,7 @@ class Referee:
             tally.streams += 1
             tally.streams_abandoned += call.ended == "abandoned"
         if refusal is not None or call.ended == "broken":
-            self._remember_failure(call, now, refusal)
+            self._remember_failure(call, refusal)
         elif call.model:
             self._add_usage(call, now)
         if call.account is not None and call.account in tally.running:
@@ -306,9 +306,9 @@ class Referee:
         tally.early_retries += call.at < not_before
         tally.futile_retries += final
 
-    def _remember_failure(self, call: Call, now: float, refusal: Refusal | None) -> None:
+    def _remember_failure(self, call: Call, refusal: Refusal | None) -> None:
         wait = 0.0 if refusal is None else refusal.retry_after_seconds or 0.0
-        self._failed[call.fingerprint] = (now + wait, refusal is not None and refusal.final)
+        self._failed[call.fingerprint] = (call.at + wait, refusal is not None and refusal.final)
         if len(self._failed) > _REMEMBERED_FAILURES:
             self._failed.popitem(last=False)
 

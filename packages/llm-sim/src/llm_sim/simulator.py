@@ -23,6 +23,9 @@ from llm_sim.referee import Referee, Report
 from llm_sim.script import Script
 from llm_sim.wire import Dialogue, Vendor
 
+_REMEMBERED_BODY_BYTES = 65_536
+"""Larger requests (images, sound) are forgotten, so that a thousand remembered calls stay small."""
+
 _CHARACTERS_PER_CHARGED_TOKEN = 4
 """OpenAI charges "the estimated number of tokens based on the character count of your request"."""
 
@@ -206,6 +209,8 @@ class Simulator:
         self, vendor: Vendor, dialogue: Dialogue, request: Request, stamp: Stamp, call: Call
     ) -> Answer:
         ask = dialogue.read(request)
+        if len(request.body) <= _REMEMBERED_BODY_BYTES:
+            call.body = ask.body
         reply, fault = self.reply(vendor, ask, stamp, call, request.headers.get(faults.HEADER))
         answer = self._paced(ask, reply)
         answer.content_type = dialogue.content_type(ask)
@@ -226,8 +231,7 @@ class Simulator:
 
         Raises Refusal, in the vendor's words, for what limits or faults refuse.
         """
-        call.model, call.operation, call.body = ask.model, ask.operation, ask.body
-        call.streamed = ask.stream
+        call.model, call.operation, call.streamed = ask.model, ask.operation, ask.stream
         if not self._catalogue.models.exists(ask.model):
             raise vendor.unknown_model(ask.model)
         if vendor is ollama_wire:
