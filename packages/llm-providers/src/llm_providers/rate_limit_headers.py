@@ -36,9 +36,9 @@ def read_retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     Header names are in lower case; `now` is the UTC time that a date is taken from.
     None if there is nothing to read.
     """
-    milliseconds = _seconds(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
+    from_milliseconds = _seconds(headers.get("retry-after-ms"), scale=1e-3)
+    if from_milliseconds is not None:
+        return from_milliseconds
     value = headers.get("retry-after")
     if value is None:
         return None
@@ -102,15 +102,15 @@ def _count(value: str | None) -> int | None:
     return int(value)
 
 
-def _seconds(value: str | None) -> float | None:
-    """Read a plain number, zero or more."""
+def _seconds(value: str | None, *, scale: float = 1.0) -> float | None:
+    """Read a plain number, zero or more, and multiply it."""
     if value is None:
         return None
     try:
-        seconds = float(value)
+        seconds = float(value) * scale
     except ValueError:
         return None
-    return seconds if 0 <= seconds <= _LONGEST_SECONDS * 1000 else None
+    return seconds if 0 <= seconds <= _LONGEST_SECONDS else None
 
 
 def _duration(value: str | None) -> float | None:

@@ -17,6 +17,8 @@ def schema_of(
 ) -> ResponseSchema:
     """Return the schema of answers of type `kind`: a pydantic model, dataclass, TypedDict, or any type that pydantic knows.
 
+    Before Python 3.12 pydantic wants the TypedDict of typing_extensions.
+
     A type that is no object (``list[int]``, an enum) is wrapped in an object with the one property ``value``, as vendors
     take objects only.
     `name` is the type's own unless given.

@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Any
+
+import jsonschema
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from llm_core import (
+    InvalidValue,
+    LLMCallRequest,
+    Message,
+    MissingDependencyError,
+    ReasoningEffort,
+    UnsupportedFeature,
+)
+from llm_providers import CAPABILITIES, Feature, family_of, schema_of
+from llm_providers.capabilities import features_for
+from llm_providers.features import FeatureFilter
+from llm_providers.media import file_media_type, from_base64, image_media_type
+from llm_providers.strict_schema import close_schema, is_closable
+from typing_extensions import TypedDict
+
+
+def request(**fields: Any) -> LLMCallRequest:
+    return LLMCallRequest(model="m", messages=(Message.user("Hi"),), **fields)
+
+
+def test_every_row_says_where_and_when_it_was_read() -> None:
+    for row in CAPABILITIES:
+        assert row.source
+        assert row.checked.year >= 2026
+        assert row.provider in ("openai", "anthropic", "ollama")
+        assert row.pattern == row.pattern.lower()
+
+
+def test_no_row_is_hidden_by_one_before_it() -> None:
+    for position, row in enumerate(CAPABILITIES):
+        example = row.pattern.replace("[134]", "3").replace("[2-5]", "3").replace("[78]", "8")
+        example = example.replace("[0-9]", "1").replace("*", "")
+        assert family_of(row.provider, example) is row, (position, row.pattern)
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "lacks"),
+    [
+        ("openai", "o3-mini", Feature.TEMPERATURE),
+        ("openai", "gpt-5-nano-2025-08-07", Feature.TEMPERATURE),
+        ("openai", "gpt-4-0613", Feature.NATIVE_SCHEMA),
+        ("anthropic", "claude-opus-4-7", Feature.PREFILL),
+        ("anthropic", "claude-fable-5-2", Feature.TOP_K),
+        ("anthropic", "claude-3-5-sonnet-20241022", Feature.REASONING_EFFORT),
+    ],
+)
+def test_some_rows(provider: str, model: str, lacks: Feature) -> None:
+    family = family_of(provider, model)
+    assert family is not None
+    assert lacks in family.lacks
+
+
+def test_a_model_without_a_row_may_do_what_the_protocol_can() -> None:
+    assert family_of("openai", "gpt-9") is None
+    allowed = features_for(request(), frozenset({Feature.STOP}), vendor="openai")
+    assert allowed.allow(Feature.SEED)
+    assert not allowed.has(Feature.STOP)
+
+
+def test_an_unsupported_feature_names_model_provider_and_feature() -> None:
+    lacking = FeatureFilter(request(), {Feature.SEED}, provider="p")
+    with pytest.raises(UnsupportedFeature) as caught:
+        lacking.allow(Feature.SEED, "ask another")
+    assert str(caught.value) == (
+        "model 'm' of provider 'p' does not support seed; leave it out, ask another, "
+        "or set on_unsupported='drop'"
+    )
+    assert caught.value.details == {"feature": "seed", "model": "m", "provider": "p"}
+
+
+def test_what_is_dropped_is_told_once() -> None:
+    lacking = FeatureFilter(request(on_unsupported="drop"), {Feature.IMAGES}, provider="p")
+    assert [lacking.allow(Feature.IMAGES) for _ in range(3)] == [False] * 3
+    assert lacking.dropped == ("images",)
+
+
+def test_no_effort_is_what_a_model_that_cannot_reason_gives() -> None:
+    lacking = FeatureFilter(request(), {Feature.REASONING_EFFORT}, provider="p")
+    assert lacking.allow_effort(ReasoningEffort.NONE) is False
+    assert lacking.dropped == ()
+
+
+class Address(pydantic.BaseModel):
+    """Where somebody lives.
+
+    More words.
+    """
+
+    street: str
+    number: int | None = None
+
+
+@dataclasses.dataclass
+class Person:
+    name: str
+    addresses: list[Address]
+
+
+class Movie(TypedDict):
+    title: str
+    year: int
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+def test_models_dataclasses_and_typed_dicts_become_schemas() -> None:
+    address = schema_of(Address)
+    assert (address.name, address.description) == ("Address", "Where somebody lives.")
+    assert set(address.json_schema["properties"]) == {"street", "number"}
+    assert schema_of(Person).json_schema["$defs"]["Address"]["type"] == "object"
+    assert schema_of(Movie, name="film", description="A film.").name == "film"
+
+
+@pytest.mark.parametrize("kind", [list[Address], Colour, int])
+def test_what_is_no_object_is_wrapped_in_one(kind: Any) -> None:
+    wrapped = schema_of(kind).json_schema
+    assert wrapped["type"] == "object"
+    assert wrapped["required"] == ("value",)
+    assert is_closable(wrapped)
+
+
+def test_a_type_without_schema_is_refused() -> None:
+    with pytest.raises(InvalidValue, match="expected a type with a JSON Schema"):
+        schema_of(type("Odd", (), {}))
+
+
+def test_without_pydantic_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pydantic", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install llm-providers\[schema\]"):
+        schema_of(int)
+
+
+def test_closing_reaches_every_object() -> None:
+    schema = schema_of(Person).json_schema
+    closed = close_schema(schema, require_all=True)
+    inner = closed["$defs"]["Address"]
+    assert inner["additionalProperties"] is False
+    assert inner["required"] == ["street", "number"]
+    assert "default" not in inner["properties"]["number"]
+    assert "default" in schema["$defs"]["Address"]["properties"]["number"]
+
+
+def test_a_reference_with_words_beside_it_is_written_out() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "a": {"$ref": "#/$defs/x", "description": "mine"},
+            "b": {"$ref": "#/nowhere", "description": "lost"},
+        },
+        "$defs": {"x": {"type": "string", "description": "theirs"}},
+    }
+    closed = close_schema(schema, require_all=False)
+    assert closed["properties"]["a"] == {"type": "string", "description": "mine"}
+    assert closed["properties"]["b"]["$ref"] == "#/nowhere"
+    assert "required" not in closed
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "additionalProperties": True},
+        {"type": "object", "properties": {"a": {"type": "object"}}},
+        {"type": "object", "properties": {"a": {"additionalProperties": {"type": "string"}}}},
+        {"type": "object", "properties": {"a": {"patternProperties": {"x": {}}}}},
+        {"type": "array", "items": {"type": "string"}},
+    ],
+)
+def test_what_is_open_on_purpose_cannot_be_closed(schema: Any) -> None:
+    assert not is_closable(schema)
+
+
+LEAVES = st.sampled_from(
+    [{"type": "string"}, {"type": "integer"}, {"enum": ["a", "b"]}, {"type": ["string", "null"]}]
+)
+
+
+def objects(children: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    properties = st.dictionaries(st.sampled_from("abc"), children, min_size=1)
+    made = properties.flatmap(
+        lambda found: st.sets(st.sampled_from(sorted(found))).map(
+            lambda required: {
+                "type": "object",
+                "properties": found,
+                "required": sorted(required),
+            }
+        )
+    )
+    return made | st.builds(lambda item: {"type": "array", "items": item}, children)
+
+
+SCHEMAS = objects(st.recursive(LEAVES, objects, max_leaves=8)).filter(
+    lambda schema: schema["type"] == "object"
+)
+
+
+def example_of(schema: Any) -> Any:
+    """Build a value with every property of the schema."""
+    if "enum" in schema:
+        return schema["enum"][0]
+    if schema["type"] == "object":
+        return {name: example_of(inner) for name, inner in schema["properties"].items()}
+    if schema["type"] == "array":
+        return [example_of(schema["items"])]
+    return 3 if schema["type"] == "integer" else "text"
+
+
+@given(SCHEMAS)
+def test_an_answer_to_the_closed_schema_answers_the_open_one(schema: Any) -> None:
+    assert is_closable(schema)
+    closed = close_schema(schema, require_all=True)
+    value = example_of(closed)
+    jsonschema.validate(value, closed)
+    jsonschema.validate(value, schema)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"\x89PNG\r\n\x1a\n", "image/png"),
+        (b"\xff\xd8\xff\xe0", "image/jpeg"),
+        (b"GIF89a", "image/gif"),
+        (b"RIFF0000WEBP", "image/webp"),
+        (b"0000ftypavif", "image/avif"),
+        (b"0000ftypheic", "image/heic"),
+        (b"II*\0", "image/tiff"),
+    ],
+)
+def test_image_types_are_told_from_the_bytes(data: bytes, expected: str) -> None:
+    from llm_core import ImagePart
+
+    assert image_media_type(ImagePart(data=data)) == expected
+    assert image_media_type(ImagePart(data=data, media_type="image/x")) == "image/x"
+
+
+def test_file_types_are_told_from_bytes_name_or_text() -> None:
+    from llm_core import FilePart
+
+    assert file_media_type(FilePart(data=b"%PDF-1")) == "application/pdf"
+    assert file_media_type(FilePart(data=b"x", filename="a.MD")) == "text/markdown"
+    assert file_media_type(FilePart(data=b"x")) == "text/plain"
+    assert file_media_type(FilePart(data=b"\xff")) == "application/octet-stream"
+    assert file_media_type(FilePart(data=b"x", media_type="a/b")) == "a/b"
+    with pytest.raises(InvalidValue):
+        image_media_type(__import__("llm_core").ImagePart(data=b"%PDF-1"))
+
+
+def test_what_is_no_base64_is_no_data() -> None:
+    assert from_base64("A") == b""
+    assert from_base64("\u20ac") == b""

@@ -1,0 +1,514 @@
+"""Clients, event loops, connections: over real sockets on 127.0.0.1."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from llm_core import (
+    ErrorType,
+    LLMCallRequest,
+    Message,
+    MissingDependencyError,
+    ProviderError,
+    StreamFailed,
+    TextDelta,
+)
+from llm_providers import AnthropicProvider, OllamaProvider, OpenAIProvider
+from llm_providers.credentials import Secret, shown_url
+from llm_providers.loop_clients import LoopClients
+from llm_providers.provider import BaseLLMProvider
+from llm_providers.sdk_transport import SdkTransport
+from llm_providers.wire import TransportFailure, WireCall, WireReply, WireStream
+
+HELLO = LLMCallRequest(model="gpt-4o", messages=(Message.user("Hi"),))
+OUTPUT = b'{"id":"r","status":"completed","output":[],"usage":{}}'
+DELTA = b'data: {"type":"response.output_text.delta","delta":"Hi"}\n\n'
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def served(talk: Talk) -> AsyncIterator[str]:
+    """Serve raw sockets; `talk` gets each connection once its request head was read."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            await talk(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}/v1"
+
+
+def plain(body: bytes, status: bytes = b"200 OK") -> bytes:
+    return b"HTTP/1.1 %s\r\ncontent-length: %d\r\n\r\n%s" % (status, len(body), body)
+
+
+STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+)
+
+
+def piece(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+async def test_closing_a_stream_closes_its_connection_at_once() -> None:
+    closed = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(STREAM_HEAD + piece(DELTA))
+        while await reader.read(1000):
+            pass
+        closed.set()
+
+    async with served(talk) as url, OpenAIProvider("k", url) as provider:
+        stream = provider.stream(HELLO)
+        async for event in stream:
+            if isinstance(event, TextDelta):
+                break
+        await stream.aclose()  # type: ignore[attr-defined]
+        await asyncio.wait_for(closed.wait(), 2)
+
+
+async def test_cancelling_the_reader_closes_the_connection_and_is_not_swallowed() -> None:
+    closed, seen = asyncio.Event(), asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(STREAM_HEAD + piece(DELTA))
+        while await reader.read(1000):
+            pass
+        closed.set()
+
+    async def read(provider: OpenAIProvider) -> None:
+        async for event in provider.stream(HELLO):
+            if isinstance(event, TextDelta):
+                seen.set()
+
+    async with served(talk) as url, OpenAIProvider("k", url) as provider:
+        task = asyncio.create_task(read(provider))
+        await asyncio.wait_for(seen.wait(), 2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.wait_for(closed.wait(), 2)
+
+
+async def test_a_finished_stream_gives_its_connection_back() -> None:
+    connections = 0
+    end = b'data: {"type":"response.completed","response":{"status":"completed"}}\n\n'
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while True:
+            writer.write(STREAM_HEAD + piece(DELTA) + piece(end))
+            await writer.drain()
+            await asyncio.sleep(0.01)  # the end of the body comes later than its last event
+            writer.write(b"0\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+
+    async with served(talk) as url, OpenAIProvider("k", url) as provider:
+        for _ in range(3):
+            events = [event async for event in provider.stream(HELLO)]
+            assert len(events) == 3
+    assert connections == 1
+
+
+async def test_a_stream_that_takes_too_long_in_all_ends_even_if_it_never_falls_silent() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(STREAM_HEAD)
+        while not writer.is_closing():
+            writer.write(piece(DELTA))
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    async with (
+        served(talk) as url,
+        OpenAIProvider("k", url, timeout_seconds=0.3, idle_timeout_seconds=5) as provider,
+    ):
+        events = [event async for event in provider.stream(HELLO)]
+    last = events[-1]
+    assert isinstance(last, StreamFailed)
+    assert (last.error.type, last.error.details["phase"]) == (ErrorType.TIMEOUT_READ, "total")
+    assert last.error.partial is not None
+    assert last.error.partial.text.startswith("HiHi")
+
+
+async def test_headers_that_never_come_end_a_stream_in_time() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(10_000_000)
+        await asyncio.sleep(5)
+
+    async with served(talk) as url, OpenAIProvider("k", url, timeout_seconds=0.2) as provider:
+        (failed,) = [event async for event in provider.stream(HELLO)]
+    assert isinstance(failed, StreamFailed)
+    assert failed.error.type is ErrorType.TIMEOUT_READ
+    assert failed.error.partial is None
+
+
+async def test_the_request_may_be_stricter_than_the_provider() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(5)
+
+    request = LLMCallRequest(
+        model="gpt-4o", messages=(Message.user("Hi"),), timeout_seconds=0.2
+    )
+    async with served(talk) as url, OpenAIProvider("k", url) as provider:
+        with pytest.raises(ProviderError, match=r"no answer within 0\.2 s"):
+            await provider.invoke(request)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.mark.parametrize("kind", [OpenAIProvider, AnthropicProvider, OllamaProvider])
+async def test_a_server_that_is_not_there(kind: Any) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    provider = kind(url) if kind is OllamaProvider else kind("k", url)
+    async with provider:
+        with pytest.raises(ProviderError) as caught:
+            await provider.invoke(HELLO)
+        (failed,) = [event async for event in provider.stream(HELLO)]
+    for info in (caught.value.info, failed.error):
+        assert (info.type, info.details) == (ErrorType.CONNECTION, {"reason": "refused"})
+        assert info.status_code is None
+
+
+@pytest.mark.parametrize("kind", [OpenAIProvider, AnthropicProvider, OllamaProvider])
+async def test_a_server_that_speaks_no_tls(kind: Any) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(plain(b"{}"))
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(10)
+        writer.write(plain(b"plain words"))
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        provider = kind(url) if kind is OllamaProvider else kind("k", url)
+        async with provider:
+            with pytest.raises(ProviderError) as caught:
+                await provider.invoke(HELLO)
+    assert caught.value.info.type is ErrorType.CONNECTION
+    assert caught.value.info.details == {"reason": "tls"}
+
+
+@pytest.mark.parametrize(
+    ("failure", "expected"),
+    [
+        ("ConnectTimeout", ErrorType.TIMEOUT_CONNECT),
+        ("PoolTimeout", ErrorType.TIMEOUT_CONNECT),
+        ("ReadTimeout", ErrorType.TIMEOUT_READ),
+        ("RemoteProtocolError", ErrorType.CONNECTION),
+        ("UnsupportedProtocol", ErrorType.INVALID_REQUEST),
+    ],
+)
+async def test_failures_of_the_http_client(
+    openai: OpenAIProvider,
+    anthropic: AnthropicProvider,
+    ollama: OllamaProvider,
+    wire: Any,
+    failure: str,
+    expected: ErrorType,
+) -> None:
+    import httpx
+    import httpx2
+
+    for provider, module in ((openai, httpx2), (anthropic, httpx2), (ollama, httpx)):
+        wire.failure = getattr(module, failure)("told")
+        with pytest.raises(ProviderError) as caught:
+            await provider.invoke(HELLO)
+        assert caught.value.info.type is expected
+        assert "told" in str(caught.value)
+        (failed,) = [event async for event in provider.stream(HELLO)]
+        assert isinstance(failed, StreamFailed)
+        assert failed.error.type is expected
+
+
+async def test_what_nobody_foresaw_is_an_internal_error_not_an_exception_of_its_own(
+    openai: OpenAIProvider, ollama: OllamaProvider, wire: Any
+) -> None:
+    wire.failure = ZeroDivisionError("what?")
+    for provider in (openai, ollama):
+        with pytest.raises(ProviderError) as caught:
+            await provider.invoke(HELLO)
+        assert caught.value.info.type in (ErrorType.INTERNAL, ErrorType.CONNECTION)
+
+
+async def test_the_headers_of_the_request_are_sent(openai: OpenAIProvider, wire: Any) -> None:
+    wire.body = OUTPUT
+    request = LLMCallRequest(
+        model="gpt-4o",
+        messages=(Message.user("Hi \u20ac"),),
+        headers={"traceparent": "00-1-2-01"},
+    )
+    await openai.invoke(request)
+    sent = wire.requests[0].headers
+    assert sent["traceparent"] == "00-1-2-01"
+    assert sent["content-type"] == "application/json"
+    assert sent["authorization"] == "Bearer key"
+    assert "\u20ac" in wire.requests[0].content.decode()
+
+
+async def test_several_providers_of_one_vendor_keep_their_keys_apart() -> None:
+    seen: list[str] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(plain(OUTPUT))
+
+    async def heads(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        seen.append(next(x for x in head.decode().split("\r\n") if "earer" in x).split()[-1])
+        writer.write(plain(OUTPUT))
+        writer.close()
+
+    server = await asyncio.start_server(heads, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        one, two = OpenAIProvider("one", url, name="a"), OpenAIProvider("two", url, name="b")
+        async with one, two:
+            replies = [await one.invoke(HELLO), await two.invoke(HELLO), await one.invoke(HELLO)]
+    assert seen == ["one", "two", "one"]
+    assert [reply.provider for reply in replies] == ["a", "b", "a"]
+
+
+async def test_the_environment_gives_key_and_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(plain(OUTPUT))
+
+    async with served(talk) as url:
+        monkeypatch.setenv("OPENAI_API_KEY", "from-environment")
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        async with OpenAIProvider() as provider:
+            assert (await provider.invoke(HELLO)).response_id == "r"
+            assert "from-environment" not in repr(provider) + str(vars(provider))
+
+
+@pytest.mark.usefixtures("no_keys")
+@pytest.mark.parametrize(
+    ("kind", "package"),
+    [(OpenAIProvider, "openai"), (AnthropicProvider, "anthropic"), (OllamaProvider, "ollama")],
+)
+async def test_a_missing_package_names_the_extra(
+    kind: Any, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    provider = kind()
+    words = rf"pip install llm-providers\[{package}\]"
+    with pytest.raises(MissingDependencyError, match=words):
+        provider.check()
+    with pytest.raises(MissingDependencyError, match=words):
+        await provider.invoke(HELLO)
+    with pytest.raises(MissingDependencyError, match=words):
+        await anext(aiter(provider.stream(HELLO)))
+
+
+class Client:
+    """A client that knows whether it was closed, and on which loop."""
+
+    def __init__(self) -> None:
+        self.closed_on: asyncio.AbstractEventLoop | None = None
+
+    async def close(self) -> None:
+        self.closed_on = asyncio.get_running_loop()
+
+
+def clients(made: list[Client]) -> LoopClients[Client]:
+    def make() -> Client:
+        made.append(Client())
+        return made[-1]
+
+    return LoopClients(make, Client.close)
+
+
+async def test_one_loop_has_one_client_however_many_ask_at_once() -> None:
+    made: list[Client] = []
+    known = clients(made)
+    got = await asyncio.gather(*[known.current() for _ in range(10)])
+    assert len(made) == 1
+    assert set(got) == set(made)
+
+
+async def test_another_loop_has_a_client_of_its_own_closed_where_it_lives() -> None:
+    made: list[Client] = []
+    known = clients(made)
+    here = await known.current()
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    there = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(known.current(), loop))
+    assert here is not there
+    await known.aclose()
+    assert here.closed_on is asyncio.get_running_loop()
+    assert there.closed_on is loop
+    assert await known.current() not in (here, there)
+    loop.call_soon_threadsafe(loop.stop)
+    await asyncio.to_thread(thread.join)
+    loop.close()
+
+
+async def test_the_client_of_a_loop_that_ended_is_let_go() -> None:
+    made: list[Client] = []
+    known = clients(made)
+    await asyncio.to_thread(lambda: asyncio.run(_current(known)))
+    await known.aclose()
+    assert made[0].closed_on is None
+    gc.collect()
+
+
+async def _current(known: LoopClients[Client]) -> None:
+    await known.current()
+
+
+async def test_a_client_checked_beforehand_serves_the_first_call() -> None:
+    made: list[Client] = []
+    known = clients(made)
+    known.check()
+    known.check()
+    assert await known.current() is made[0]
+    known.check()
+    assert len(made) == 1
+    unused = clients(made)
+    unused.check()
+    await unused.aclose()
+    assert made[1].closed_on is not None
+
+
+async def test_making_that_fails_is_tried_anew() -> None:
+    tries = 0
+
+    def make() -> Client:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise MissingDependencyError("not yet")
+        return Client()
+
+    known = LoopClients(make, Client.close)
+    with pytest.raises(MissingDependencyError):
+        await known.current()
+    assert isinstance(await known.current(), Client)
+
+
+def test_a_provider_serves_several_loops() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(plain(OUTPUT))
+
+    provider = OpenAIProvider("k")
+
+    async def once() -> None:
+        async with served(talk) as url:
+            provider._base_url = url
+            assert (await provider.invoke(HELLO)).response_id == "r"
+            await provider.aclose()
+
+    asyncio.run(once())
+    asyncio.run(once())
+
+
+def test_a_secret_is_not_shown_or_pickled() -> None:
+    import pickle
+
+    secret = Secret("hush")
+    assert "hush" not in f"{secret} {secret!r}"
+    assert secret.reveal() == "hush"
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(secret)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://user:pass@host.test:8/v1?key=1", "https://host.test:8/v1"),
+        ("localhost", "localhost"),
+        (None, None),
+    ],
+)
+def test_an_address_is_shown_without_its_secrets(url: str | None, shown: str | None) -> None:
+    assert shown_url(url) == shown
+
+
+def test_an_unknown_api_is_refused() -> None:
+    from llm_core import InvalidValue
+
+    with pytest.raises(InvalidValue, match="'responses' or 'chat_completions'"):
+        OpenAIProvider(api="completions")  # type: ignore[arg-type]
+
+
+def test_what_has_no_json_form_is_refused_before_it_is_sent() -> None:
+    from llm_core import InvalidValue
+
+    for odd in (object(), float("nan"), "\ud800"):
+        request = LLMCallRequest(
+            model="gpt-4o", messages=(Message.user("Hi"),), provider_options={"odd": odd}
+        )
+        with pytest.raises(InvalidValue, match="cannot be written as JSON"):
+            asyncio.run(OpenAIProvider("k").invoke(request))
+
+
+class EchoTransport:
+    """A transport without any SDK: swapping it touches no conversion."""
+
+    def __init__(self) -> None:
+        self.calls: list[WireCall] = []
+
+    def check(self) -> None:
+        """Nothing is missing."""
+
+    async def ready(self) -> None:
+        """Nothing to prepare."""
+
+    async def send(self, call: WireCall) -> WireReply:
+        self.calls.append(call)
+        return WireReply(status=200, headers={"x-request-id": "r1"}, content=OUTPUT)
+
+    async def open(self, call: WireCall) -> WireStream:
+        raise TransportFailure(ErrorType.CONNECTION, "no streams here")
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+
+async def test_the_transport_can_be_swapped() -> None:
+    transport = EchoTransport()
+    provider: BaseLLMProvider = OpenAIProvider(transport=transport)
+    assert (await provider.invoke(HELLO)).provider_request_id == "r1"
+    assert transport.calls[0].path == "/responses"
+    (failed,) = [event async for event in provider.stream(HELLO)]
+    assert isinstance(failed, StreamFailed)
+    assert failed.error.message == "no streams here"
+    provider.check()
+
+
+async def test_other_methods_reach_the_server(http_client: Any, wire: Any) -> None:
+    import openai
+
+    wire.body = b"{}"
+    transport = SdkTransport(
+        lambda: openai.AsyncOpenAI(api_key="k", http_client=http_client), connect_seconds=5
+    )
+    await transport.send(WireCall(path="/files/1", method="DELETE"))
+    await transport.send(WireCall(path="/x", content=b"{}", timeout_seconds=1))
+    assert [r.method for r in wire.requests] == ["DELETE", "POST"]
+    assert wire.requests[1].extensions["timeout"]["connect"] == pytest.approx(0.9)
