@@ -143,7 +143,10 @@ def _field_texts(cls: type[Any]) -> dict[str, str]:
             tree = ast.parse(textwrap.dedent(inspect.getsource(each)))
         except (OSError, TypeError, SyntaxError):
             continue
-        body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
+        body: list[ast.stmt] = []
+        for statement in getattr(tree.body[0], "body", []):
+            # A field may be annotated otherwise for type checkers: `if TYPE_CHECKING: … else: …`.
+            body += statement.orelse if isinstance(statement, ast.If) else [statement]
         for field, text in itertools.pairwise(body):
             if (
                 isinstance(field, ast.AnnAssign)

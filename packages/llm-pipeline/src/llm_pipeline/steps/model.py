@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from llm_core import MissingDependencyError, OutputError, StepContext
 
@@ -25,7 +25,10 @@ class ModelValidation(Step[Any, T]):
     Needs pydantic (extra ``models``). A value that is an instance already passes untouched.
     """
 
-    model: type[T] | Callable[..., T] = field(kw_only=False, metadata={"named": True})
+    if TYPE_CHECKING:
+        model: type[T] | Callable[..., T] = field(kw_only=False)
+    else:
+        model: Any = field(kw_only=False, metadata={"named": True})
     """The type. Configuration names it, and `Pipeline.from_config(names=...)` provides it."""
     strict: bool = False
     """Refuse to convert between types, such as the text ``"3"`` into the number 3."""

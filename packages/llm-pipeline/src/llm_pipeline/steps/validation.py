@@ -31,7 +31,7 @@ def _shown(value: Any) -> str:
 class StringMatchValidation(Step[str, str]):
     """Lets a text pass that holds, equals, begins or ends with, or matches what is given; all that is given must hold."""
 
-    contains: str | None = None
+    contains: str | None = field(default=None, kw_only=False)
     equals: str | None = None
     prefix: str | None = None
     suffix: str | None = None
