@@ -10,7 +10,13 @@ from llm_core import LLMError
 from llm_service.environment import load_environment
 from llm_service.service import BaseLLMService
 
-__all__ = ["concurrency_option", "env_file_option", "model_option", "open_service"]
+__all__ = [
+    "concurrency_option",
+    "env_file_option",
+    "model_option",
+    "open_service",
+    "quiet_option",
+]
 
 model_option = click.option(
     "-m",
@@ -33,6 +39,21 @@ concurrency_option = click.option(
     show_default=True,
     type=click.IntRange(min=1),
     help="How many requests may be in flight at once.",
+)
+
+
+def _merge_quiet(context: click.Context, _parameter: click.Parameter, value: bool) -> bool:
+    """Obey the option where it stands: at the command, or before it (`llm-service --quiet run …`)."""
+    above = context.parent.params.get("quiet", False) if context.parent else False
+    return value or above
+
+
+quiet_option = click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    callback=_merge_quiet,
+    help="Say nothing on stderr but errors.",
 )
 
 
