@@ -54,7 +54,7 @@ def answers(results: list[dict[str, Any]]) -> list[tuple[int, str]]:
 
 def asked(sim: SimServer) -> list[str]:
     """Return the texts the simulator was asked, in order."""
-    return [call.body["input"] for call in sim.calls()]
+    return [call.body["input"][-1]["content"] for call in sim.calls()]
 
 
 def wait_for_answers(shell: Any, process: subprocess.Popen[str], count: int) -> None:
