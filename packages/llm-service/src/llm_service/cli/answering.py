@@ -6,11 +6,12 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from typing import Any
 
 from llm_core import GenerationRequest, GenerationResult
-from llm_service.cli.journal import SYNC_SECONDS, Journal, encode_result
+from llm_service.cli.interrupts import on_interrupt
+from llm_service.cli.journal import SYNC_SECONDS, Journal
 from llm_service.cli.request_file import Item
 from llm_service.service import BaseLLMService
 
@@ -53,7 +54,7 @@ class Answering:
         """
         async with self._service:
             work = asyncio.ensure_future(self._answer())
-            with self._interrupts(work):
+            with on_interrupt(lambda number: self._stop(number, work)):
                 try:
                     await work
                 except asyncio.CancelledError:
@@ -80,26 +81,9 @@ class Answering:
                 yield item.request
 
     def _keep(self, result: GenerationResult[Any]) -> None:
-        written = result.to_dict()
-        metadata = written["request"]["metadata"]
-        self._journal.add(metadata["input_line"], metadata["input_hash"], encode_result(written))
-        self._journal.index.tally.add(written)
+        self._journal.add(result)
         self._finished += 1
         self._on_result()
-
-    @contextmanager
-    def _interrupts(self, work: asyncio.Task[None]) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-
-        def interrupt(number: int, _frame: object) -> None:
-            loop.call_soon_threadsafe(self._stop, signal.Signals(number), work)
-
-        before = {number: signal.signal(number, interrupt) for number in _INTERRUPTS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _stop(self, number: signal.Signals, work: asyncio.Task[None]) -> None:
         if self.stopped_by is not None:
@@ -111,6 +95,3 @@ class Answering:
             again = "; interrupt again to stop now" if self._drain_seconds > 0 else ""
             self._say(f"{left} calls in flight may finish within {self._drain_seconds:g} s{again}")
         asyncio.get_running_loop().call_later(self._drain_seconds, work.cancel)
-
-
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)

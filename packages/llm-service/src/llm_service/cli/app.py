@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "demo": LazyCommand("llm_service.cli.demo:demo", "Ask a simulated OpenAI for fifty capitals."),
     "doctor": LazyCommand("llm_service.cli.doctor:doctor", "Say what works and what to install."),
     "models": LazyCommand("llm_service.cli.models:models", "List models and what they can do."),
+    "prices": LazyCommand("llm_service.cli.prices:prices", "Show what models cost."),
     "run": LazyCommand("llm_service.cli.run:run", "Answer a file of requests."),
     "stats": LazyCommand("llm_service.cli.stats:stats", "Sum up a file of results."),
 }

@@ -10,7 +10,13 @@ import click
 
 from llm_core import GenerationRequest, GenerationResult, InvalidValue, Sampling, StreamEvent
 from llm_service.cli.attachments import read_image, read_schema
-from llm_service.cli.options import env_file_option, model_option, open_service, quiet_option
+from llm_service.cli.options import (
+    env_file_option,
+    model_option,
+    open_price_book,
+    open_service,
+    quiet_option,
+)
 from llm_service.cli.speaking import echo_error, footer, print_stream, shown_content
 from llm_service.service import BaseLLMService
 
@@ -79,11 +85,14 @@ def ask(
         raise click.ClickException(str(error)) from None
     if stream is None:
         stream = sys.stdout.isatty() and not as_json
-    with open_service(model, env_file=env_file) as service:
+    # Reading the prices takes most of a second, and only these two show them.
+    shows_cost = as_json or (sys.stdout.isatty() and not quiet)
+    prices = open_price_book() if shows_cost else None
+    with open_service(model, env_file=env_file, price_book=prices) as service:
         result = _answer(service, request, stream=stream, as_json=as_json)
     if result.error is not None:
         echo_error(result.error)
-    elif sys.stdout.isatty() and not quiet and not as_json:
+    elif shows_cost and not as_json:
         click.secho(footer(result), err=True, dim=True)
     return 0 if result.error is None else 1
 

@@ -8,7 +8,13 @@ import sys
 import click
 
 from llm_core import GenerationRequest, Message
-from llm_service.cli.options import env_file_option, model_option, open_service, quiet_option
+from llm_service.cli.options import (
+    env_file_option,
+    model_option,
+    open_price_book,
+    open_service,
+    quiet_option,
+)
 from llm_service.cli.speaking import echo_error, footer, print_stream
 from llm_service.service import BaseLLMService
 
@@ -30,7 +36,8 @@ def chat(model: str, system: str | None, env_file: str, quiet: bool) -> int:
 
     Exit code: 0 all answered, 1 an answer failed, 2 not carried out.
     """
-    with open_service(model, env_file=env_file) as service:
+    prices = open_price_book() if sys.stdout.isatty() and not quiet else None
+    with open_service(model, env_file=env_file, price_book=prices) as service:
         conversation = Conversation(service, system, quiet=quiet)
         if sys.stdin.isatty() and not quiet:
             click.secho(f"{model}: {_HELP}", err=True, dim=True)

@@ -18,11 +18,12 @@ from typing import IO, Any, Self
 
 import click
 
+from llm_core import GenerationResult
 from llm_service.cli.lock import lock
 from llm_service.cli.request_file import Item
 from llm_service.cli.tally import Tally
 
-__all__ = ["SYNC_SECONDS", "AnswerIndex", "Journal", "encode_result"]
+__all__ = ["SYNC_SECONDS", "AnswerIndex", "Journal"]
 
 SYNC_SECONDS = 1.0
 
@@ -155,13 +156,20 @@ class Journal:
             self._stream = None
             raise click.ClickException(f"{self.path}: another run is writing it")
 
-    def add(self, item_line: int, digest: str, written: bytes) -> None:
-        """Append one result, which is safe from then on if this process dies."""
-        assert self._stream is not None
-        rest = memoryview(written)
+    def add(self, result: GenerationResult[Any]) -> None:
+        """Append one result, which is safe from then on if this process dies.
+
+        Its request must be of a `RequestFile`, whose `metadata` say what the result answers.
+        """
+        assert self._stream is not None, "open() comes first"
+        written = result.to_dict()
+        encoded = _encode(written)
+        rest = memoryview(encoded)
         while rest:
             rest = rest[self._stream.write(rest) :]
-        self.index.add(item_line, digest, len(written))
+        metadata = written["request"]["metadata"]
+        self.index.add(metadata["input_line"], metadata["input_hash"], len(encoded))
+        self.index.tally.add(written)
         self._is_synced = False
 
     def sync(self) -> None:
@@ -210,7 +218,7 @@ class Journal:
         self.close()
 
 
-def encode_result(result: Mapping[str, Any]) -> bytes:
+def _encode(result: Mapping[str, Any]) -> bytes:
     """Return a result's line, its end included."""
     try:
         return json.dumps(result, ensure_ascii=False).encode() + b"\n"

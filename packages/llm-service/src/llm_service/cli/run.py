@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from llm_core import InvalidValue
+from llm_core import InvalidValue, LLMError
 from llm_service.cli.answering import Answering
+from llm_service.cli.batch_ledger import BatchLedger
 from llm_service.cli.journal import Journal
 from llm_service.cli.options import (
     concurrency_option,
     env_file_option,
+    limit_options,
     model_option,
+    open_price_book,
     open_service,
     quiet_option,
 )
 from llm_service.cli.progress import run_progress
 from llm_service.cli.request_file import FileFormat, RequestFile
+from llm_service.environment import load_environment
+from llm_service.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from llm_service.cli.batching import Batching
 
 __all__ = ["run"]
 
@@ -53,6 +62,8 @@ __all__ = ["run"]
     "--template", help='The user\'s text from columns: "What is the capital of {country}?"'
 )
 @concurrency_option
+@limit_options
+@click.option("--attempts", type=click.IntRange(min=1), help="How often to try each, at most.")
 @click.option("--restart", is_flag=True, help="Forget earlier answers and begin anew.")
 @click.option("--retry-failed", is_flag=True, help="Send again what failed in an earlier run.")
 @click.option(
@@ -62,6 +73,22 @@ __all__ = ["run"]
     default=30.0,
     show_default=True,
     help="Seconds that calls in flight get after Ctrl-C.",
+)
+@click.option("--batch", is_flag=True, help="Use the vendor's batch API: half price, within 24 h.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1, 50_000),
+    default=10_000,
+    show_default=True,
+    help="Requests in one batch, at most.",
+)
+@click.option(
+    "--poll",
+    "poll_seconds",
+    type=click.FloatRange(min=0.01),
+    default=60.0,
+    show_default=True,
+    help="Seconds between looks at a batch.",
 )
 @env_file_option
 @quiet_option
@@ -77,6 +104,9 @@ def run(**options: Any) -> int:
     command goes on from there and repeats nothing that had finished. If a line
     has changed since it was answered, the command refuses and names it. Lines
     added at the end are answered too.
+
+    With --batch the vendor answers within a day, at half the price; stopped and
+    started again, the command goes on waiting for the same batches.
 
     Exit code: 0 all answered, 1 some failed (the result says why), 2 not
     carried out, 130 interrupted (143 by SIGTERM).
@@ -95,9 +125,15 @@ class RunOptions:
     file_format: FileFormat | None
     template: str | None
     concurrency: int
+    max_rpm: int | None
+    max_tpm: int | None
+    attempts: int | None
     restart: bool
     retry_failed: bool
     drain_seconds: float
+    batch: bool
+    batch_size: int
+    poll_seconds: float
     env_file: str
     quiet: bool
 
@@ -137,6 +173,7 @@ def _run(options: RunOptions) -> int:
                     )
                     return 128 + stopped_by
                 journal.publish(in_input_order=options.order == "input")
+                BatchLedger(output).remove()
                 options.say(journal.index.tally.line(total, time.monotonic() - began))
             return 1 if journal.index.tally.failed else 0
     except OSError as error:
@@ -164,19 +201,77 @@ def _answer(options: RunOptions, source: RequestFile, journal: Journal, total: i
     """Answer what is missing; returns the signal that ended it early, or 0."""
     if len(journal.index) == total:
         return 0
-    service = open_service(
-        options.model, env_file=options.env_file, max_concurrent_requests=options.concurrency
-    )
-    journal.open()
-    with run_progress(journal.index.tally, total, quiet=options.quiet) as update:
-        answering = Answering(
-            service,
-            source,
-            journal,
-            in_flight=options.concurrency,
-            drain_seconds=options.drain_seconds,
-            on_result=update,
-            say=options.say,
+    ledger = BatchLedger(options.output, restart=options.restart)
+    if ledger.open_batches and not options.batch:
+        raise click.ClickException(
+            f"{ledger.path}: batches are under way; give --batch to collect them, or --restart"
         )
-        asyncio.run(answering.run())
-    return answering.stopped_by or 0
+    with run_progress(journal.index.tally, total, quiet=options.quiet) as update:
+        work = (
+            _batching(options, source, journal, ledger, update)
+            if options.batch
+            else _answering(options, source, journal, update)
+        )
+        journal.open()
+        asyncio.run(work.run())
+    return work.stopped_by or 0
+
+
+def _answering(
+    options: RunOptions, source: RequestFile, journal: Journal, update: Callable[[], None]
+) -> Answering:
+    retry = (
+        RetryPolicy() if options.attempts is None else RetryPolicy(max_attempts=options.attempts)
+    )
+    service = open_service(
+        options.model,
+        env_file=options.env_file,
+        max_concurrent_requests=options.concurrency,
+        max_rpm=options.max_rpm,
+        max_tpm=options.max_tpm,
+        retry=retry,
+        # An open breaker would answer the rest of the file with failures faster than the provider recovers.
+        breaker=None,
+        price_book=open_price_book(),
+    )
+    return Answering(
+        service,
+        source,
+        journal,
+        in_flight=options.concurrency,
+        drain_seconds=options.drain_seconds,
+        on_result=update,
+        say=options.say,
+    )
+
+
+def _batching(
+    options: RunOptions,
+    source: RequestFile,
+    journal: Journal,
+    ledger: BatchLedger,
+    update: Callable[[], None],
+) -> Batching:
+    from llm_providers import ProviderRegistry
+    from llm_service.cli.batching import Batching
+
+    load_environment(options.env_file)
+    registry = ProviderRegistry()
+    try:
+        provider: Any = registry.resolve(options.model).provider
+        if hasattr(provider, "check"):
+            provider.check()
+    except LLMError as error:
+        raise click.ClickException(str(error)) from None
+    return Batching(
+        source,
+        journal,
+        ledger,
+        model=options.model,
+        registry=registry,
+        prices=open_price_book(),
+        batch_size=options.batch_size,
+        poll_seconds=options.poll_seconds,
+        on_result=update,
+        say=options.say,
+    )
