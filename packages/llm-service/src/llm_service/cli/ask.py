@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import click
 
-from llm_service.cli.options import env_file_option, model_option, open_service
+from llm_core import GenerationRequest, GenerationResult, InvalidValue, Sampling, StreamEvent
+from llm_service.cli.attachments import read_image, read_schema
+from llm_service.cli.options import (
+    env_file_option,
+    model_option,
+    open_price_book,
+    open_service,
+    quiet_option,
+)
+from llm_service.cli.speaking import echo_error, footer, print_stream, shown_content
+from llm_service.service import BaseLLMService
 
 __all__ = ["ask"]
 
@@ -15,31 +26,109 @@ __all__ = ["ask"]
 @click.command()
 @click.argument("question", required=False)
 @model_option
-@env_file_option
 @click.option("--system", help="An instruction to the model.")
+@click.option(
+    "--image", "images", multiple=True, help="An image to show: a file or URL; may be repeated."
+)
+@click.option(
+    "--schema",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file with the JSON Schema the answer must satisfy.",
+)
+@click.option("--temperature", type=float, help="0 to 2; higher is more random.")
+@click.option("--max-output-tokens", type=click.IntRange(min=1), help="How long it may get.")
 @click.option("--attempts", type=click.IntRange(min=1), help="How often to try, at most.")
+@click.option("--deadline", type=float, help="Seconds for everything, waits included.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
+@click.option(
+    "--stream/--no-stream",
+    default=None,
+    help="Print the answer as it comes (on a terminal it does); with --json each event as a line.",
+)
+@env_file_option
+@quiet_option
 def ask(
     question: str | None,
     model: str,
-    env_file: str,
     system: str | None,
+    images: tuple[str, ...],
+    schema: Path | None,
+    temperature: float | None,
+    max_output_tokens: int | None,
     attempts: int | None,
+    deadline: float | None,
     as_json: bool,
+    stream: bool | None,
+    env_file: str,
+    quiet: bool,
 ) -> int:
-    """Ask QUESTION (or what comes on standard input) and print the answer."""
-    text = question if question is not None else sys.stdin.read().strip()
+    """Ask QUESTION and print the answer, and nothing else, on stdout.
+
+    Standard input, if it is no terminal, is the question, or what stands below
+    it:  git diff | llm-service ask "Write a commit message"
+
+    Exit code: 0 answered, 1 the call failed, 2 not carried out.
+    """
+    try:
+        request = GenerationRequest(
+            user=_text(question),
+            system=system,
+            images=tuple(map(read_image, images)),
+            response_schema=None if schema is None else read_schema(schema),
+            sampling=None if temperature is None else Sampling(temperature=temperature),
+            max_output_tokens=max_output_tokens,
+            max_attempts=attempts,
+            deadline_seconds=deadline,
+            operation_name="ask",
+        )
+    except InvalidValue as error:
+        raise click.ClickException(str(error)) from None
+    if stream is None:
+        stream = sys.stdout.isatty() and not as_json
+    # Reading the prices takes most of a second, and only these two show them.
+    shows_cost = as_json or (sys.stdout.isatty() and not quiet)
+    prices = open_price_book() if shows_cost else None
+    with open_service(model, env_file=env_file, price_book=prices) as service:
+        result = _answer(service, request, stream=stream, as_json=as_json)
+    if result.error is not None:
+        echo_error(result.error)
+    elif shows_cost and not as_json:
+        click.secho(footer(result), err=True, dim=True)
+    return 0 if result.error is None else 1
+
+
+def _text(question: str | None) -> str:
+    """Return the question with what was piped in below it."""
+    piped = "" if sys.stdin is None or sys.stdin.isatty() else _read_stdin()
+    text = "\n\n".join(part for part in (question, piped) if part)
     if not text:
         raise click.UsageError("no question: give it as an argument or on standard input")
-    with open_service(model, env_file=env_file) as service:
-        result = service.generate_sync(
-            text, system=system, max_attempts=attempts, operation_name="ask"
+    return text
+
+
+def _read_stdin() -> str:
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise click.ClickException(
+            f"standard input: not UTF-8 text (byte {error.start}); --image FILE shows an image"
+        ) from None
+
+
+def _answer(
+    service: BaseLLMService, request: GenerationRequest, *, stream: bool, as_json: bool
+) -> GenerationResult[object]:
+    if stream:
+        return print_stream(
+            service.stream_sync(request), on_event=_print_event if as_json else None
         )
+    result = service.generate_sync(request)
     if as_json:
         click.echo(json.dumps(result.to_dict(), ensure_ascii=False))
     elif result.success:
-        click.echo(result.content)
-    if result.error is not None:
-        click.echo(f"llm-service: {result.error.type}: {result.error.message}", err=True)
-        return 1
-    return 0
+        click.echo(shown_content(result.content))
+    return result
+
+
+def _print_event(event: StreamEvent) -> None:
+    click.echo(json.dumps(event.to_dict(), ensure_ascii=False))

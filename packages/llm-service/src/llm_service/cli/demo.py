@@ -14,7 +14,7 @@ import click
 from llm_core import GenerationRequest, GenerationResult
 from llm_service.cli.options import concurrency_option
 from llm_service.cli.report import answers_table, progress_bar, summary_line
-from llm_service.cli.requests_file import read_requests
+from llm_service.cli.request_file import RequestFile
 
 __all__ = ["demo"]
 
@@ -35,7 +35,7 @@ def demo(concurrency: int, port: int, examples: Path | None) -> int:
     from llm_sim import SimError, SimServer
 
     folder = _find_examples(examples)
-    requests = read_requests(folder / "capitals.jsonl")
+    requests = [item.request for item in RequestFile(folder / "capitals.jsonl")]
     geography = _load(folder / "geography.py")
     try:
         with SimServer(folder / "capitals.yaml", port=port) as sim:

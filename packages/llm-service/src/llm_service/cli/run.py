@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from llm_core import GenerationRequest, GenerationResult
+from llm_core import InvalidValue, LLMError
+from llm_service.cli.answering import Answering
+from llm_service.cli.batch_ledger import BatchLedger
+from llm_service.cli.journal import Journal
 from llm_service.cli.options import (
     concurrency_option,
     env_file_option,
+    limit_options,
     model_option,
+    open_price_book,
     open_service,
+    quiet_option,
 )
-from llm_service.cli.report import progress_bar, summary_line
-from llm_service.cli.requests_file import read_requests
-from llm_service.service import BaseLLMService
+from llm_service.cli.progress import run_progress
+from llm_service.cli.request_file import FileFormat, RequestFile
+from llm_service.environment import load_environment
+from llm_service.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from llm_service.cli.batching import Batching
 
 __all__ = ["run"]
 
@@ -28,53 +38,240 @@ __all__ = ["run"]
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @model_option
-@env_file_option
-@concurrency_option
 @click.option(
     "-o",
     "--output",
     required=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where the results go: one JSON object a line, in the order of FILE.",
+    help="Where the results go, one JSON object a line.",
 )
-def run(file: Path, model: str, env_file: str, concurrency: int, output: Path) -> int:
-    """Answer every request of FILE (JSON lines with the fields of GenerationRequest).
+@click.option(
+    "--order",
+    type=click.Choice(["input", "finished"]),
+    default="input",
+    show_default=True,
+    help="The order of OUTPUT: that of FILE, or as answers came.",
+)
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["jsonl", "csv"]),
+    help="What FILE is; without it the ending decides.",
+)
+@click.option(
+    "--template", help='The user\'s text from columns: "What is the capital of {country}?"'
+)
+@concurrency_option
+@limit_options
+@click.option("--attempts", type=click.IntRange(min=1), help="How often to try each, at most.")
+@click.option("--restart", is_flag=True, help="Forget earlier answers and begin anew.")
+@click.option("--retry-failed", is_flag=True, help="Send again what failed in an earlier run.")
+@click.option(
+    "--drain",
+    "drain_seconds",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Seconds that calls in flight get after Ctrl-C.",
+)
+@click.option("--batch", is_flag=True, help="Use the vendor's batch API: half price, within 24 h.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1, 50_000),
+    default=10_000,
+    show_default=True,
+    help="Requests in one batch, at most.",
+)
+@click.option(
+    "--poll",
+    "poll_seconds",
+    type=click.FloatRange(min=0.01),
+    default=60.0,
+    show_default=True,
+    help="Seconds between looks at a batch.",
+)
+@env_file_option
+@quiet_option
+def run(**options: Any) -> int:
+    """Answer every request of FILE: JSON lines, or CSV with a header.
 
-    OUTPUT appears whole when the last answer is there; if the command is stopped before, it does not appear.
+    An object or row holds fields of GenerationRequest, such as user, system and
+    model; with --template it may hold anything. Results are whole
+    GenerationResults; request.metadata.input_line says what each answers.
+
+    OUTPUT appears when the last answer is there. Until then OUTPUT.journal
+    keeps every finished one: after Ctrl-C, kill -9 or a power cut the same
+    command goes on from there and repeats nothing that had finished. If a line
+    has changed since it was answered, the command refuses and names it. Lines
+    added at the end are answered too.
+
+    With --batch the vendor answers within a day, at half the price; stopped and
+    started again, the command goes on waiting for the same batches.
+
+    Exit code: 0 all answered, 1 some failed (the result says why), 2 not
+    carried out, 130 interrupted (143 by SIGTERM).
     """
-    requests = read_requests(file)
+    return _run(RunOptions(**options))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What was asked for on the command line."""
+
+    file: Path
+    model: str
+    output: Path
+    order: str
+    file_format: FileFormat | None
+    template: str | None
+    concurrency: int
+    max_rpm: int | None
+    max_tpm: int | None
+    attempts: int | None
+    restart: bool
+    retry_failed: bool
+    drain_seconds: float
+    batch: bool
+    batch_size: int
+    poll_seconds: float
+    env_file: str
+    quiet: bool
+
+    def say(self, text: str) -> None:
+        """Tell on stderr how it goes, unless it is to be quiet."""
+        if not self.quiet:
+            click.echo(f"llm-service: {text}", err=True)
+
+
+def _run(options: RunOptions) -> int:
+    try:
+        source = RequestFile(
+            options.file,
+            file_format=options.file_format,
+            template=options.template,
+            settings=options.model,
+        )
+    except InvalidValue as error:
+        raise click.ClickException(str(error)) from None
+    output = options.output
     if not output.parent.is_dir():
         raise click.ClickException(f"{output}: its folder does not exist")
-    service = open_service(model, env_file=env_file, max_concurrent_requests=concurrency)
-    partial = output.with_name(output.name + ".partial")
+    began = time.monotonic()
     try:
-        with partial.open("w", encoding="utf-8") as stream:
-            results = asyncio.run(_answer(service, requests, concurrency, stream))
-        os.replace(partial, output)
+        with Journal.resume(output, restart=options.restart) as journal:
+            if options.retry_failed and journal.index.tally.failed:
+                journal.forget(lambda result: not result.get("success"))
+            total = _check(source, journal)
+            if len(journal.index) == total and journal.is_published:
+                options.say(f"{output}: holds all {total} answers; --restart asks anew")
+            else:
+                stopped_by = _answer(options, source, journal, total)
+                if len(journal.index) < total:
+                    done = f"stopped after {len(journal.index)} of {total}"
+                    click.echo(
+                        f"llm-service: {done}; the same command goes on from there", err=True
+                    )
+                    return 128 + stopped_by
+                journal.publish(in_input_order=options.order == "input")
+                BatchLedger(output).remove()
+                options.say(journal.index.tally.line(total, time.monotonic() - began))
+            return 1 if journal.index.tally.failed else 0
     except OSError as error:
         raise click.ClickException(f"{output}: cannot be written: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)
-    click.echo(summary_line(results), err=True)
-    return 0 if all(result.success for result in results) else 1
 
 
-async def _answer(
-    service: BaseLLMService,
-    requests: Sequence[GenerationRequest],
-    concurrency: int,
-    stream: TextIO,
-) -> list[GenerationResult[Any]]:
-    """Answer all requests; write each result as soon as all before it are written."""
-    results: dict[int, GenerationResult[Any]] = {}
-    written = 0
-    async with service:
-        with progress_bar(len(requests)) as advance:
-            async for position, result in service.generate_many(requests, in_flight=concurrency):
-                results[position] = result
-                advance()
-                while written in results:
-                    line = json.dumps(results[written].to_dict(), ensure_ascii=False)
-                    stream.write(line + "\n")
-                    written += 1
-    return [results[position] for position in range(len(requests))]
+def _check(source: RequestFile, journal: Journal) -> int:
+    """Read the whole file once, so that what is wrong with it is said before anything is sent.
+
+    Returns the number of its requests.
+    """
+    total = answered = 0
+    for item in source:
+        total += 1
+        answered += journal.index.answers(item)
+    if answered < len(journal.index):
+        raise click.ClickException(
+            f"{journal.index.path}: answers lines that {source.path} has no longer; "
+            "--restart answers everything anew"
+        )
+    return total
+
+
+def _answer(options: RunOptions, source: RequestFile, journal: Journal, total: int) -> int:
+    """Answer what is missing; returns the signal that ended it early, or 0."""
+    if len(journal.index) == total:
+        return 0
+    ledger = BatchLedger(options.output, restart=options.restart)
+    if ledger.open_batches and not options.batch:
+        raise click.ClickException(
+            f"{ledger.path}: batches are under way; give --batch to collect them, or --restart"
+        )
+    with run_progress(journal.index.tally, total, quiet=options.quiet) as update:
+        work = (
+            _batching(options, source, journal, ledger, update)
+            if options.batch
+            else _answering(options, source, journal, update)
+        )
+        journal.open()
+        asyncio.run(work.run())
+    return work.stopped_by or 0
+
+
+def _answering(
+    options: RunOptions, source: RequestFile, journal: Journal, update: Callable[[], None]
+) -> Answering:
+    retry = (
+        RetryPolicy() if options.attempts is None else RetryPolicy(max_attempts=options.attempts)
+    )
+    service = open_service(
+        options.model,
+        env_file=options.env_file,
+        max_concurrent_requests=options.concurrency,
+        max_rpm=options.max_rpm,
+        max_tpm=options.max_tpm,
+        retry=retry,
+        # An open breaker would answer the rest of the file with failures faster than the provider recovers.
+        breaker=None,
+        price_book=open_price_book(),
+    )
+    return Answering(
+        service,
+        source,
+        journal,
+        in_flight=options.concurrency,
+        drain_seconds=options.drain_seconds,
+        on_result=update,
+        say=options.say,
+    )
+
+
+def _batching(
+    options: RunOptions,
+    source: RequestFile,
+    journal: Journal,
+    ledger: BatchLedger,
+    update: Callable[[], None],
+) -> Batching:
+    from llm_providers import ProviderRegistry
+    from llm_service.cli.batching import Batching
+
+    load_environment(options.env_file)
+    registry = ProviderRegistry()
+    try:
+        provider: Any = registry.resolve(options.model).provider
+        if hasattr(provider, "check"):
+            provider.check()
+    except LLMError as error:
+        raise click.ClickException(str(error)) from None
+    return Batching(
+        source,
+        journal,
+        ledger,
+        model=options.model,
+        registry=registry,
+        prices=open_price_book(),
+        batch_size=options.batch_size,
+        poll_seconds=options.poll_seconds,
+        on_result=update,
+        say=options.say,
+    )

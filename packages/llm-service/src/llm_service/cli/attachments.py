@@ -1,0 +1,49 @@
+"""What a command line hands to a model besides text: images and schemas."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from llm_core import ImagePart, InvalidValue, ResponseSchema
+
+__all__ = ["read_image", "read_schema"]
+
+
+def read_image(source: str) -> ImagePart:
+    """Return the image at a path or URL; a ClickException for a file that cannot be read or is empty."""
+    if re.match(r"https?://|data:", source):
+        return ImagePart(url=source)
+    data = _read(Path(source))
+    if not data:
+        raise click.ClickException(f"{source}: an empty file, expected an image")
+    return ImagePart(data=data)
+
+
+def read_schema(path: Path) -> ResponseSchema:
+    """Return the JSON Schema in a file, named by its title or its file name."""
+    try:
+        schema: Any = json.loads(_read(path))
+    except (ValueError, RecursionError) as error:
+        raise click.ClickException(f"{path}: not JSON: {error}") from None
+    if not isinstance(schema, dict):
+        raise click.ClickException(f"{path}: expected a JSON object, a JSON Schema")
+    title = str(schema.get("title") or path.stem)
+    name = re.sub(r"[^a-zA-Z0-9_-]+", "_", title)[:64].strip("_") or "answer"
+    try:
+        return ResponseSchema(name=name, json_schema=schema)
+    except InvalidValue as error:
+        raise click.ClickException(f"{path}: {error}") from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise click.ClickException(f"{path}: no such file") from None
+    except OSError as error:
+        raise click.ClickException(f"{path}: cannot be read: {error.strerror}") from None

@@ -1,0 +1,297 @@
+"""`Batching`: the requests of a file through the vendors' batch APIs, at half the price and within a day."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from llm_core import (
+    UNSET,
+    Cost,
+    CostStatus,
+    ErrorInfo,
+    EventTimestamps,
+    GenerationResult,
+    LLMError,
+    ProviderError,
+    RequestError,
+    SystemClock,
+)
+from llm_providers import Batches, BatchState, ProviderRegistry
+from llm_service.cli.batch_ledger import BatchLedger, SubmittedBatch, digest_of
+from llm_service.cli.interrupts import on_interrupt
+from llm_service.cli.journal import Journal
+from llm_service.cli.request_file import Item
+
+if TYPE_CHECKING:
+    from llm_metrics import PriceBook
+
+__all__ = ["MAX_CHUNK_BYTES", "Batching"]
+
+MAX_CHUNK_BYTES = 100_000_000
+"""Of requests as JSON in one batch: half of what OpenAI takes (200 MB), as its own form is longer than ours."""
+
+_MOST_LINES_AT_ONCE = 50_000
+_SUBMIT_ATTEMPTS = 5
+_LONGEST_PAUSE_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """Requests for one model that will go into one batch."""
+
+    provider: str
+    items: list[Item] = field(default_factory=list)
+    size: int = 0
+
+
+class Batching:
+    """Submits what neither the journal nor a batch under way answers, polls, and collects into the journal.
+
+    An interrupt ends the waiting; the batches go on at the vendor, and the next run collects them.
+    """
+
+    def __init__(
+        self,
+        items: Iterable[Item],
+        journal: Journal,
+        ledger: BatchLedger,
+        *,
+        model: str,
+        registry: ProviderRegistry,
+        prices: PriceBook | None,
+        batch_size: int,
+        poll_seconds: float,
+        on_result: Callable[[], None],
+        say: Callable[[str], None],
+        sleep: Callable[[float], Any] = asyncio.sleep,
+    ) -> None:
+        self._items = items
+        self._journal = journal
+        self._ledger = ledger
+        self._model = model
+        self._registry = registry
+        self._prices = prices
+        self._batch_size = batch_size
+        self._poll_seconds = poll_seconds
+        self._on_result = on_result
+        self._say = say
+        self._sleep = sleep
+        self.stopped_by: signal.Signals | None = None
+        """The signal that ended the run early."""
+
+    async def run(self) -> None:
+        """Answer everything, or what can be answered until an interrupt.
+
+        Raises click.ClickException when the vendor refuses for good; what it accepted before is in the ledger.
+        """
+        async with self._registry:
+            work = asyncio.ensure_future(self._run())
+            with on_interrupt(lambda number: self._stop(number, work)):
+                try:
+                    await work
+                except asyncio.CancelledError:
+                    if self.stopped_by is None:
+                        raise
+                except LLMError as error:
+                    raise click.ClickException(f"--batch: {error}") from None
+
+    def _stop(self, number: signal.Signals, work: asyncio.Task[None]) -> None:
+        self.stopped_by = number
+        left = len(self._ledger.open_batches)
+        if left:
+            self._say(f"{left} batches go on at the vendor")
+        work.cancel()
+
+    async def _run(self) -> None:
+        await self._cancel_forgotten()
+        for chunk in self._chunks():
+            await self._submit(chunk)
+        while self._ledger.open_batches:
+            ended = [b for b in self._ledger.open_batches if await self._has_ended(b)]
+            for some in _groups(ended):
+                items = self._read(some)
+                for batch in some:
+                    await self._collect(batch, items)
+            if self._ledger.open_batches:
+                await self._sleep(self._poll_seconds)
+
+    async def _cancel_forgotten(self) -> None:
+        """Give up the batches of a run that begins anew; one that cannot be is left to itself."""
+        for batch in self._ledger.forgotten:
+            try:
+                await self._batches_of(batch.provider).cancel(batch.id)
+            except LLMError as error:
+                self._say(f"{batch.id}: could not be cancelled: {error}")
+        if self._ledger.forgotten:
+            self._ledger.remove()
+
+    def _chunks(self) -> Iterator[_Chunk]:
+        """Gather the unanswered requests by model, one batch full at a time."""
+        under_way = self._ledger.lines()
+        chunks: dict[tuple[str, str], _Chunk] = {}
+        for item in self._items:
+            if item.line in under_way or self._journal.index.answers(item):
+                continue
+            item = self._for_vendor(item)
+            provider, model = self._resolve(item)
+            key = (provider, model)
+            size = len(json.dumps(item.request.to_dict()))
+            chunk = chunks.get(key)
+            if chunk is not None and chunk.size + size > MAX_CHUNK_BYTES:
+                yield chunks.pop(key)
+            chunk = chunks.setdefault(key, _Chunk(provider))
+            chunk.items.append(item)
+            chunk.size += size
+            if len(chunk.items) >= self._batch_size:
+                yield chunks.pop(key)
+        yield from chunks.values()
+
+    def _resolve(self, item: Item) -> tuple[str, str]:
+        found = self._registry.resolve(item.request.model or self._model)
+        return found.provider.name, found.model
+
+    def _for_vendor(self, item: Item) -> Item:
+        """Return the item with the vendor's own model name; what a batch cannot do is refused by line."""
+        request = item.request
+        if request.pipeline is not None or request.fallback_value is not UNSET:
+            raise click.ClickException(
+                f"line {item.line}: pipeline and fallback_value need calls one by one, without --batch"
+            )
+        found = self._registry.resolve(request.model or self._model)
+        return replace(item, request=request.replace(model=found.model))
+
+    def _batches_of(self, provider: str) -> Batches:
+        found: Any = self._registry.get(provider)
+        if not hasattr(found, "batches"):
+            raise click.ClickException(f"--batch: {provider} has no batch API")
+        batches: Batches = found.batches
+        return batches
+
+    async def _submit(self, chunk: _Chunk) -> None:
+        """Submit a chunk; a request that no batch can hold is answered with its failure, and the rest goes."""
+        requests = [item.request for item in chunk.items]
+        try:
+            batch = await self._patiently(lambda: self._batches_of(chunk.provider).submit(requests))
+        except RequestError as error:
+            if len(chunk.items) == 1:
+                self._keep(_refused(chunk, error))
+                return
+            middle = len(chunk.items) // 2
+            for half in (chunk.items[:middle], chunk.items[middle:]):
+                await self._submit(_Chunk(chunk.provider, half))
+            return
+        submitted = SubmittedBatch(
+            id=batch.id,
+            provider=chunk.provider,
+            lines=tuple(item.line for item in chunk.items),
+            digest=digest_of(chunk.items),
+        )
+        self._ledger.note_submitted(submitted)
+        self._say(f"{batch.id}: {len(requests)} requests submitted to {chunk.provider}")
+
+    async def _has_ended(self, batch: SubmittedBatch) -> bool:
+        state = await self._patiently(lambda: self._batches_of(batch.provider).poll(batch.id))
+        done = state.succeeded + state.failed
+        if state.state is BatchState.IN_PROGRESS and done:
+            self._say(f"{batch.id}: {done} of {len(batch.lines)}")
+        return state.state in (BatchState.ENDED, BatchState.FAILED)
+
+    def _read(self, batches: Sequence[SubmittedBatch]) -> dict[int, Item]:
+        """Read the requests of some batches again, in one go, by their lines."""
+        wanted = {line for batch in batches for line in batch.lines}
+        return {item.line: self._for_vendor(item) for item in self._items if item.line in wanted}
+
+    async def _collect(self, batch: SubmittedBatch, by_line: Mapping[int, Item]) -> None:
+        items = [by_line[line] for line in batch.lines if line in by_line]
+        if digest_of(items) != batch.digest:
+            raise click.ClickException(
+                f"{batch.id}: its lines have changed since it was submitted; --restart asks anew"
+            )
+        requests = [item.request for item in items]
+        results = await self._patiently(
+            lambda: self._batches_of(batch.provider).results(batch.id, requests)
+        )
+        for item, result in zip(items, results, strict=True):
+            if not self._journal.index.answers(item):
+                self._keep(self._priced(result))
+        self._journal.sync()
+        self._ledger.note_collected(batch)
+
+    def _keep(self, result: GenerationResult[Any]) -> None:
+        self._journal.add(result)
+        self._on_result()
+
+    def _priced(self, result: GenerationResult[Any]) -> GenerationResult[Any]:
+        usage = result.usage
+        if self._prices is None or not usage.total_tokens or result.cost.amount is not None:
+            return result
+        cost = self._prices.price(
+            usage,
+            provider=str(result.provider),
+            model=str(result.model),
+            at=datetime.now(UTC),
+            tier="batch",
+        )
+        return replace(result, cost=_halved(cost, is_estimate=usage.estimated))
+
+    async def _patiently(self, call: Callable[[], Any]) -> Any:
+        """Make a call to a vendor, again after pauses if it fails in a way that passes."""
+        import tenacity
+
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(_passes),
+            wait=tenacity.wait_random_exponential(multiplier=1, max=_LONGEST_PAUSE_SECONDS),
+            stop=tenacity.stop_after_attempt(_SUBMIT_ATTEMPTS),
+            sleep=self._sleep,
+            reraise=True,
+        )
+        return await retrying(call)
+
+
+def _groups(batches: Iterable[SubmittedBatch]) -> Iterator[list[SubmittedBatch]]:
+    """Yield the batches in groups whose requests fit into memory together."""
+    group: list[SubmittedBatch] = []
+    for batch in batches:
+        if group and sum(len(b.lines) for b in (*group, batch)) > _MOST_LINES_AT_ONCE:
+            yield group
+            group = []
+        group.append(batch)
+    if group:
+        yield group
+
+
+def _passes(error: BaseException) -> bool:
+    return isinstance(error, ProviderError) and error.info.retryable
+
+
+def _halved(cost: Cost, *, is_estimate: bool) -> Cost:
+    """Return the cost at half the price, if the price book had to take the standard price.
+
+    It says so by the status ``estimated``. OpenAI («Batch API») and Anthropic («Message Batches API») give every
+    model at half the price in a batch.
+    """
+    if cost.amount is None or cost.status is not CostStatus.ESTIMATED or is_estimate:
+        return cost
+    return replace(cost, amount=cost.amount / 2, source=f"{cost.source},half for batch")
+
+
+def _refused(chunk: _Chunk, error: RequestError) -> GenerationResult[Any]:
+    clock = SystemClock()
+    request = chunk.items[0].request
+    return GenerationResult(
+        request=request,
+        success=False,
+        timestamps=EventTimestamps(requested_at=clock.now(), requested=clock.monotonic_ns()),
+        error=ErrorInfo.from_exception(error),
+        model=request.model,
+        provider=chunk.provider,
+        operation_name=request.operation_name,
+    )

@@ -1,0 +1,110 @@
+"""`llm-service chat`: a conversation, turn by turn."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+import click
+
+from llm_core import GenerationRequest, Message
+from llm_service.cli.options import (
+    env_file_option,
+    model_option,
+    open_price_book,
+    open_service,
+    quiet_option,
+)
+from llm_service.cli.speaking import echo_error, footer, print_stream
+from llm_service.service import BaseLLMService
+
+__all__ = ["chat"]
+
+_HELP = "/exit ends, /new forgets what was said; a line that ends with \\ goes on in the next one"
+
+
+@click.command()
+@model_option
+@click.option("--system", help="An instruction to the model, for the whole conversation.")
+@env_file_option
+@quiet_option
+def chat(model: str, system: str | None, env_file: str, quiet: bool) -> int:
+    """Talk with a model; answers appear as they come.
+
+    /exit or Ctrl-D ends, /new forgets what was said, /help says so. Ctrl-C stops
+    an answer; a turn without an answer is forgotten. Lines may be piped in, too.
+
+    Exit code: 0 all answered, 1 an answer failed, 2 not carried out.
+    """
+    prices = open_price_book() if sys.stdout.isatty() and not quiet else None
+    with open_service(model, env_file=env_file, price_book=prices) as service:
+        conversation = Conversation(service, system, quiet=quiet)
+        if sys.stdin.isatty() and not quiet:
+            click.secho(f"{model}: {_HELP}", err=True, dim=True)
+        while (text := _next_turn()) is not None:
+            if text == "/new":
+                conversation.forget()
+            elif text == "/help":
+                click.echo(_HELP, err=True)
+            elif text:
+                conversation.say(text)
+    return 1 if conversation.has_failed else 0
+
+
+class Conversation:
+    """What was said so far, and the service that answers."""
+
+    def __init__(self, service: BaseLLMService, system: str | None, *, quiet: bool) -> None:
+        self._service = service
+        self._start = () if system is None else (Message.system(system),)
+        self._turns: tuple[Message, ...] = ()
+        self._quiet = quiet
+        self.has_failed = False
+        """Whether any turn got no answer."""
+
+    def forget(self) -> None:
+        """Begin anew, with the instruction alone."""
+        self._turns = ()
+
+    def say(self, text: str) -> None:
+        """Say something, and print the answer; without one the turn is forgotten."""
+        turns = (*self._turns, Message.user(text))
+        request = GenerationRequest(messages=(*self._start, *turns), operation_name="chat")
+        try:
+            result = print_stream(self._service.stream_sync(request))
+        except KeyboardInterrupt:
+            click.echo("\nllm-service: stopped; the turn is forgotten", err=True)
+            return
+        if result.error is not None:
+            self.has_failed = True
+            echo_error(result.error)
+            return
+        self._turns = (*turns, Message.assistant(str(result.content)))
+        if sys.stdout.isatty() and not self._quiet:
+            click.secho(footer(result), err=True, dim=True)
+
+
+def _next_turn() -> str | None:
+    """Read what is said next, or None at the end."""
+    lines: list[str] = []
+    while True:
+        line = _read_line("> " if not lines else "… ")
+        if line is None:
+            return "\n".join(lines) or None
+        lines.append(line.removesuffix("\\"))
+        if not line.endswith("\\"):
+            text = "\n".join(lines).strip()
+            return None if text in ("/exit", "/quit") else text
+
+
+def _read_line(prompt: str) -> str | None:
+    if not sys.stdin.isatty():
+        line = sys.stdin.readline()
+        return line.removesuffix("\n") if line else None
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401 - gives input() a history and editing keys
+    try:
+        return input(prompt)
+    except EOFError:
+        click.echo()
+        return None

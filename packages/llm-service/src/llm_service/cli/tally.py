@@ -1,0 +1,94 @@
+"""Counting results as they come by, in a few numbers however many there are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+__all__ = ["Tally", "shown_cost", "shown_count"]
+
+
+class Tally:
+    """Totals over results in the form of `GenerationResult.to_dict`."""
+
+    def __init__(self) -> None:
+        self.results = 0
+        self.succeeded = 0
+        self.degraded: Counter[str] = Counter()
+        self.failures: Counter[str] = Counter()
+        """By error type."""
+        self.attempts = 0
+        self.cached = 0
+        self.input_tokens = 0
+        self.output_tokens = 0
+        self.costs: dict[str, Decimal] = {}
+        """By currency; what is known of it."""
+        self.unpriced = 0
+        """Results that used tokens whose price is not known."""
+
+    def add(self, result: Mapping[str, Any]) -> None:
+        """Count one result; what an older or foreign writer left out counts as nothing."""
+        self.results += 1
+        if result.get("success"):
+            self.succeeded += 1
+        else:
+            self.failures[(result.get("error") or {}).get("type") or "unknown"] += 1
+        if result.get("degraded"):
+            self.degraded[result["degraded"].get("reason") or "unknown"] += 1
+        self.attempts += len(result.get("attempts") or ())
+        self.cached += bool(result.get("cached"))
+        usage = result.get("usage") or {}
+        tokens_in, tokens_out = usage.get("input_tokens") or 0, usage.get("output_tokens") or 0
+        self.input_tokens += tokens_in
+        self.output_tokens += tokens_out
+        cost = result.get("cost") or {}
+        if cost.get("amount") is not None:
+            currency = cost.get("currency") or "USD"
+            self.costs[currency] = self.costs.get(currency, Decimal(0)) + Decimal(cost["amount"])
+        if (cost.get("status") or "unpriced") == "unpriced" and tokens_in + tokens_out:
+            self.unpriced += 1
+
+    @property
+    def failed(self) -> int:
+        """Results that are failures."""
+        return self.results - self.succeeded
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output together."""
+        return self.input_tokens + self.output_tokens
+
+    def line(self, total: int, seconds: float) -> str:
+        """Return the totals in one line."""
+        words = [
+            f"{self.succeeded} of {total} answered in {seconds:.1f} s",
+            f"{self.attempts} attempts",
+            f"{self.input_tokens} tokens in, {self.output_tokens} out",
+        ]
+        if self.costs:
+            words.append(shown_cost(self))
+        if self.failures:
+            kinds = ", ".join(f"{count} {name}" for name, count in self.failures.most_common())
+            words.append(f"failed: {kinds}")
+        return ", ".join(words)
+
+
+def shown_cost(tally: Tally) -> str:
+    """Return what is known of the cost; ``≥`` stands before a sum in which prices are missing."""
+    if not tally.costs:
+        return "no price known" if tally.unpriced else "0"
+    sums = [
+        f"${amount:.4f}" if currency == "USD" else f"{amount:.4f} {currency}"
+        for currency, amount in sorted(tally.costs.items())
+    ]
+    return ("≥ " if tally.unpriced else "") + " + ".join(sums)
+
+
+def shown_count(number: int) -> str:
+    """Return a number in four or five characters: 950, 12.3k, 4.1M."""
+    for size, letter in ((1_000_000_000, "G"), (1_000_000, "M"), (10_000, "k")):
+        if number >= size:
+            return f"{number / (1000 if letter == 'k' else size):.1f}{letter}"
+    return str(number)

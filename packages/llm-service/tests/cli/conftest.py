@@ -1,0 +1,83 @@
+"""What the tests of the command share: a shell in a folder of its own, with a simulator as OpenAI."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_sim import SimServer
+
+COMMAND = [sys.executable, "-m", "llm_service"]
+
+
+@pytest.fixture(scope="module")
+def sim() -> Iterator[SimServer]:
+    rules = [{"contains": "capital of France", "reply": "Paris"}]
+    with SimServer({"rules": rules, "default": "echo"}) as server:
+        yield server
+
+
+class Shell:
+    """Runs the command in a folder of its own, with the simulator as OpenAI."""
+
+    def __init__(self, folder: Path, sim: SimServer) -> None:
+        self.folder = folder
+        self.sim = sim
+        self.environment = {
+            "PATH": "/usr/bin:/bin",
+            "OPENAI_API_KEY": "simulated",
+            "OPENAI_BASE_URL": sim.openai_base_url,
+            "COLUMNS": "80",
+        }
+
+    def __call__(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run the command to its end."""
+        return subprocess.run(
+            [*COMMAND, *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """Start the command and leave it running."""
+        return subprocess.Popen(
+            [*COMMAND, *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+
+    def write(self, name: str, *lines: str) -> str:
+        """Write a file of lines; returns its name."""
+        (self.folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return name
+
+    def files(self) -> list[str]:
+        """Return the names of the files in the folder."""
+        return sorted(path.name for path in self.folder.iterdir())
+
+    @staticmethod
+    def one_line(done: subprocess.CompletedProcess[str]) -> str:
+        """Return the only line on stderr of a command that could not be carried out."""
+        assert done.returncode == 2, done
+        assert done.stderr.count("\n") == 1, done.stderr
+        return done.stderr.strip()
+
+
+@pytest.fixture
+def shell(tmp_path: Path, sim: SimServer) -> Shell:
+    return Shell(tmp_path, sim)
