@@ -62,7 +62,7 @@ async def test_usage_adds_up_what_the_results_say() -> None:
     results = [await service.generate("one two", operation_name="ask") for _ in range(3)]
     (row,) = service.usage.rows()
     assert (row.operation, row.calls, row.attempts) == ("ask", 3, 3)
-    assert row.cost.amount == sum(result.cost.amount for result in results)
+    assert row.cost["USD"].amount == sum(result.cost.amount for result in results)
 
 
 async def test_an_active_trace_is_in_the_result_and_sent_to_the_provider() -> None:
