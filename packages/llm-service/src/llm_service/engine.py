@@ -88,13 +88,12 @@ class GenerationEngine:
         await self._recall_stage.look_up(line, call, self._renew)
         if line.recalled is None:
 
-            async def answer() -> GenerationResult[Any]:
+            async def answer() -> None:
                 try:
                     response = await self._invoke(line, call, sink)
                     await self._refine(line, response)
                 except Exception as error:  # noqa: BLE001 - shared with all who asked the same
                     self._note_failure(line, error)
-                return line.result()
 
             await self._recall_stage.share(line, answer)
         if line.recalled is not None and sink is not None and line.recalled.raw_content:

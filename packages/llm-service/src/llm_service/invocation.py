@@ -57,6 +57,15 @@ class Invocation:
 
     async def run(self) -> ProviderResponse:
         """Ask until there is an answer or the retry policy gives up; raises the last error."""
+        try:
+            response = await self._try_once()
+        except ProviderError as error:
+            response = await self._try_again(error)
+        self._parts.budget_of(self._call.provider.name).note_success()
+        return response
+
+    async def _try_again(self, first_error: ProviderError) -> ProviderResponse:
+        """Let tenacity go on from the first failure; a call that needs no retry does not pay for it."""
         retrying = self._parts.retry.retrying(
             max_attempts=self._line.request.max_attempts,
             remaining_seconds=self._line.remaining_seconds,
@@ -64,9 +73,15 @@ class Invocation:
             before_sleep=self._line.note_pause,
             sleep=self._parts.clock.sleep,
         )
-        response: ProviderResponse = await retrying(self._try_once)
-        self._parts.budget_of(self._call.provider.name).note_success()
-        return response
+        failures = [first_error]
+
+        async def attempt() -> ProviderResponse:
+            if failures:
+                raise failures.pop()
+            return await self._try_once()
+
+        answered: ProviderResponse = await retrying(attempt)
+        return answered
 
     async def _try_once(self) -> ProviderResponse:
         await self._announce_restart()

@@ -75,15 +75,18 @@ class Recall:
                 self._note_reuse(stored)
         line.mark("cache_checked")
 
-    async def share(
-        self, line: Timeline, answer: Callable[[], Awaitable[GenerationResult[Any]]]
-    ) -> None:
+    async def share(self, line: Timeline, answer: Callable[[], Awaitable[None]]) -> None:
         """Run `answer`; identical calls that may use the cache run it once and all take its result, or its failure."""
         policy = line.request.cache
         if line.cache_key is None or policy is None or policy.mode is not CacheMode.USE:
             await answer()
             return
-        result, is_theirs = await self._flights.run(line.cache_key, answer)
+
+        async def lead() -> GenerationResult[Any]:
+            await answer()
+            return line.result()
+
+        result, is_theirs = await self._flights.run(line.cache_key, lead)
         if is_theirs:
             line.recalled, line.error, line.degraded = result, result.error, result.degraded
             self._note_reuse(result)

@@ -76,6 +76,8 @@ class AttemptRecord:
     """The text that a stream has given so far."""
     reported: Usage | None = None
     """The tokens that a stream has reported so far."""
+    frozen: InvocationAttempt | None = None
+    """What `freeze` gave, until something changes."""
 
     @property
     def seen(self) -> ProviderResponse | None:
@@ -128,6 +130,11 @@ class AttemptRecord:
 
     def freeze(self) -> InvocationAttempt:
         """Return the attempt as it goes into the result."""
+        if self.frozen is None:
+            self.frozen = self._freeze()
+        return self.frozen
+
+    def _freeze(self) -> InvocationAttempt:
         seen, error = self.seen, self.error
         request_id = error.provider_request_id if error else None
         return InvocationAttempt(
@@ -218,6 +225,7 @@ class Timeline:
     def note_pause(self, seconds: float, retry_after_seconds: float) -> None:
         """Note the pause after the latest attempt, and the part of it that the provider asked for."""
         attempt = self.attempts[-1]
+        attempt.frozen = None
         attempt.backoff_seconds = seconds
         attempt.retry_after_seconds = retry_after_seconds
         attempt.backoff_until = attempt.points["ended"] + round(seconds * 1e9)
@@ -245,6 +253,7 @@ class Timeline:
     def take_over(self, attempts: list[AttemptRecord], purpose: str) -> None:
         """Put the attempts of a helper call on this call's ledger."""
         for attempt in attempts:
+            attempt.frozen = None
             attempt.number = len(self.attempts) + 1
             attempt.purpose = purpose
             self.attempts.append(attempt)
@@ -291,7 +300,7 @@ class Timeline:
             raw_content=seen.text if seen else None,
             error=self.error,
             degraded=self.degraded,
-            usage=sum((a.usage for a in attempts if a.usage), Usage()),
+            usage=_total_usage([a.usage for a in attempts if a.usage is not None]),
             cost=Cost.total(a.cost for a in attempts if a.cost),
             attempts=attempts,
             backoff=self._backoff(),
@@ -332,15 +341,34 @@ class Timeline:
 
     def _backoff(self) -> BackoffStats:
         waits: dict[str, float] = {}
+        gate_waits = backoffs = 0
+        gate_wait_seconds = backoff_seconds = retry_after_seconds = 0.0
         for attempt in self.attempts:
+            gate_wait_seconds += attempt.gate_wait_seconds
             if attempt.waited_for is not None:
+                gate_waits += 1
                 name = attempt.waited_for
                 waits[name] = waits.get(name, 0.0) + attempt.gate_wait_seconds
+            if attempt.backoff_until is not None:
+                backoffs += 1
+                backoff_seconds += attempt.backoff_seconds
+                retry_after_seconds += attempt.retry_after_seconds
+        if not gate_waits and not backoffs and not gate_wait_seconds:
+            return _NO_WAITS
         return BackoffStats(
-            gate_waits=sum(a.waited_for is not None for a in self.attempts),
-            gate_wait_seconds=sum(a.gate_wait_seconds for a in self.attempts),
+            gate_waits=gate_waits,
+            gate_wait_seconds=gate_wait_seconds,
             gate_wait_by_limit=FrozenDict(waits),
-            backoffs=sum(a.backoff_until is not None for a in self.attempts),
-            backoff_seconds=sum(a.backoff_seconds for a in self.attempts),
-            retry_after_seconds=sum(a.retry_after_seconds for a in self.attempts),
+            backoffs=backoffs,
+            backoff_seconds=backoff_seconds,
+            retry_after_seconds=retry_after_seconds,
         )
+
+
+_NO_WAITS = BackoffStats()
+_NO_USAGE = Usage()
+
+
+def _total_usage(usages: list[Usage]) -> Usage:
+    # Most calls have one attempt, whose usage is the sum.
+    return sum(usages[1:], usages[0]) if usages else _NO_USAGE
