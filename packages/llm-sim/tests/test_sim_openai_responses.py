@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -265,3 +266,33 @@ def test_any_json_is_an_object(client: openai.OpenAI) -> None:
 def test_a_stored_prompt_needs_no_input(client: openai.OpenAI) -> None:
     response = client.responses.create(model="gpt-5", prompt={"id": "pmpt_1"})
     assert response.output_text == ""
+
+
+def test_only_so_many_responses_are_kept() -> None:
+    from llm_sim.exchange import Request
+    from llm_sim.simulator import Simulator
+
+    simulator = Simulator()
+    ids = []
+    for _ in range(4097):
+        answer = simulator.answer(
+            Request(
+                method="POST",
+                path="/v1/responses",
+                headers={b"authorization": b"Bearer k"},
+                body=b'{"model": "m", "input": "x"}',
+            )
+        )
+        simulator.finish(answer)
+        ids.append(json.loads(answer.body or b"")["id"])
+
+    def status(response_id: str) -> int:
+        return simulator.answer(
+            Request(
+                method="GET",
+                path=f"/v1/responses/{response_id}",
+                headers={b"authorization": b"Bearer k"},
+            )
+        ).status
+
+    assert (status(ids[0]), status(ids[1])) == (404, 200)

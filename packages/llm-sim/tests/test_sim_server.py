@@ -275,3 +275,13 @@ def test_importing_loads_nothing_heavy_and_exports_what_it_says() -> None:
         and not hasattr(value, "__path__")
         and type(value).__name__ != "module"
     )
+
+
+def test_a_server_that_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn.config", None)
+    sim = SimServer()
+    with pytest.raises(ImportError):
+        sim.start()
+    monkeypatch.undo()
+    with sim:
+        assert sim.report().calls == 0
