@@ -296,3 +296,32 @@ def test_only_so_many_responses_are_kept() -> None:
         ).status
 
     assert (status(ids[0]), status(ids[1])) == (404, 200)
+
+
+def test_log_probabilities_are_given_where_they_are_included(client: openai.OpenAI) -> None:
+    options: Any = {"include": ["message.output_text.logprobs"], "top_logprobs": 2}
+    with client.responses.stream(model="gpt-5", input="one two", **options) as stream:
+        deltas = [event for event in stream if event.type == "response.output_text.delta"]
+        final = stream.get_final_response()
+    assert [delta.logprobs[0].token for delta in deltas] == ["one", " two"]
+    message = final.output[0]
+    assert message.type == "message"
+    assert message.content[0].type == "output_text"
+    assert message.content[0].logprobs is not None
+    assert len(message.content[0].logprobs[1].top_logprobs) == 2
+
+
+def test_a_prompt_is_counted_without_an_answer(client: openai.OpenAI) -> None:
+    counted = client.responses.input_tokens.count(model="gpt-5", input="good day")
+    used = client.responses.create(model="gpt-5", input="good day").usage
+    assert used is not None
+    assert counted.input_tokens == used.input_tokens
+    assert client.responses.input_tokens.count(input="good day").input_tokens == used.input_tokens
+
+
+def test_only_background_responses_are_cancelled(client: openai.OpenAI) -> None:
+    synchronous = client.responses.create(model="gpt-5", input="x")
+    with pytest.raises(openai.BadRequestError, match="synchronous"):
+        client.responses.cancel(synchronous.id)
+    background = client.responses.create(model="gpt-5", input="x", background=True)
+    assert client.responses.cancel(background.id).status == "completed"

@@ -222,7 +222,9 @@ def test_the_command_says_where_it_listens(tmp_path: Path) -> None:
         with openai.OpenAI(base_url=url, api_key="k", max_retries=0) as client:
             assert client.responses.create(model="m", input="ping").output_text == "pong"
         process.terminate()
+        last = process.stdout.read().strip()
         assert process.wait(10) == 0
+    assert last.startswith("1 calls, 0 violations of limits, 0 retries (0 early, 0 futile), 8 tok")
 
 
 @pytest.mark.parametrize(
