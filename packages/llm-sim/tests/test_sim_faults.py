@@ -34,6 +34,7 @@ def post(
         json={**BODY, "stream": stream},
         headers={"authorization": "Bearer k", "x-llm-sim-fault": fault},
         timeout=timeout,
+        verify=False,  # spares reading the certificates of a public network
     )
 
 
@@ -207,9 +208,12 @@ def test_a_script_can_ask_for_faults() -> None:
 
 def test_faults_by_chance_repeat_with_their_seed() -> None:
     def run(seed: int) -> list[int]:
-        with SimServer(faults=["429:0.3", "500:0.2"], seed=seed) as sim:
+        with (
+            SimServer(faults=["429:0.3", "500:0.2"], seed=seed) as sim,
+            httpx.Client() as client,
+        ):
             return [
-                httpx.post(
+                client.post(
                     f"{sim.openai_base_url}/responses",
                     json={"model": "m", "input": "x"},
                     headers={"authorization": "Bearer k"},

@@ -6,6 +6,8 @@ from typing import Any
 
 import jsonschema
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llm_sim.json_schema import example
 
@@ -97,4 +99,46 @@ def test_a_chain_of_nullable_links_ends() -> None:
         "properties": {"next": {"$ref": "#"}},
         "required": ["next"],
     }
+    jsonschema.validate(example(schema), schema)
+
+
+def scalars() -> st.SearchStrategy[dict[str, Any]]:
+    bounds = st.tuples(st.integers(-50, 50), st.integers(0, 20))
+    return st.one_of(
+        st.just({"type": "boolean"}),
+        st.just({"type": "null"}),
+        st.sampled_from(["a", 5, None, True]).map(lambda value: {"const": value}),
+        st.lists(st.integers(), min_size=1, max_size=3).map(lambda values: {"enum": values}),
+        bounds.map(lambda b: {"type": "integer", "minimum": b[0], "maximum": b[0] + b[1]}),
+        bounds.map(
+            lambda b: {
+                "type": "number",
+                "exclusiveMinimum": b[0],
+                "exclusiveMaximum": b[0] + b[1] + 1,
+            }
+        ),
+        bounds.map(lambda b: {"type": "string", "minLength": b[1], "maxLength": b[1] + 5}),
+    )
+
+
+def composed(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    properties = st.dictionaries(st.sampled_from("abcd"), inner, max_size=3)
+    return st.one_of(
+        st.tuples(inner, st.integers(0, 3)).map(
+            lambda t: {"type": "array", "items": t[0], "minItems": t[1], "maxItems": t[1] + 1}
+        ),
+        properties.map(
+            lambda p: {
+                "type": "object",
+                "properties": p,
+                "required": sorted(p)[:2],
+                "additionalProperties": False,
+            }
+        ),
+        st.lists(inner, min_size=1, max_size=3).map(lambda branches: {"anyOf": branches}),
+    )
+
+
+@given(st.recursive(scalars(), composed, max_leaves=12))
+def test_the_example_of_any_such_schema_satisfies_it(schema: dict[str, Any]) -> None:
     jsonschema.validate(example(schema), schema)

@@ -241,3 +241,16 @@ def test_a_key_that_has_spent_its_money_is_refused_for_good() -> None:
         with pytest.raises(openai.RateLimitError) as caught:
             chat(client)
     assert caught.value.code == "insufficient_quota"
+
+
+def test_a_client_that_obeys_the_headers_comes_through() -> None:
+    with (
+        SimServer(limits=Limits(rpm=1, minute_seconds=0.2)) as sim,
+        openai.OpenAI(base_url=sim.openai_base_url, api_key="k", max_retries=2) as client,
+    ):
+        for _ in range(3):
+            chat(client)
+        report = sim.report()
+    assert report.by_status[200] == 3
+    assert report.retries >= 2
+    assert report.early_retries == report.futile_retries == 0

@@ -248,3 +248,14 @@ def test_a_full_queue_is_a_503() -> None:
     assert "unknown field" in WORDING.unknown("x").message
     assert WORDING.missing("x").message == "x is required"
     assert "at most 1" in WORDING.above("x", 2, 1).message
+
+
+def test_log_probabilities_are_those_of_the_tokens(client: ollama.Client) -> None:
+    whole = chat(client, "one two", logprobs=True, top_logprobs=2)
+    assert [entry.token for entry in whole.logprobs] == ["one", " two"]
+    assert len(whole.logprobs[0].top_logprobs) == 2
+    parts = chat(client, "one two", logprobs=True, stream=True)
+    assert [part.logprobs[0].token for part in parts if part.logprobs] == ["one", " two"]
+    made = client.generate(model="m", prompt="one two", logprobs=True)
+    assert made.logprobs is not None
+    assert made.logprobs[0].token == "one"

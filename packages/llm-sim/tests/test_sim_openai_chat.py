@@ -350,3 +350,17 @@ def test_built_in_tools_and_files_are_accepted(client: openai.OpenAI) -> None:
         tool_choice={"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}},
     )
     assert completion.choices[0].message.content == "notes.pdf"
+
+
+def test_log_probabilities_are_those_of_the_tokens(client: openai.OpenAI) -> None:
+    made = ask(client, "one two", logprobs=True, top_logprobs=3).choices[0].logprobs.content
+    assert [entry.token for entry in made] == ["one", " two"]
+    assert all(entry.logprob <= 0 and len(entry.top_logprobs) == 3 for entry in made)
+    assert made[0].top_logprobs[0].token == "one"
+    chunks = ask(client, "one two", logprobs=True, stream=True)
+    streamed = [c.choices[0].logprobs.content[0] for c in chunks if c.choices[0].logprobs]
+    assert [(entry.token, entry.logprob) for entry in streamed] == [
+        (entry.token, entry.logprob) for entry in made
+    ]
+    with pytest.raises(openai.BadRequestError, match="only allowed when 'logprobs' is enabled"):
+        ask(client, "one", top_logprobs=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -265,3 +266,62 @@ def test_any_json_is_an_object(client: openai.OpenAI) -> None:
 def test_a_stored_prompt_needs_no_input(client: openai.OpenAI) -> None:
     response = client.responses.create(model="gpt-5", prompt={"id": "pmpt_1"})
     assert response.output_text == ""
+
+
+def test_only_so_many_responses_are_kept() -> None:
+    from llm_sim.exchange import Request
+    from llm_sim.simulator import Simulator
+
+    simulator = Simulator()
+    ids = []
+    for _ in range(4097):
+        answer = simulator.answer(
+            Request(
+                method="POST",
+                path="/v1/responses",
+                headers={b"authorization": b"Bearer k"},
+                body=b'{"model": "m", "input": "x"}',
+            )
+        )
+        simulator.finish(answer)
+        ids.append(json.loads(answer.body or b"")["id"])
+
+    def status(response_id: str) -> int:
+        return simulator.answer(
+            Request(
+                method="GET",
+                path=f"/v1/responses/{response_id}",
+                headers={b"authorization": b"Bearer k"},
+            )
+        ).status
+
+    assert (status(ids[0]), status(ids[1])) == (404, 200)
+
+
+def test_log_probabilities_are_given_where_they_are_included(client: openai.OpenAI) -> None:
+    options: Any = {"include": ["message.output_text.logprobs"], "top_logprobs": 2}
+    with client.responses.stream(model="gpt-5", input="one two", **options) as stream:
+        deltas = [event for event in stream if event.type == "response.output_text.delta"]
+        final = stream.get_final_response()
+    assert [delta.logprobs[0].token for delta in deltas] == ["one", " two"]
+    message = final.output[0]
+    assert message.type == "message"
+    assert message.content[0].type == "output_text"
+    assert message.content[0].logprobs is not None
+    assert len(message.content[0].logprobs[1].top_logprobs) == 2
+
+
+def test_a_prompt_is_counted_without_an_answer(client: openai.OpenAI) -> None:
+    counted = client.responses.input_tokens.count(model="gpt-5", input="good day")
+    used = client.responses.create(model="gpt-5", input="good day").usage
+    assert used is not None
+    assert counted.input_tokens == used.input_tokens
+    assert client.responses.input_tokens.count(input="good day").input_tokens == used.input_tokens
+
+
+def test_only_background_responses_are_cancelled(client: openai.OpenAI) -> None:
+    synchronous = client.responses.create(model="gpt-5", input="x")
+    with pytest.raises(openai.BadRequestError, match="synchronous"):
+        client.responses.cancel(synchronous.id)
+    background = client.responses.create(model="gpt-5", input="x", background=True)
+    assert client.responses.cancel(background.id).status == "completed"

@@ -222,7 +222,9 @@ def test_the_command_says_where_it_listens(tmp_path: Path) -> None:
         with openai.OpenAI(base_url=url, api_key="k", max_retries=0) as client:
             assert client.responses.create(model="m", input="ping").output_text == "pong"
         process.terminate()
+        last = process.stdout.read().strip()
         assert process.wait(10) == 0
+    assert last.startswith("1 calls, 0 violations of limits, 0 retries (0 early, 0 futile), 8 tok")
 
 
 @pytest.mark.parametrize(
@@ -275,3 +277,13 @@ def test_importing_loads_nothing_heavy_and_exports_what_it_says() -> None:
         and not hasattr(value, "__path__")
         and type(value).__name__ != "module"
     )
+
+
+def test_a_server_that_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn.config", None)
+    sim = SimServer()
+    with pytest.raises(ImportError):
+        sim.start()
+    monkeypatch.undo()
+    with sim:
+        assert sim.report().calls == 0

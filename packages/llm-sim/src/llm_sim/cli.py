@@ -14,6 +14,7 @@ import click
 from llm_sim.errors import SimError
 from llm_sim.latency import Latency, parse_distribution
 from llm_sim.limits import Algorithm, Limits
+from llm_sim.referee import Report
 from llm_sim.server import LOOPBACK, bind, serve
 from llm_sim.simulator import Settings, Simulator
 
@@ -89,7 +90,9 @@ def serve_command(host: str, port: int, **options: Any) -> None:
         f"llm-sim listens on {url} "
         f"(OPENAI_BASE_URL={url}/v1 ANTHROPIC_BASE_URL={url} OLLAMA_HOST={url})"
     )
-    asyncio.run(_serve(Simulator(settings), listener))
+    simulator = Simulator(settings)
+    asyncio.run(_serve(simulator, listener))
+    click.echo(_summary(simulator.report()))
 
 
 def _settings(
@@ -116,6 +119,14 @@ def _settings(
         api_keys=api_keys or None,
         models=models or None,
         seed=seed,
+    )
+
+
+def _summary(report: Report) -> str:
+    return (
+        f"{report.calls} calls, {report.violations} violations of limits, {report.retries} retries "
+        f"({report.early_retries} early, {report.futile_retries} futile), "
+        f"{report.usage.total_tokens} tokens, ${report.cost_usd:.4f}"
     )
 
 

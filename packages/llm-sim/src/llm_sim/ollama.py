@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from llm_sim import logprobs, tokens
 from llm_sim import ollama_wire as wire
-from llm_sim import tokens
 from llm_sim.exchange import Ask, Chunk, Json, Reply, Request, Stamp, Tool, Usage
 from llm_sim.fields import Fields, dump, quote, read_object
 from llm_sim.wire import JSON
@@ -34,6 +34,7 @@ class _OllamaDialogue(ABC):
         if not body.get("model"):
             raise wire.refuse(_NO_MODEL)
         options = fields.mapping("options")
+        fields.number("top_logprobs", 0, logprobs.MOST_ALTERNATIVES)
         most = options.get("num_predict")
         texts, user_text, turns, images = self._prompt(fields)
         tool_list = fields.items("tools")
@@ -65,13 +66,10 @@ class _OllamaDialogue(ABC):
 
     def render(self, ask: Ask, reply: Reply, stamp: Stamp) -> bytes:
         """Write a whole reply."""
-        return dump(
-            {
-                **_head(ask, stamp),
-                **self._piece(reply.refusal or reply.text, reply.reasoning, reply),
-                **self._end(ask, reply),
-            }
-        )
+        whole = self._piece(reply.refusal or reply.text, reply.reasoning, reply)
+        if ask.body.get("logprobs"):
+            whole["logprobs"] = logprobs.entries(reply.pieces, ask.body.get("top_logprobs"))
+        return dump({**_head(ask, stamp), **whole, **self._end(ask, reply)})
 
     def stream(self, ask: Ask, reply: Reply, stamp: Stamp) -> Iterator[Chunk]:
         """Write one line for each token, and a last one that is done."""
@@ -81,6 +79,11 @@ class _OllamaDialogue(ABC):
             yield Chunk(dump(line) + b"\n", 1)
         before, after = self._frame(head)
         for piece in tokens.split(reply.refusal) or reply.pieces:
+            if ask.body.get("logprobs"):
+                likely = logprobs.entry(piece, ask.body.get("top_logprobs") or 0)
+                line = {**_head(ask, stamp), **self._piece(piece, "", None), "done": False}
+                yield Chunk(dump({**line, "logprobs": [likely]}) + b"\n", 1)
+                continue
             yield Chunk(f"{before}{quote(piece)}{after}".encode("utf-8", "replace"), 1)
         if reply.tool_calls:
             count = sum(tokens.count(call.name + call.arguments) for call in reply.tool_calls)

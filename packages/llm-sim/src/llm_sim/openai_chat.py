@@ -6,8 +6,8 @@ import base64
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from llm_sim import logprobs, tokens
 from llm_sim import openai_wire as wire
-from llm_sim import tokens
 from llm_sim.exchange import Ask, Chunk, Json, Reply, Request, Stamp, Tool, Usage
 from llm_sim.fields import Fields, dump, json_type, quote
 from llm_sim.sound import FORMATS, encode
@@ -137,8 +137,12 @@ def render(ask: Ask, reply: Reply, stamp: Stamp) -> bytes:
             "expires_at": stamp.created + 3600,
             "transcript": reply.text,
         }
+    likely = None
+    if ask.body.get("logprobs"):
+        content = logprobs.entries(reply.pieces, ask.body.get("top_logprobs"))
+        likely = {"content": content, "refusal": None}
     choices = [
-        {"index": i, "message": message, "logprobs": None, "finish_reason": _finish(reply)}
+        {"index": i, "message": message, "logprobs": likely, "finish_reason": _finish(reply)}
         for i in range(ask.choices)
     ]
     return dump(
@@ -205,7 +209,8 @@ def _choice_chunks(
     ask: Ask, reply: Reply, stamp: Stamp, index: int, head: str, tail: str
 ) -> Iterator[Chunk]:
     open_ = f'data: {head},"choices":[{{"index":{index},"delta":'
-    close = f',"logprobs":null,"finish_reason":null}}]{tail}'
+    ending = f',"finish_reason":null}}]{tail}'
+    close = f',"logprobs":null{ending}'
 
     def delta(value: Json, count: int = 0) -> Chunk:
         return Chunk(f"{open_}{dump(value).decode()}{close}".encode(), count)
@@ -222,6 +227,9 @@ def _choice_chunks(
         before = f'{open_}{{"content":'
         after = f"}}{close}"
         for piece in reply.pieces:
+            if ask.body.get("logprobs"):
+                likely = dump(logprobs.entry(piece, ask.body.get("top_logprobs") or 0)).decode()
+                after = f'}},"logprobs":{{"content":[{likely}],"refusal":null}}{ending}'
             yield Chunk(f"{before}{quote(piece)}{after}".encode("utf-8", "replace"), 1)
     for piece in tokens.split(reply.refusal):
         yield delta({"refusal": piece}, 1)
@@ -359,6 +367,13 @@ def _check_the_rest(fields: Fields) -> None:
     fields.number("top_p", 0, 1)
     fields.number("presence_penalty", -2, 2)
     fields.number("frequency_penalty", -2, 2)
+    fields.number("top_logprobs", 0, logprobs.MOST_ALTERNATIVES)
+    if fields.body.get("top_logprobs") and not fields.flag("logprobs"):
+        raise wire.refuse(
+            "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.",
+            "top_logprobs",
+            "value",
+        )
     if fields.mapping("stream_options") and not fields.flag("stream"):
         raise wire.refuse(
             "The 'stream_options' parameter is only allowed when 'stream' is enabled.",

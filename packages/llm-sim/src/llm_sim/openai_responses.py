@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from llm_sim import openai_wire as wire
+from llm_sim.brain import count_input
 from llm_sim.errors import Refusal
 from llm_sim.exchange import Answer, Ask, Chunk, Json, Reply, Request, Stamp
 from llm_sim.fields import Fields, dump
@@ -54,9 +55,25 @@ class OpenAIResponses:
     def resources(self) -> Iterator[tuple[str, str, Callable[..., Answer]]]:
         """Give method, path and handler of everything that is stored."""
         one = r"/v1/responses/(?P<response_id>[^/]+)"
+        yield "POST", "/v1/responses/input_tokens", self._count
+        yield "POST", f"{one}/cancel", self._cancel
         yield "GET", one, self._retrieve
         yield "DELETE", one, self._delete
         yield "GET", f"{one}/input_items", self._input_items
+
+    def _count(self, request: Request, stamp: Stamp, /) -> Answer:
+        fields = Fields(wire.read_json(request.body), wire.WORDING)
+        # A count needs no model; any will do for reading the rest.
+        fields.body.setdefault("model", "any")
+        ask = read_ask(fields, self._earlier(fields.optional_text("previous_response_id")))
+        counted = {"object": "response.input_tokens", "input_tokens": count_input(ask)}
+        return Answer(body=dump(counted))
+
+    def _cancel(self, request: Request, stamp: Stamp, /, *, response_id: str) -> Answer:
+        response = self._get(response_id)[1]
+        if not response["background"]:
+            raise wire.refuse("Cannot cancel a synchronous response.", None, "value")
+        return Answer(body=dump(response))  # it is complete by now, as everything here
 
     def _retrieve(self, request: Request, stamp: Stamp, /, *, response_id: str) -> Answer:
         return Answer(body=dump(self._get(response_id)[1]))

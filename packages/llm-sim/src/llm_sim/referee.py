@@ -225,7 +225,8 @@ class Referee:
             tally.streams_abandoned += call.ended == "abandoned"
         if refusal is not None or call.ended == "broken":
             self._remember_failure(call, refusal)
-        elif call.model:
+        if refusal is None and call.model:
+            # Also of answers that did not arrive: the vendor has made them, and bills them.
             self._add_usage(call, now)
         if call.account is not None and call.account in tally.running:
             running = tally.running[call.account]

@@ -8,6 +8,7 @@ from typing import Any
 from llm_sim import openai_wire as wire
 from llm_sim.exchange import Ask, Tool
 from llm_sim.fields import Fields
+from llm_sim.logprobs import MOST_ALTERNATIVES
 
 KNOWN_FIELDS = frozenset(
     [
@@ -67,6 +68,7 @@ def read_ask(fields: Fields, earlier: Iterable[Any]) -> Ask:
         prompt.texts.insert(0, instructions)
     fields.number("temperature", 0, 2)
     fields.number("top_p", 0, 1)
+    fields.number("top_logprobs", 0, MOST_ALTERNATIVES)
     tool_list = fields.items("tools")
     return Ask(
         operation="responses",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Any
 
-from llm_sim import tokens
+from llm_sim import logprobs, tokens
 from llm_sim.exchange import Ask, Chunk, Json, Reply, Stamp, ToolCall, Usage
 from llm_sim.fields import dump, quote
 
@@ -41,23 +42,24 @@ class EventWriter:
         place |= {"content_index": 0}
         yield self._event("response.content_part.added", part=_emptied(content), **place)
         if content["type"] == "output_text":
-            yield from self._text_deltas(item["id"], place["output_index"])
-            text = content["text"]
-            yield self._event("response.output_text.done", text=text, logprobs=[], **place)
+            yield from self._text_deltas(item["id"], place["output_index"], content["logprobs"])
+            done = {"text": content["text"], "logprobs": content["logprobs"]}
+            yield self._event("response.output_text.done", **done, **place)
         else:
             for piece in tokens.split(self._reply.refusal):
                 yield self._event("response.refusal.delta", 1, delta=piece, **place)
             yield self._event("response.refusal.done", refusal=self._reply.refusal, **place)
         yield self._event("response.content_part.done", part=content, **place)
 
-    def _text_deltas(self, item_id: str, index: int) -> Iterator[Chunk]:
+    def _text_deltas(self, item_id: str, index: int, likely: list[Json]) -> Iterator[Chunk]:
         """Write what most of a stream is made of; by hand, because it is."""
         kind = "response.output_text.delta"
         head = f'event: {kind}\ndata: {{"type":"{kind}","sequence_number":'
         middle = f',"item_id":"{item_id}","output_index":{index},"content_index":0,"delta":'
-        for piece in self._reply.pieces:
+        for piece, entry in zip_longest(self._reply.pieces, likely):
             self._number += 1
-            data = f'{head}{self._number}{middle}{quote(piece)},"logprobs":[]}}\n\n'
+            entries = dump([entry]).decode() if entry else "[]"
+            data = f'{head}{self._number}{middle}{quote(piece)},"logprobs":{entries}}}\n\n'
             yield Chunk(data.encode("utf-8", "replace"), 1)
 
     def _function_call(self, item: Json, place: Json) -> Iterator[Chunk]:
@@ -154,7 +156,12 @@ def make_output(ask: Ask, reply: Reply, stamp: Stamp) -> list[Json]:
         content: Json = (
             {"type": "refusal", "refusal": reply.refusal}
             if reply.refusal
-            else {"type": "output_text", "annotations": [], "logprobs": [], "text": reply.text}
+            else {
+                "type": "output_text",
+                "annotations": [],
+                "logprobs": _logprobs(ask, reply),
+                "text": reply.text,
+            }
         )
         output.append(
             {
@@ -167,6 +174,11 @@ def make_output(ask: Ask, reply: Reply, stamp: Stamp) -> list[Json]:
         )
     output.extend(_call_item(call, stamp, place) for place, call in enumerate(reply.tool_calls))
     return output
+
+
+def _logprobs(ask: Ask, reply: Reply) -> list[Json]:
+    wanted = "message.output_text.logprobs" in (ask.body.get("include") or ())
+    return logprobs.entries(reply.pieces, ask.body.get("top_logprobs")) if wanted else []
 
 
 def _call_item(call: ToolCall, stamp: Stamp, place: int) -> Json:
@@ -196,4 +208,6 @@ def _opened(item: Json) -> Json:
 
 
 def _emptied(content: Json) -> Json:
-    return {**content, ("text" if content["type"] == "output_text" else "refusal"): ""}
+    if content["type"] == "refusal":
+        return {**content, "refusal": ""}
+    return {**content, "text": "", "logprobs": []}

@@ -90,12 +90,17 @@ class SimServer:
             raise SimError("the simulator runs already")
         listener = bind(self._host, self._port)
         self._port = listener.getsockname()[1]
-        ready = threading.Event()
+        ready: Future[None] = Future()
         self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._serve(listener, ready)), name="llm-sim", daemon=True
+            target=self._serve, args=(listener, ready), name="llm-sim", daemon=True
         )
         self._thread.start()
-        ready.wait()
+        try:
+            ready.result()
+        except BaseException:
+            self._thread = None
+            listener.close()
+            raise
 
     def stop(self) -> None:
         """Stop listening and drop every connection; harmless if it does not run."""
@@ -163,10 +168,23 @@ class SimServer:
         """The `host` for Ollama's package, which adds /api itself."""
         return self.url
 
-    async def _serve(self, listener: socket.socket, ready: threading.Event) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
-        await serve(self._simulator, listener, stop=self._stop, on_ready=ready.set)
+    def _serve(self, listener: socket.socket, ready: Future[None]) -> None:
+        async def run() -> None:
+            self._loop = asyncio.get_running_loop()
+            self._stop = asyncio.Event()
+            await serve(
+                self._simulator,
+                listener,
+                stop=self._stop,
+                on_ready=lambda: ready.set_result(None),
+            )
+
+        try:
+            asyncio.run(run())
+        except BaseException as error:
+            if ready.done():
+                raise
+            ready.set_exception(error)  # the starter's thread raises it
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -232,6 +250,8 @@ async def serve(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        # What was aborted is closed by the loop's next turn.
+        await asyncio.sleep(0)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
