@@ -1,0 +1,152 @@
+"""Every fault a vendor can show, through the whole service over real HTTP.
+
+For each fault: plain and streamed, sync and async, without a ladder, with a fallback model and with a fallback value.
+Nothing is ever thrown, the kind of failure is right, and the gates get everything back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from llm_core import DegradedReason, GenerationResult, StreamResult
+from llm_core.testing import FixedPriceBook
+from llm_providers import OpenAIProvider
+from llm_providers.testing import FAULT_TABLE, FaultRow, Outcome
+from llm_service import BaseLLMService, Fallback, RetryPolicy
+from llm_sim import SimServer
+from llm_sim.faults import Faults
+
+ANSWER = "Hello there, my dear friend 😀 how are you today?"
+SCRIPT = {
+    "rules": [
+        {"exact": f"fault {row.fault}", "model": "gpt-5-mini", "reply": {"text": ANSWER, "fault": row.fault}}
+        for row in FAULT_TABLE
+    ],
+    "default": {"text": "from the backup"},
+}
+# The simulator's price of gpt-5-mini, in dollars per million tokens.
+PRICES = FixedPriceBook(input_per_million=Decimal("0.25"), output_per_million=Decimal("2"))
+
+
+@pytest.fixture(scope="module")
+def sim() -> Iterator[SimServer]:
+    with SimServer(SCRIPT, faults=Faults(slow_seconds=0.05, stall_seconds=30)) as server:
+        yield server
+
+
+@pytest.fixture
+async def serve(sim: SimServer) -> AsyncIterator[Callable[..., BaseLLMService]]:
+    services: list[BaseLLMService] = []
+
+    def make(**options: Any) -> BaseLLMService:
+        provider = OpenAIProvider(
+            api_key="simulated",
+            base_url=sim.openai_base_url,
+            timeout_seconds=0.5,
+            idle_timeout_seconds=0.2,
+        )
+        service = BaseLLMService(
+            model="gpt-5-mini",
+            provider=provider,
+            max_rpm=10_000,
+            max_tpm=10_000_000,
+            max_concurrent_requests=4,
+            retry=RetryPolicy(max_attempts=1),
+            breaker=None,
+            price_book=PRICES,
+            telemetry="none",
+            **options,
+        )
+        services.append(service)
+        return service
+
+    yield make
+    for service in services:
+        await service.aclose()
+
+
+async def in_all_ways(service: BaseLLMService, **request: Any) -> list[tuple[str, Any]]:
+    """Ask plain and streamed, async and sync; return each way with its result."""
+    *_, streamed = [event async for event in service.stream(**request)]
+    *_, streamed_sync = list(service.stream_sync(**request))
+    assert isinstance(streamed, StreamResult)
+    assert isinstance(streamed_sync, StreamResult)
+    return [
+        ("plain", await service.generate(**request)),
+        ("plain", service.generate_sync(**request)),
+        ("streamed", streamed.result),
+        ("streamed", streamed_sync.result),
+    ]
+
+
+def expected(row: FaultRow, way: str) -> Outcome:
+    return row.plain if way == "plain" else row.streamed
+
+
+def assert_gates_are_whole(service: BaseLLMService) -> None:
+    for gate in service.snapshot().gates.values():
+        assert gate.in_flight == gate.queued == 0
+
+
+@pytest.mark.parametrize("row", FAULT_TABLE, ids=lambda row: row.fault)
+async def test_a_fault_is_a_typed_result_in_every_way_of_calling(
+    row: FaultRow, serve: Callable[..., BaseLLMService]
+) -> None:
+    service = serve()
+    for way, result in await in_all_ways(service, user=f"fault {row.fault}"):
+        assert isinstance(result, GenerationResult)
+        want = expected(row, way)
+        assert (result.error and result.error.type) == want.error_type, (way, result.error)
+        assert result.success == (want.error_type is None)
+        assert len(result.attempts) == 1
+        if want.error_type is None:
+            assert result.content == ANSWER
+        if want.keeps_text and way == "streamed":
+            assert result.raw_content
+            assert ANSWER.startswith(result.raw_content)
+            assert result.usage.total_tokens > 0
+            assert result.cost.amount
+    assert_gates_are_whole(service)
+
+
+@pytest.mark.parametrize("row", FAULT_TABLE, ids=lambda row: row.fault)
+async def test_a_fault_is_made_up_for_by_a_fallback_model_or_value(
+    row: FaultRow, serve: Callable[..., BaseLLMService]
+) -> None:
+    service = serve(fallbacks=[Fallback(model="gpt-5-nano")])
+    for way, result in await in_all_ways(service, user=f"fault {row.fault}", fallback_value="mine"):
+        want = expected(row, way)
+        assert result.success, (way, result.error)
+        seen = want.keeps_text and way == "streamed"
+        if want.error_type is None:
+            assert (result.content, result.degraded) == (ANSWER, None)
+        elif want.error_type.traits.may_fall_back and not seen:
+            assert result.content == "from the backup"
+            assert result.degraded.reason is DegradedReason.FALLBACK_MODEL
+            assert result.degraded.error.type is want.error_type
+            assert len(result.attempts) == 2
+        else:
+            assert result.content == "mine"
+            assert result.degraded.reason is DegradedReason.FALLBACK_VALUE
+    assert_gates_are_whole(service)
+
+
+async def test_the_ledger_is_what_the_vendor_billed_to_the_digit(
+    sim: SimServer, serve: Callable[..., BaseLLMService]
+) -> None:
+    service = serve()
+    sim.reset()
+    results = []
+    for fault in ("429", "500", "slow_body", "split_emoji", "wrong_content_type"):
+        results += [result for _, result in await in_all_ways(service, user=f"fault {fault}")]
+
+    billed = sim.report()
+
+    assert sum(result.usage.input_tokens for result in results) == billed.usage.input_tokens
+    assert sum(result.usage.output_tokens for result in results) == billed.usage.output_tokens
+    assert sum(result.cost.amount for result in results) == billed.cost_usd
+    assert sum(len(result.attempts) for result in results) == billed.calls
