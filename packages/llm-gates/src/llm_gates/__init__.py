@@ -20,6 +20,7 @@ from llm_gates.rates import (
     TpdGate,
     TpmGate,
 )
+from llm_gates.redis import RedisGateSet, RedisUnavailable
 from llm_gates.snapshot import GateSnapshot, LimitSnapshot
 
 __all__ = [
@@ -42,6 +43,8 @@ __all__ = [
     "OtpmGate",
     "Period",
     "RateGate",
+    "RedisGateSet",
+    "RedisUnavailable",
     "RpdGate",
     "RpmGate",
     "TpdGate",

@@ -10,10 +10,11 @@
 -- ARGV         process, horizon, lease time, keep, most, number of limits,
 --                per limit: kind ('log', 'bucket', 'fixed', 'slots'), capacity, window, life, grain,
 --              number of corrections,
---                per correction: 'settle' limit entry before after | 'release' limit lease | 'renew' limit lease
+--                per correction: 'settle' limit entry before after | 'late' limit entry by | 'release' limit lease | 'renew' limit lease
 --              number of requests,
 --                per request: lease, and its cost on each limit
 -- returns      {admitted, microseconds until the next would fit or -1, place of the limit it waits for,
+--                (0: others come first for a moment),
 --                per admitted: delay in microseconds, and an entry on each limit}
 
 local prefix = KEYS[1]
@@ -89,17 +90,19 @@ local function log_fits_at(limit, at, cost)
   -- Nothing expires before its time only because another limit would make this call wait longer.
   expire_log(limit, math.max(now, limit.at))
   local missing = limit.used + cost - limit.capacity
-  local from = 0
+  local from, latest = 0, at
   while missing > 0 do
     local stamps = redis.call('LRANGE', limit.log, from, from + 31)
-    if #stamps == 0 then return at end
+    if #stamps == 0 then return latest end
     for place, stamp in ipairs(stamps) do
       missing = missing - weight_of(limit, limit.first + from + place - 1)
-      if missing <= 0 then return math.max(at, tonumber(stamp) + limit.life) end
+      -- A call that left late may stand before others that are older.
+      latest = math.max(latest, tonumber(stamp) + limit.life)
+      if missing <= 0 then return latest end
     end
     from = from + #stamps
   end
-  return at
+  return latest
 end
 
 local function log_take(limit, at, cost)
@@ -124,6 +127,12 @@ local function log_settle(limit, entry, before, after)
     set_weight(limit, entry, weight_of(limit, entry) + after - before)
     limit.used = limit.used + after - before
   end
+end
+
+local function log_late(limit, entry, by)
+  local place = entry - limit.first
+  local stamp = place >= 0 and redis.call('LINDEX', limit.log, place)
+  if stamp then redis.call('LSET', limit.log, place, string.format('%.0f', tonumber(stamp) + by)) end
 end
 
 -- --------------------------------------------------------------- token bucket
@@ -200,11 +209,16 @@ end
 
 -- ---------------------------------------------------------------- the waiting
 local waiters, living = prefix .. ':waiters', prefix .. ':living'
+-- When each waiting process was told to ask again, and how many calls each has had.
+local expected, served = prefix .. ':expected', prefix .. ':served'
+local pause, patience = 3000, 30000
 redis.call('ZADD', living, now, process)
 redis.call('PEXPIRE', living, keep)
 for _, dead in ipairs(redis.call('ZRANGEBYSCORE', living, '-inf', now - lease_time)) do
   redis.call('ZREM', living, dead)
   redis.call('ZREM', waiters, dead)
+  redis.call('ZREM', expected, dead)
+  redis.call('HDEL', served, dead)
 end
 
 local function tell_waiters()
@@ -229,6 +243,9 @@ for _ = 1, number() do
     local entry, before, after = number(), number(), number()
     settle(limit, entry, before, after)
     freed = freed or after < before
+  elseif what == 'late' then
+    local entry, by = number(), number()
+    log_late(limit, entry, by)
   elseif what == 'release' then
     freed = redis.call('ZREM', limit.leases, word()) == 1 or freed
     limit.used = redis.call('ZCARD', limit.leases)
@@ -238,21 +255,39 @@ for _ = 1, number() do
   end
 end
 
--- A process takes no more than its share of what one window gives, before it asks again.
 local waiting = redis.call('ZCARD', waiters)
 local ahead = redis.call('ZRANK', waiters, process)
 local sharing = ahead and waiting or waiting + 1
 ahead = ahead or waiting
 
+-- While others wait, a process gets no further ahead of the one that has had least than a part of its share.
+-- Who was expected to ask and does not is not waited for.
+local mine = tonumber(redis.call('HGET', served, process)) or 0
+local least
+for _, other in ipairs(redis.call('ZRANGEBYSCORE', expected, now - patience, '+inf')) do
+  if other ~= process then
+    local had = tonumber(redis.call('HGET', served, other)) or 0
+    if not least or had < least then least = had end
+  end
+end
+
 local result = { 0, -1, 0 }
 local admitted = 0
 local requests = number()
-local share = most
+local share, narrowest = most, most
 for _, limit in ipairs(limits) do
-  if limit.kind ~= 'slots' then share = math.min(share, math.ceil(limit.capacity / sharing)) end
+  if limit.kind ~= 'slots' then narrowest = math.min(narrowest, limit.capacity) end
+end
+if least then
+  mine = math.max(mine, least)
+  share = math.min(most, least + math.ceil(narrowest / sharing / 4) - mine)
 end
 
 for _ = 1, requests do
+  if admitted >= share then
+    result[2] = admitted < most and pause or 0
+    break
+  end
   local lease = word()
   local costs = {}
   for place = 1, count do costs[place] = number() end
@@ -279,7 +314,7 @@ for _ = 1, requests do
       if at > longest then longest, blocked = at, place end
     end
   end
-  if at > now + horizon or admitted >= share then
+  if at > now + horizon then
     result[2], result[3] = at - now, math.max(blocked, 1)
     break
   end
@@ -299,13 +334,16 @@ for _ = 1, requests do
 end
 result[1] = admitted
 
+if least then redis.call('HSET', served, process, mine + admitted) else redis.call('DEL', served) end
 if admitted < requests then
   redis.call('ZADD', waiters, 'NX', now, process)
   if admitted > 0 then redis.call('ZADD', waiters, 'XX', now, process) end
-  redis.call('PEXPIRE', waiters, keep)
+  redis.call('ZADD', expected, now + result[2], process)
 else
   redis.call('ZREM', waiters, process)
+  redis.call('ZREM', expected, process)
 end
+for _, key in ipairs({ waiters, expected, served }) do redis.call('PEXPIRE', key, keep) end
 for _, limit in ipairs(limits) do save_limit(limit) end
 if freed then tell_waiters() end
 return result

@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -108,6 +109,9 @@ class Courier:
         self._local = local
         longest = max((limit.life for limit in limits), default=0) / 1e6
         self._keep_ms = round(1_000 * (2 * longest + lease_seconds + 60))
+        # Leaving later than this is told to the server, which then counts the call as later.
+        guards = [limit.life - limit.window for limit in limits if limit.kind == "log"]
+        self._tolerance_us = max(min(guards, default=0) // 2, 1_000)
         self._slots = [place for place, limit in enumerate(limits) if limit.kind == "slots"]
         self._ready = threading.Condition(threading.Lock())
         self._wishes: list[tuple[int, int, Wish]] = []
@@ -162,6 +166,16 @@ class Courier:
         with self._ready:
             self._corrections.append(["settle", place + 1, entry, before, after])
             self._ready.notify()
+
+    def left(self, wish: Wish, now: float) -> None:
+        """Note when an admitted call really left, if that was too late to be covered by the guard."""
+        late_us = round((now - wish.due) * 1e6)
+        if late_us > self._tolerance_us:
+            with self._ready:
+                for place, limit in enumerate(self.limits):
+                    if limit.kind == "log":
+                        self._corrections.append(["late", place + 1, wish.entries[place], late_us])
+                self._ready.notify()
 
     def release(self, lease: str) -> None:
         """Give concurrency slots back with the next call."""
@@ -254,7 +268,9 @@ class Courier:
         """Take what the next call carries; the lock is held."""
         now = time.monotonic()
         batch: list[Wish] = []
-        if now >= max(self._ask_at, self.held_until):
+        # What goes back may be just what somebody here waits for.
+        may_ask = now >= self._ask_at or (bool(self._corrections) and not self._failures)
+        if may_ask and now >= self.held_until:
             while self._wishes and len(batch) < _MOST:
                 wish = heapq.heappop(self._wishes)[2]
                 if wish.state == PENDING:
@@ -381,16 +397,17 @@ class Courier:
                 horizon = self._horizon_us / 1e6
                 # Half a horizon before the next can go, so that its time is known when it comes.
                 self._ask_at = max(now + wait_seconds - horizon / 2, (now + last_due) / 2)
-                if self.limits[place - 1].kind == "slots":
+                if not place or self.limits[place - 1].kind == "slots":
                     self._ask_at = now + wait_seconds
-                    self._listen()
                 self._put_back(batch[admitted:], wait_seconds, place)
+                if wait_seconds > 2 * horizon:
+                    self._listen()
             else:
                 self._ask_at = 0.0
 
     def _put_back(self, batch: list[Wish], wait_seconds: float, place: int) -> None:
-        limit = self.limits[place - 1]
-        known = limit.kind != "slots"
+        limit = self.limits[max(place - 1, 0)]
+        known = place > 0 and limit.kind != "slots"
         now = time.monotonic()
         for wish in batch:
             if wish.state != GONE:
@@ -435,8 +452,8 @@ class Courier:
 
     # ------------------------------------------------------------------ the mail
     def _listen(self) -> None:
-        """Hear when another process gives a slot back; the lock is held."""
-        if self._listener is None or not self._listener.is_alive():
+        """Hear when another process gives something back; the lock is held."""
+        if self._listener is None:
             self._listener = threading.Thread(
                 target=self._hear, name="llm-gates listener", daemon=True
             )
@@ -446,12 +463,21 @@ class Courier:
         mail = f"{self._prefix}:mail:{self._process}"
         try:
             client = self._make_client()
-            while self._waiting and not self._closed and not self.lost:
+            while self._wants_mail():
                 if client.blpop([mail], timeout=0.5) is not None:
                     self.wake()
             client.close()
         except Exception as error:  # noqa: BLE001 - the courier finds out by itself and decides
             _logger.debug("the listener of %s ended: %s", self._prefix, error)
+            with self._ready:
+                self._listener = None
+
+    def _wants_mail(self) -> bool:
+        with self._ready:
+            wanted = self._waiting > 0 and not self._closed and not self.lost
+            if not wanted:
+                self._listener = None
+            return wanted
 
     def _end(self) -> None:
         with self._ready:
@@ -462,12 +488,12 @@ class Courier:
             self._client.close()
 
 
-def redis_client(url: str) -> Any:
-    """Return a synchronous client that never waits longer than a second; MissingDependencyError without redis."""
+def redis_client(url: str) -> Callable[[], Any]:
+    """Return a maker of clients that never wait longer than a second; MissingDependencyError without redis."""
     try:
         redis = importlib.import_module("redis")
     except ImportError as error:
         raise MissingDependencyError(
             "redis is not installed; install it with: pip install 'llm-gates[redis]'"
         ) from error
-    return redis.Redis.from_url(url, socket_timeout=1.0, socket_connect_timeout=1.0)
+    return partial(redis.Redis.from_url, url, socket_timeout=1.0, socket_connect_timeout=1.0)

@@ -78,7 +78,7 @@ class RedisGateSet:
                 raise InvalidValue.of(field, value, "a number above 0")
         self._limits = [shared_limit(limit) for gate in gates for limit in gate._limits]
         self._courier = Courier(
-            client or (lambda: redis_client(url)),
+            client or redis_client(url),
             self._limits,
             prefix=prefix,
             lease_seconds=lease_seconds,
@@ -301,7 +301,10 @@ class RedisPermit:
             self._gates._courier.release(self._wish.lease)
 
     def _entered(self) -> None:
-        self._wait_seconds = time.monotonic() - self._began
+        now = time.monotonic()
+        self._wait_seconds = now - self._began
+        if self._wish is not None and not self._wish.local:
+            self._gates._courier.left(self._wish, now)
         self._gates._count(1)
 
     def _give_up(self, wish: Wish) -> None:
