@@ -398,9 +398,7 @@ async def streamed(provider: AnthropicProvider, request: Any) -> list[Any]:
     return [event async for event in provider.stream(request)]
 
 
-async def test_a_stream_with_everything(
-    anthropic: AnthropicProvider, wire: Any, ask: Any
-) -> None:
+async def test_a_stream_with_everything(anthropic: AnthropicProvider, wire: Any, ask: Any) -> None:
     wire.sse(
         BEGIN,
         {"type": "ping"},
@@ -527,3 +525,8 @@ async def test_models_are_listed_page_by_page(anthropic: AnthropicProvider, wire
     assert first.created.year == 2026
     assert (second.id, second.created, second.context_tokens) == ("claude-y", None, None)
     assert wire.paths[1].endswith("after_id=claude-x")
+
+
+def test_dropping_everything_is_an_error() -> None:
+    with pytest.raises(UnsupportedFeature, match="without audio_input"):
+        prepared(call(Message.user(AudioPart(data=b"x")), on_unsupported="drop"))

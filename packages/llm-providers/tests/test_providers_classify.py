@@ -101,7 +101,9 @@ def test_errors_are_told_apart(status: int, body: Any, expected: ErrorType) -> N
     ("body", "limit", "got"),
     [
         (
-            anthropic("invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"),
+            anthropic(
+                "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"
+            ),
             200_000,
             210_000,
         ),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ def decode(decoder: SseDecoder | NdjsonDecoder, chunks: Sequence[bytes]) -> list
 
 def cut(body: bytes, places: Sequence[int]) -> list[bytes]:
     edges = [0, *sorted(place % (len(body) + 1) for place in places), len(body)]
-    return [body[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [body[a:b] for a, b in pairwise(edges)]
 
 
 @pytest.mark.parametrize(
@@ -82,9 +83,10 @@ def test_a_message_without_end_is_refused(
     monkeypatch.setattr(stream_framing, "MAX_FRAME_BYTES", 100)
     endless = decoder()
     with pytest.raises(MalformedBody, match="larger than 100 bytes"):
-        for _ in range(20):
-            endless.feed(b"data: 123456")
-    many_lines = SseDecoder()
-    with pytest.raises(MalformedBody):
-        for _ in range(20):
-            many_lines.feed(b"data: 123456\n")
+        decode(endless, [b"data: 123456"] * 20)
+
+
+def test_an_event_of_endless_lines_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_framing, "MAX_FRAME_BYTES", 100)
+    with pytest.raises(MalformedBody, match="larger than 100 bytes"):
+        decode(SseDecoder(), [b"data: 123456\n"] * 20)

@@ -81,9 +81,7 @@ async def test_a_whole_reply_is_read(openai: OpenAIProvider, wire: Any, ask: Any
     )
     reply = await openai.invoke(ask())
     thought, text, call, image = reply.parts
-    assert thought == ReasoningPart(
-        text="Let me see.", signature="enc", reference_id="rs_1"
-    )
+    assert thought == ReasoningPart(text="Let me see.", signature="enc", reference_id="rs_1")
     assert text == TextPart(text="Rome.")
     assert (call.name, call.arguments) == ("weather", {"city": "Rome"})  # type: ignore[union-attr]
     assert isinstance(image, ImagePart)
@@ -241,9 +239,7 @@ async def test_a_responses_stream_that_hits_the_limit(
     assert done.tool_calls[0].arguments_text == '{"a'
 
 
-async def test_a_refusal_in_a_responses_stream(
-    openai: OpenAIProvider, wire: Any, ask: Any
-) -> None:
+async def test_a_refusal_in_a_responses_stream(openai: OpenAIProvider, wire: Any, ask: Any) -> None:
     wire.sse(
         {"type": "response.refusal.delta", "delta": "No."},
         {"type": "response.completed", "response": response()},

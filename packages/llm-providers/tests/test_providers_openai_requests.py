@@ -433,11 +433,26 @@ def test_compatible_servers_get_the_words_they_know() -> None:
 
 
 def test_mixed_text_and_tool_results_in_a_user_message_keep_both() -> None:
-    message = Message.user(
-        ToolResult(tool_call_id="c", content="r"), TextPart(text="and?")
-    )
+    message = Message.user(ToolResult(tool_call_id="c", content="r"), TextPart(text="and?"))
     request = call(Message.user("Q"), Message.assistant(ToolCall(id="c", name="t")), message)
     assert body_of(request)["input"][-2:] == [
         {"type": "function_call_output", "call_id": "c", "output": "r"},
         {"role": "user", "content": [{"type": "input_text", "text": "and?"}]},
     ]
+
+
+@pytest.mark.parametrize("api", ["responses", "chat_completions"])
+def test_dropping_everything_is_an_error(api: Any) -> None:
+    request = call(
+        Message.user(FilePart(file_id="f")), model="gpt-3.5-turbo", on_unsupported="drop"
+    )
+    with pytest.raises(UnsupportedFeature, match=r"nothing is left to say .* without files"):
+        body_of(request, api)
+
+
+def test_an_assistant_turn_without_words_is_an_empty_one() -> None:
+    request = call(
+        Message.user("Q"), Message.assistant(ReasoningPart(text="hm")), Message.user("Q")
+    )
+    said = body_of(request, "chat_completions")["messages"][1]
+    assert said == {"role": "assistant", "content": ""}

@@ -11,7 +11,6 @@ from llm_core import (
     ErrorType,
     GenerationRequest,
     InvalidValue,
-    LLMCallRequest,
     Message,
     ProviderError,
     ResponseSchema,
@@ -345,9 +344,7 @@ async def test_an_openai_batch_from_submission_to_results(
     assert results[3].error.retryable
 
 
-async def test_a_failed_openai_batch_fails_every_request(
-    openai: OpenAIProvider, wire: Any
-) -> None:
+async def test_a_failed_openai_batch_fails_every_request(openai: OpenAIProvider, wire: Any) -> None:
     wire.json({"id": "b", "status": "failed", "errors": {"data": [{"message": "bad line"}]}})
     batch = await openai.batches.poll("b")
     assert batch.state is BatchState.FAILED

@@ -165,9 +165,7 @@ async def test_the_request_may_be_stricter_than_the_provider() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(5)
 
-    request = LLMCallRequest(
-        model="gpt-4o", messages=(Message.user("Hi"),), timeout_seconds=0.2
-    )
+    request = LLMCallRequest(model="gpt-4o", messages=(Message.user("Hi"),), timeout_seconds=0.2)
     async with served(talk) as url, OpenAIProvider("k", url) as provider:
         with pytest.raises(ProviderError, match=r"no answer within 0\.2 s"):
             await provider.invoke(request)

@@ -11,7 +11,7 @@ from llm_core.error_types import ErrorType
 from llm_core.errors import LLMError, ProviderError
 from llm_core.frozen import EMPTY
 from llm_core.record import UNSET, CheckedRecord
-from llm_core.response import ProviderResponse
+from llm_core.response import ProviderResponse, RateLimitFacts
 
 __all__ = ["ErrorInfo"]
 
@@ -37,6 +37,8 @@ class ErrorInfo(CheckedRecord):
     model: str | None = None
     provider_request_id: str | None = None
     """The vendor's id of the failed HTTP request, for its support."""
+    rate_limits: RateLimitFacts | None = None
+    """What the headers of the failed reply said about limits, so that gates learn from refusals, too."""
     exception: str | None = None
     """The class name of the exception this was made from."""
     details: Mapping[str, Any] = EMPTY

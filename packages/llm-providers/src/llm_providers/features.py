@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 from enum import StrEnum
+from typing import Any
 
 from llm_core import LLMCallRequest, ReasoningEffort, UnsupportedFeature
 
@@ -79,6 +80,16 @@ class FeatureFilter:
         if not self.allow(Feature.REASONING_EFFORT):
             return False
         return effort in self._efforts or self.refuse(f"reasoning_effort {effort.value!r}")
+
+    def require_something(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return `messages`; raises UnsupportedFeature if dropping left none."""
+        if messages:
+            return messages
+        raise UnsupportedFeature(
+            f"nothing is left to say to model {self._request.model!r} of provider {self._provider!r} "
+            f"without {', '.join(self._dropped) or 'what was asked'}",
+            details={"dropped": self._dropped, "model": self._request.model},
+        )
 
     def refuse(self, what: str, hint: str = "") -> bool:
         """Drop `what` and return False, or raise UnsupportedFeature, as the request says."""

@@ -87,7 +87,7 @@ def prepare_messages(
     body: dict[str, Any] = {
         "model": request.model,
         "max_tokens": request.max_output_tokens or known_limit or _DEFAULT_MAX_TOKENS,
-        "messages": _turns(request, features),
+        "messages": features.require_something(_turns(request, features)),
     }
     system = _system(request.messages, features)
     if system:

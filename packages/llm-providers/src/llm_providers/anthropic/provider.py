@@ -84,14 +84,17 @@ class AnthropicProvider(BaseLLMProvider):
 
     async def list_models(self) -> tuple[ModelInfo, ...]:
         """Return the models that this key may use, as the vendor lists them, newest first."""
-        models: list[ModelInfo] = []
+        models: dict[str, ModelInfo] = {}
         path = "/v1/models?limit=1000"
         while True:
             payload = await self.send_json(WireCall(path=path, method="GET"))
-            models += [self._model_info(entry) for entry in dicts_at(payload, "data")]
+            page = [self._model_info(entry) for entry in dicts_at(payload, "data")]
+            fresh = {info.id: info for info in page if info.id not in models}
+            models |= fresh
             last = text_at(payload, "last_id")
-            if payload.get("has_more") is not True or not last:
-                return tuple(models)
+            # A page without anything new would be followed by itself for ever.
+            if payload.get("has_more") is not True or not last or not fresh:
+                return tuple(models.values())
             path = f"/v1/models?limit=1000&after_id={quote(last)}"
 
     @property

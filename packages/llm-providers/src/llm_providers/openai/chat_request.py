@@ -81,7 +81,7 @@ def prepare_chat(
     request = chosen.request
     body: dict[str, Any] = {
         "model": request.model,
-        "messages": chat_messages(request.messages, features),
+        "messages": features.require_something(chat_messages(request.messages, features)),
     }
     if stream:
         body["stream"] = True

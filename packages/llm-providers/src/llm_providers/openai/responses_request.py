@@ -81,7 +81,7 @@ def prepare_responses(
     request = chosen.request
     body: dict[str, Any] = {
         "model": request.model,
-        "input": responses_input(request.messages, features),
+        "input": features.require_something(responses_input(request.messages, features)),
     }
     if stream:
         body["stream"] = True
