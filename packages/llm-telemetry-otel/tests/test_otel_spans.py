@@ -35,6 +35,7 @@ from llm_core import (
     Tool,
     ToolCall,
     ToolResult,
+    TraceContext,
     TraceSource,
 )
 from llm_core import ErrorInfo as Info
@@ -319,8 +320,9 @@ class TestTraces:
     def test_without_any_of_these_a_call_starts_a_trace(
         self, collected: Collected, events: list[TelemetryEvent]
     ) -> None:
-        *_, call = collected.tell([replace(events[0], trace=None), *events[1:]])
-        assert call.parent is None
+        for own in (None, TraceContext.new(local=True)):
+            *_, call = collected.tell([replace(events[0], trace=own), *events[1:]])
+            assert call.parent is None
 
     def test_headers_for_the_provider_name_the_attempt(
         self, collected: Collected, events: list[TelemetryEvent]

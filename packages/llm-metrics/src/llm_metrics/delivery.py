@@ -117,7 +117,7 @@ class TelemetryFanOut:
                 len(self._own_traces) >= _CALLS_REMEMBERED
             ):  # calls that never finish must not pile up
                 self._own_traces.pop(next(iter(self._own_traces)))
-            trace = self._own_traces[event.request_id] = TraceContext.new()
+            trace = self._own_traces[event.request_id] = TraceContext.new(local=True)
         if trace is not event.trace:
             event = replace(event, trace=trace)
         for backend in rest:
