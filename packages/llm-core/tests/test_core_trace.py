@@ -49,6 +49,11 @@ def test_a_malformed_header_is_no_context(header: str) -> None:
     assert TraceContext.from_headers({"traceparent": header}) is None
 
 
+def test_ids_of_our_own_making_are_not_sent_on() -> None:
+    assert TraceContext.new(local=True).headers() == {}
+    assert TraceContext.new().headers()
+
+
 def test_a_new_trace_has_ids_of_its_own() -> None:
     assert TraceContext.new() != TraceContext.new()
     fixed = TraceContext.new(lambda size: "ab" * size)

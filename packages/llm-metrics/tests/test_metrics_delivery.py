@@ -94,20 +94,51 @@ class TestFanOut:
         with fan_out.activate("call-1", attempt=2):
             assert tracer.active == [("call-1", 2)]
 
-    def test_without_one_that_makes_spans_there_is_none(self, events: list[TelemetryEvent]) -> None:
+    def test_without_one_that_makes_spans_a_call_has_ids_of_its_own(
+        self, events: list[TelemetryEvent]
+    ) -> None:
         plain = RecordingTelemetry()
         fan_out = TelemetryFanOut([plain])
-        fan_out.emit(events[0])
-        assert plain.events == [events[0]]
-        assert fan_out.trace_context("call-1") is None
+        fan_out.emit(replace(events[0], trace=None))
+        [started] = plain.events
+        assert isinstance(started, GenerationStarted)
+        assert started.trace is not None
+        assert fan_out.trace_context("call-1") == started.trace
+        assert fan_out.trace_context("call-1", attempt=1) is None
         with fan_out.activate("call-1"):
             assert fan_out.faults == {}
+        fan_out.emit(events[-1])
+        assert fan_out.trace_context("call-1") is None
+
+    def test_the_callers_trace_is_kept(self, events: list[TelemetryEvent]) -> None:
+        plain = RecordingTelemetry()
+        TelemetryFanOut([TelemetryFanOut([plain])]).emit(events[0])
+        assert plain.events == [events[0]]
+
+    def test_one_inside_another_says_the_same_ids(self, events: list[TelemetryEvent]) -> None:
+        inner, outer = RecordingTelemetry(), RecordingTelemetry()
+        fan_out = TelemetryFanOut([outer, TelemetryFanOut([inner])])
+        fan_out.emit(replace(events[0], trace=None))
+        assert inner.events == outer.events
+        assert fan_out.trace_context("call-1") is not None
+
+    def test_calls_that_never_finish_are_forgotten_at_last(
+        self, events: list[TelemetryEvent], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from llm_metrics import delivery
+
+        monkeypatch.setattr(delivery, "_CALLS_REMEMBERED", 1)
+        fan_out = TelemetryFanOut([NullTelemetry()])
+        for name in ("old", "new"):
+            fan_out.emit(replace(events[0], request_id=name, trace=None))
+        assert fan_out.trace_context("old") is None
+        assert fan_out.trace_context("new") is not None
 
     def test_a_broken_tracer_is_contained_as_well(self, events: list[TelemetryEvent]) -> None:
         fan_out = TelemetryFanOut([BrokenTracer()])
         fan_out.emit(events[0])
         with fan_out.activate("call-1"):
-            assert fan_out.trace_context("call-1") is None
+            assert fan_out.trace_context("call-1", attempt=1) is None
         assert fan_out.faults == {"BrokenTracer": 4}
 
 

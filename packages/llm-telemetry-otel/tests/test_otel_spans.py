@@ -35,6 +35,7 @@ from llm_core import (
     Tool,
     ToolCall,
     ToolResult,
+    TraceContext,
     TraceSource,
 )
 from llm_core import ErrorInfo as Info
@@ -308,6 +309,20 @@ class TestTraces:
         assert f"{call.parent.trace_id:032x}" == "c" * 32
         assert f"{call.parent.span_id:016x}" == "d" * 16
         assert call.parent.trace_state.get("v") == "1"
+
+    def test_the_trace_that_the_engine_found_is_taken_at_last(
+        self, collected: Collected, events: list[TelemetryEvent]
+    ) -> None:
+        *_, call = collected.tell(events)
+        assert call.parent is not None
+        assert f"{call.parent.trace_id:032x}" == "a" * 32
+
+    def test_without_any_of_these_a_call_starts_a_trace(
+        self, collected: Collected, events: list[TelemetryEvent]
+    ) -> None:
+        for own in (None, TraceContext.new(local=True)):
+            *_, call = collected.tell([replace(events[0], trace=own), *events[1:]])
+            assert call.parent is None
 
     def test_headers_for_the_provider_name_the_attempt(
         self, collected: Collected, events: list[TelemetryEvent]

@@ -32,7 +32,7 @@ class GenerationStarted(Record):
     """Monotonic nanoseconds, like every `at_ns` here."""
     request: GenerationRequest
     trace: TraceContext | None = None
-    """The span of the call, or the span that was active when it came; None if nobody traces."""
+    """The span of the call, or the one that was active when it came; None while nobody gave it ids."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

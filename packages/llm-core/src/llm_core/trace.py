@@ -33,6 +33,8 @@ class TraceContext(CheckedRecord):
     """Whether the spans of this trace are recorded."""
     state: str = ""
     """The ``tracestate`` header, passed on as it came; empty for none."""
+    local: bool = False
+    """Ids of our own making, which no tracer knows: they join our records and are not sent on."""
 
     def _validate(self) -> None:
         traced = _TRACE_ID.fullmatch(self.trace_id) is not None
@@ -41,9 +43,11 @@ class TraceContext(CheckedRecord):
         require(self, "span_id", spanned, "16 lowercase hexadecimal digits, not all zero")
 
     @classmethod
-    def new(cls, token_hex: Callable[[int], str] = _random_hex) -> TraceContext:
+    def new(
+        cls, token_hex: Callable[[int], str] = _random_hex, *, local: bool = False
+    ) -> TraceContext:
         """Start a trace of its own; `token_hex` gives that many random bytes as hexadecimal."""
-        return cls(trace_id=token_hex(16), span_id=token_hex(8))
+        return cls(trace_id=token_hex(16), span_id=token_hex(8), local=local)
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> TraceContext | None:
@@ -65,7 +69,9 @@ class TraceContext(CheckedRecord):
         )
 
     def headers(self) -> dict[str, str]:
-        """Return the HTTP headers that hand this context on."""
+        """Return the HTTP headers that hand this context on; none for local ids."""
+        if self.local:
+            return {}
         flags = "01" if self.sampled else "00"
         written = {"traceparent": f"00-{self.trace_id}-{self.span_id}-{flags}"}
         if self.state:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Final
 
 from llm_core import (
+    GenerationFinished,
     GenerationStarted,
     InvalidValue,
     TelemetryClient,
@@ -30,6 +31,7 @@ _log = logging.getLogger("llm_metrics")
 # How long the delivering thread lets events gather: it wakes ten times a second at most.
 _LINGER_SECONDS: Final = 0.1
 _EXIT_SECONDS: Final = 5.0
+_CALLS_REMEMBERED: Final = 65_536
 
 
 class NullTelemetry:
@@ -46,7 +48,8 @@ class TelemetryFanOut:
     """Gives every event to several backends; what one of them raises is counted and goes no further.
 
     The first backend that makes spans (`TraceSource`) hears of a call before the others, so that
-    they all say the same trace ids. A fault is logged once per backend and counted in `faults`.
+    they all say the same trace ids; where none does and no span was active, the call gets ids of
+    its own. A fault is logged once per backend and counted in `faults`.
     """
 
     def __init__(self, backends: Sequence[TelemetryClient]) -> None:
@@ -54,6 +57,7 @@ class TelemetryFanOut:
         self._tracer = tracers[0] if tracers else None
         self._backends = sorted(backends, key=lambda backend: backend is not self._tracer)
         self._faults: dict[str, int] = {}
+        self._own_traces: dict[str, TraceContext] = {}
 
     @property
     def backends(self) -> tuple[TelemetryClient, ...]:
@@ -67,14 +71,13 @@ class TelemetryFanOut:
 
     def emit(self, event: TelemetryEvent) -> None:
         """Hand the event to each backend in turn."""
+        if isinstance(event, GenerationStarted):
+            self._emit_start(event)
+            return
         for backend in self._backends:
-            try:
-                backend.emit(event)
-            except Exception:  # noqa: BLE001 - a broken backend must not break a call
-                self._note_fault(backend)
-            if backend is self._tracer and isinstance(event, GenerationStarted):
-                trace = self.trace_context(event.request_id)
-                event = event if trace is None else replace(event, trace=trace)
+            self._give(backend, event)
+        if isinstance(event, GenerationFinished):
+            self._own_traces.pop(event.request_id, None)
 
     def close(self, timeout: float | None = None) -> None:
         """Close each backend, all of them within `timeout` seconds together."""
@@ -87,14 +90,9 @@ class TelemetryFanOut:
                 self._note_fault(backend)
 
     def trace_context(self, request_id: str, *, attempt: int | None = None) -> TraceContext | None:
-        """Return the span of the call or attempt, if a backend makes spans."""
-        if self._tracer is None:
-            return None
-        try:
-            return self._tracer.trace_context(request_id, attempt=attempt)
-        except Exception:  # noqa: BLE001 - as in emit
-            self._note_fault(self._tracer)
-            return None
+        """Return the span of the call or attempt; of a call that nobody traces, its own ids."""
+        own = self._own_traces.get(request_id) if attempt is None else None
+        return own or self._traced(request_id, attempt)
 
     def activate(
         self, request_id: str, *, attempt: int | None = None
@@ -107,6 +105,38 @@ class TelemetryFanOut:
         except Exception:  # noqa: BLE001 - as in emit
             self._note_fault(self._tracer)
             return nullcontext()
+
+    def _emit_start(self, event: GenerationStarted) -> None:
+        rest = self._backends
+        if self._tracer is not None:
+            self._give(rest[0], event)
+            rest = rest[1:]
+        trace = self._traced(event.request_id) or event.trace
+        if trace is None:
+            if (
+                len(self._own_traces) >= _CALLS_REMEMBERED
+            ):  # calls that never finish must not pile up
+                self._own_traces.pop(next(iter(self._own_traces)))
+            trace = self._own_traces[event.request_id] = TraceContext.new(local=True)
+        if trace is not event.trace:
+            event = replace(event, trace=trace)
+        for backend in rest:
+            self._give(backend, event)
+
+    def _give(self, backend: TelemetryClient, event: TelemetryEvent) -> None:
+        try:
+            backend.emit(event)
+        except Exception:  # noqa: BLE001 - a broken backend must not break a call
+            self._note_fault(backend)
+
+    def _traced(self, request_id: str, attempt: int | None = None) -> TraceContext | None:
+        if self._tracer is None:
+            return None
+        try:
+            return self._tracer.trace_context(request_id, attempt=attempt)
+        except Exception:  # noqa: BLE001 - as in emit
+            self._note_fault(self._tracer)
+            return None
 
     def _note_fault(self, backend: object) -> None:
         name = type(backend).__name__

@@ -34,8 +34,8 @@ def active_trace() -> TraceContext | None:
 
 
 def current_trace() -> TraceContext:
-    """Return the active trace, or start one with ids of its own."""
-    return active_trace() or TraceContext.new()
+    """Return the active trace, or ids of our own, which are not sent on."""
+    return active_trace() or TraceContext.new(local=True)
 
 
 @contextmanager

@@ -37,16 +37,17 @@ class Call:
         return self._anchor_ns + at_ns
 
 
-def parent_of(request: GenerationRequest) -> Context:
+def parent_of(request: GenerationRequest, trace: TraceContext | None) -> Context:
     """Return the context that a call's span belongs into.
 
-    The active span's; else that of ``traceparent`` (and ``tracestate``) in the request's metadata,
-    for callers who received a header and have no OpenTelemetry; else none, which starts a trace.
+    The active span's; else, for callers who received a header and have no OpenTelemetry, that of
+    ``traceparent`` (and ``tracestate``) in the request's metadata, or `trace`; else none, which
+    starts a trace.
     """
     # A call made inside another one's attempt is a call of its own.
     context = otel_context.set_value(_INSIDE, False)
     if not get_current_span(context).get_span_context().is_valid:
-        headers = _trace_headers(request.metadata)
+        headers = _trace_headers(request.metadata) or (trace.headers() if trace else {})
         if headers:
             return TraceContextTextMapPropagator().extract(headers, context)
     return context

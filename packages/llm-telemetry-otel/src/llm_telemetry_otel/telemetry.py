@@ -116,7 +116,7 @@ class OTelTelemetry:
         if len(self._calls) >= _CALLS_REMEMBERED:  # calls that never finish must not pile up
             self._calls.pop(next(iter(self._calls)))
         request = event.request
-        context = parent_of(request)
+        context = parent_of(request, event.trace)
         attributes = request_attributes(request)
         attributes["llm_service.request.id"] = event.request_id
         if self._capture_content:
