@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 
+from llm_service.cli import main
 from llm_sim import SimServer
 
 COMMAND = [sys.executable, "-m", "llm_service"]
@@ -20,6 +25,14 @@ def sim() -> Iterator[SimServer]:
     rules = [{"contains": "capital of France", "reply": "Paris"}]
     with SimServer({"rules": rules, "default": "echo"}) as server:
         yield server
+
+
+class Done(NamedTuple):
+    """A command that has ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 class Shell:
@@ -35,9 +48,25 @@ class Shell:
             "COLUMNS": "80",
         }
 
-    def __call__(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run the command to its end."""
-        return subprocess.run(
+    def __call__(self, *arguments: str, stdin: str | bytes = "") -> Done:
+        """Run the command to its end, in this process: a tenth of the time of a new one."""
+        piped = stdin.encode() if isinstance(stdin, str) else stdin
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            mock.patch.dict(os.environ, self.environment, clear=True),
+            mock.patch.object(sys, "argv", ["llm-service", *arguments]),
+            mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(piped), "utf-8")),
+            contextlib.chdir(self.folder),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            pytest.raises(SystemExit) as ended,
+        ):
+            main()
+        return Done(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+    def spawn(self, *arguments: str, stdin: str = "") -> Done:
+        """Run the command to its end, in a process of its own."""
+        done = subprocess.run(
             [*COMMAND, *arguments],
             cwd=self.folder,
             env=self.environment,
@@ -47,6 +76,7 @@ class Shell:
             timeout=50,
             check=False,
         )
+        return Done(done.returncode, done.stdout, done.stderr)
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """Start the command and leave it running."""
@@ -71,7 +101,7 @@ class Shell:
         return sorted(path.name for path in self.folder.iterdir())
 
     @staticmethod
-    def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    def one_line(done: Done) -> str:
         """Return the only line on stderr of a command that could not be carried out."""
         assert done.returncode == 2, done
         assert done.stderr.count("\n") == 1, done.stderr

@@ -64,6 +64,11 @@ def wait_for_answers(shell: Any, process: subprocess.Popen[str], count: int) -> 
         time.sleep(0.02)
 
 
+def wait_for_calls(shell: Any, process: subprocess.Popen[str], count: int) -> None:
+    while len(shell.sim.calls()) < count and process.poll() is None:
+        time.sleep(0.01)
+
+
 def test_ten_kills_at_random_moments_lose_and_repeat_nothing(slow_shell: Any) -> None:
     """Real time: the command is killed, so it must really run."""
     shell, count, concurrency = slow_shell, 200, 4
@@ -71,11 +76,13 @@ def test_ten_kills_at_random_moments_lose_and_repeat_nothing(slow_shell: Any) ->
     moments = random.Random(7)
     finished: set[str] = set()
     kills = 0
-    for _ in range(KILLS):
+    for number in range(KILLS):
         before = len(shell.sim.calls())
         process = shell.start(*RUN, "-c", str(concurrency))
+        if number % 4:  # else it is killed while it starts
+            wait_for_calls(shell, process, before + 1)
         try:
-            process.wait(timeout=moments.uniform(0.5, 1.6))
+            process.wait(timeout=moments.uniform(0.0, 0.6))
         except subprocess.TimeoutExpired:
             process.kill()
             kills += 1

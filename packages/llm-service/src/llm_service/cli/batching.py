@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -37,6 +37,8 @@ __all__ = ["MAX_CHUNK_BYTES", "Batching"]
 
 MAX_CHUNK_BYTES = 100_000_000
 """Of requests as JSON in one batch: half of what OpenAI takes (200 MB), as its own form is longer than ours."""
+
+T = TypeVar("T")
 
 _MOST_LINES_AT_ONCE = 50_000
 _SUBMIT_ATTEMPTS = 5
@@ -242,7 +244,7 @@ class Batching:
         )
         return replace(result, cost=_halved(cost, is_estimate=usage.estimated))
 
-    async def _patiently(self, call: Callable[[], Any]) -> Any:
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """Make a call to a vendor, again after pauses if it fails in a way that passes."""
         import tenacity
 
@@ -253,7 +255,12 @@ class Batching:
             sleep=self._sleep,
             reraise=True,
         )
-        return await retrying(call)
+
+        async def once() -> T:
+            return await call()
+
+        answer: T = await retrying(once)
+        return answer
 
 
 def _groups(batches: Iterable[SubmittedBatch]) -> Iterator[list[SubmittedBatch]]:

@@ -80,10 +80,15 @@ def shown_cost(tally: Tally) -> str:
     if not tally.costs:
         return "no price known" if tally.unpriced else "0"
     sums = [
-        f"${amount:.4f}" if currency == "USD" else f"{amount:.4f} {currency}"
+        f"${_amount(amount)}" if currency == "USD" else f"{_amount(amount)} {currency}"
         for currency, amount in sorted(tally.costs.items())
     ]
     return ("≥ " if tally.unpriced else "") + " + ".join(sums)
+
+
+def _amount(amount: Decimal) -> str:
+    """Return money with as many places as its size asks for."""
+    return f"{amount:.2f}" if amount >= 100 else f"{amount:.4f}" if amount >= 1 else f"{amount:.6f}"
 
 
 def shown_count(number: int) -> str:
