@@ -266,3 +266,14 @@ def test_times_are_checked_and_scaled() -> None:
 
 def test_every_fault_is_described() -> None:
     assert all(FAULTS.values())
+
+
+def test_stored_things_fail_when_asked_to(sim: SimServer) -> None:
+    def get(fault: str) -> httpx.Response:
+        headers = {"authorization": "Bearer k", "x-llm-sim-fault": fault}
+        return httpx.get(f"{sim.openai_base_url}/models", headers=headers, verify=False)
+
+    assert get("503").status_code == 503
+    assert get("error_event").status_code == 500
+    assert get("empty").content == b""
+    assert get("429:0").json()["data"]

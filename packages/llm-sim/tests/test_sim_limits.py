@@ -153,6 +153,7 @@ def test_calls_at_the_same_time_are_limited() -> None:
         ({"tpm": 1.5}, "tpm must be a whole number"),
         ({"algorithm": "magic"}, "algorithm must be one of sliding, bucket, fixed, quantised"),
         ({"minute_seconds": 0}, "minute_seconds must be above 0, got 0"),
+        ({"quota_usd": Decimal(0)}, r"quota_usd must be above 0, got Decimal\('0'\)"),
         ({"quantum_seconds": -1}, "quantum_seconds must be above 0, got -1"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llm_sim import Script, ScriptError
+from llm_sim import Draft, Script, ScriptError
 from llm_sim.brain import Brain
 from llm_sim.exchange import Ask, Stamp
 
@@ -171,3 +171,20 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(ScriptError, match="not UTF-8"):
         Script.load(tmp_path / "latin.yaml")
+
+
+def test_a_function_answers_what_it_likes() -> None:
+    def answer(ask: Ask) -> Draft | str | None:
+        if ask.user_text == "echo":
+            return None
+        return Draft(refusal="no") if ask.user_text == "refuse" else ask.user_text.upper()
+
+    assert say(answer, "hello", "echo") == ["HELLO", "echo"]
+    assert Brain(Script.of(answer)).reply(ask("refuse"), STAMP).refusal == "no"
+
+
+def test_drafts_of_rules_keep_all_they_hold() -> None:
+    rule = {"text": "a", "reasoning": "b", "delay_seconds": 2, "finish_reason": "length"}
+    reply = Brain(Script.of([{"any": True, "reply": rule}])).reply(ask("x"), STAMP)
+    assert (reply.text, reply.reasoning, reply.delay_seconds) == ("a", "b", 2.0)
+    assert reply.finish_reason == "length"

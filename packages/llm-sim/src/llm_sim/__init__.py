@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llm_sim.errors import ConfigurationError, PortInUseError, ScriptError, SimError
-from llm_sim.exchange import Call, Usage
+from llm_sim.exchange import Ask, Call, Usage
 from llm_sim.faults import Faults
 from llm_sim.latency import Constant, Distribution, Latency, LogNormal
 from llm_sim.limits import Limits
@@ -13,6 +13,7 @@ from llm_sim.script import Draft, Rule, Script
 from llm_sim.server import SimServer
 
 __all__ = [
+    "Ask",
     "Call",
     "ConfigurationError",
     "Constant",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import socket
 import sys
@@ -51,6 +52,8 @@ def main() -> None:
 @click.option(
     "--minute-seconds", default=60.0, show_default=True, help="How long a limit's minute is."
 )
+@click.option("--per-model", is_flag=True, help="Give each model limits of its own.")
+@click.option("--charge-refused", is_flag=True, help="Count refused requests as well.")
 @click.option("--quota-usd", type=Decimal, help="Money after which a key is refused for good.")
 @click.option(
     "--fault",
@@ -134,5 +137,6 @@ async def _serve(simulator: Simulator, listener: socket.socket) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(name, stop.set)
+        with contextlib.suppress(NotImplementedError):  # Windows raises KeyboardInterrupt instead
+            loop.add_signal_handler(name, stop.set)
     await serve(simulator, listener, stop=stop, on_ready=lambda: None)

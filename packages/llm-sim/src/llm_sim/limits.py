@@ -63,6 +63,8 @@ class Limits:
         if self.algorithm not in get_args(Algorithm):
             choices = ", ".join(get_args(Algorithm))
             raise ConfigurationError(f"algorithm must be one of {choices}, got {self.algorithm!r}")
+        if self.quota_usd is not None and not self.quota_usd > 0:
+            raise ConfigurationError(f"quota_usd must be above 0, got {self.quota_usd!r}")
         for length in ("minute_seconds", "quantum_seconds"):
             if not 0 < getattr(self, length) < math.inf:
                 raise ConfigurationError(f"{length} must be above 0, got {getattr(self, length)!r}")

@@ -126,8 +126,8 @@ class Script:
     """An ordered list of rules, and what is said when none fits."""
 
     rules: tuple[Rule, ...] = ()
-    default: Draft | None = None
-    """None echoes the last user text."""
+    default: Draft | Callable[[Ask], Draft | str | None] | None = None
+    """What is said if no rule fits; None, also as a function's result, echoes the last user text."""
 
     @classmethod
     def load(cls, path: str | Path) -> Script:
@@ -148,9 +148,14 @@ class Script:
 
     @classmethod
     def of(cls, value: object) -> Script:
-        """Make a script of a path, a mapping like the YAML file, or a list of rules."""
+        """Make a script of a path, a mapping like the YAML file, a list of rules, or a function.
+
+        The function gets every `Ask` and returns a text, a `Draft`, or None for an echo.
+        """
         if isinstance(value, Script):
             return value
+        if callable(value):
+            return cls(default=value)
         if isinstance(value, str | Path):
             return cls.load(value)
         if isinstance(value, Sequence):
@@ -168,6 +173,9 @@ class Script:
                 continue
             turn = ask.assistant_turns if rule.by_turn else use(index)
             return rule.drafts[min(turn, len(rule.drafts) - 1)].fill(groups)
+        if callable(self.default):
+            said = self.default(ask)
+            return Draft(text=said) if isinstance(said, str) else said
         if self.default is None:
             return None
         return self.default.fill({"0": ask.user_text, "text": ask.user_text})

@@ -29,8 +29,8 @@ T = TypeVar("T")
 class SimServer:
     """A simulator in a thread of this process, on a free port of the loopback interface.
 
-    `script` is a path to a YAML file, a mapping or list of rules like it, or a `Script`; without
-    one every reply echoes the last user text. `faults` may be written as texts, such as
+    `script` is a path to a YAML file, a mapping or list of rules like it, a function of the `Ask`,
+    or a `Script`; without one every reply echoes the last user text. `faults` may be written as texts, such as
     `["429:0.02"]`. `port=0` takes a free one. Use it as a context manager, or call `start` and
     `stop`.
 
@@ -106,7 +106,8 @@ class SimServer:
         """Stop listening and drop every connection; harmless if it does not run."""
         if self._thread is None or self._loop is None or self._stop is None:
             return
-        self._loop.call_soon_threadsafe(self._stop.set)
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
         self._thread = None
 

@@ -203,7 +203,14 @@ class Simulator:
         if not callable(endpoint):
             return self._converse(vendor, endpoint, request, stamp, call)
         call.operation = "resource"
-        return endpoint(request, stamp)
+        answer = endpoint(request, stamp)
+        if faults.HEADER in request.headers:
+            # Stored things fail only when asked to: chance is for what limits are for.
+            call.fault = self._fault(request.headers[faults.HEADER])
+            self._fail(vendor, call)
+            if call.fault is not None:
+                faults.spoil(answer, call.fault, self._slowness, b"")
+        return answer
 
     def _converse(
         self, vendor: Vendor, dialogue: Dialogue, request: Request, stamp: Stamp, call: Call
@@ -220,8 +227,7 @@ class Simulator:
             answer.body = dialogue.render(ask, reply, stamp)
         if fault is not None:
             event = dialogue.error_event("The server had an error processing your request.")
-            scaled = self.settings.faults.scaled(self.settings.latency.time_scale)
-            faults.spoil(answer, fault, scaled, event)
+            faults.spoil(answer, fault, self._slowness, event)
         return answer
 
     def reply(
@@ -238,11 +244,11 @@ class Simulator:
             self._catalogue.ollama_used[ask.model] = stamp.created
         charge = self._admit(vendor, ask, call)
         call.fault = self._fault(wanted_fault)
-        self._fail(vendor, ask, call)
+        self._fail(vendor, call)
         reply = self.brain.reply(ask, stamp)
         if call.fault is None and reply.fault is not None:
             call.fault = reply.fault
-            self._fail(vendor, ask, call)
+            self._fail(vendor, call)
         call.usage = reply.usage
         if reply.usage.cached_tokens and call.account is not None:
             # Anthropic does not count what was read from the cache: given back, as it was reserved.
@@ -273,10 +279,10 @@ class Simulator:
         except ConfigurationError as error:
             raise Refusal(400, f"{faults.HEADER.decode()}: {error}", type="llm_sim") from error
 
-    def _fail(self, vendor: Vendor, ask: Ask, call: Call) -> None:
+    def _fail(self, vendor: Vendor, call: Call) -> None:
         """Raise the error that a call's fault stands for, if it stands for one."""
         fault = call.fault
-        if fault == "error_event" and not ask.stream:
+        if fault == "error_event" and not call.streamed:
             raise vendor.failure(500)
         if fault is None or fault not in faults.STATUS_FAULTS:
             return
@@ -284,8 +290,13 @@ class Simulator:
             raise vendor.out_of_money()
         if fault == "429":
             wait = self.settings.faults.retry_after_seconds
-            raise vendor.limited(faults.exceeded(wait), ask.model)
+            raise vendor.limited(faults.exceeded(wait), call.model)
         raise vendor.failure(int(fault))
+
+    @property
+    def _slowness(self) -> Faults:
+        """The faults with their times scaled as all others."""
+        return self.settings.faults.scaled(self.settings.latency.time_scale)
 
     def pace(self, reply: Reply) -> tuple[float, float]:
         """Draw the seconds before the first token and those for each token."""
