@@ -460,3 +460,79 @@ async def test_an_answer_by_tool_beside_another_call_keeps_that_call(
     reply = await chat.invoke(request)
     assert reply.finish_reason is FinishReason.TOOL_CALLS
     assert reply.tool_calls[0].name == "weather"
+
+
+async def test_of_several_answers_only_the_first_is_read(
+    chat: OpenAIProvider, wire: Any, ask: Any
+) -> None:
+    wire.sse(
+        {"choices": [{"index": 0, "delta": {"content": "A"}}]},
+        {"choices": [{"index": 1, "delta": {"content": "B"}, "finish_reason": "length"}]},
+        {"choices": [{"index": 0, "delta": None, "finish_reason": "stop"}]},
+        ending=b"data: [DONE]\n\n",
+    )
+    done = (await streamed(chat, ask()))[-1].response
+    assert (done.text, done.finish_reason) == ("A", FinishReason.STOP)
+
+
+async def test_calls_that_a_server_does_not_number_are_told_apart_by_their_ids(
+    chat: OpenAIProvider, wire: Any, ask: Any
+) -> None:
+    wire.sse(
+        chunk({"tool_calls": [{"id": "a", "function": {"name": "t", "arguments": "{}"}}]}),
+        chunk({"tool_calls": [{"id": "b", "function": {"name": "t", "arguments": '{"x"'}}]}),
+        chunk({"tool_calls": [{"function": {"arguments": ":1}"}}]}),
+        chunk({}, "stop"),
+        ending=b"data: [DONE]\n\n",
+    )
+    done = (await streamed(chat, ask()))[-1].response
+    assert [(c.id, c.arguments) for c in done.tool_calls] == [("a", {}), ("b", {"x": 1})]
+
+
+async def test_an_output_that_comes_only_with_the_last_event_is_streamed_from_it(
+    openai: OpenAIProvider, wire: Any, ask: Any
+) -> None:
+    thought = {"type": "reasoning", "id": "rs_1", "summary": [{"text": "Hm"}]}
+    call = {"type": "function_call", "call_id": "c", "name": "t", "arguments": "{}"}
+    wire.sse({"type": "response.completed", "response": response(thought, said("Hi"), call)})
+    events = await streamed(openai, ask())
+    assert [e.text for e in events if isinstance(e, TextDelta)] == ["Hi"]
+    done = events[-1].response
+    assert (done.reasoning, done.text, done.tool_calls[0].name) == ("Hm", "Hi", "t")
+    assert done.parts[0].reference_id == "rs_1"
+
+
+async def test_spoken_streams_are_raw_samples_with_their_rate(
+    chat: OpenAIProvider, wire: Any, ask: Any
+) -> None:
+    wire.sse(chunk({"audio": {"data": "AAAA"}}), chunk({}, "stop"), ending=b"data: [DONE]\n\n")
+    request = ask(
+        model="gpt-audio",
+        output_modalities=(Modality.AUDIO,),
+        audio_output=AudioOutput(voice="alloy"),
+    )
+    done = (await streamed(chat, request))[-1].response
+    assert done.audio is not None
+    assert (done.audio.format, done.audio.sample_rate_hz) == ("pcm16", 24_000)
+
+
+async def test_a_failed_stream_keeps_what_the_headers_said(
+    openai: OpenAIProvider, wire: Any, ask: Any
+) -> None:
+    wire.sse({"type": "response.output_text.delta", "delta": "Half"})
+    wire.headers |= {"x-ratelimit-remaining-requests": "3", "x-request-id": "req_9"}
+    error = (await streamed(openai, ask()))[-1].error
+    assert error.rate_limits.requests.remaining == 3
+    assert error.provider_request_id == "req_9"
+
+
+async def test_a_refused_call_keeps_what_the_headers_said(
+    openai: OpenAIProvider, wire: Any, ask: Any
+) -> None:
+    wire.json({}, 429, x_ratelimit_remaining_tokens="0", retry_after="2")
+    with pytest.raises(ProviderError) as caught:
+        await openai.invoke(ask())
+    facts = caught.value.info.rate_limits
+    assert facts is not None
+    assert facts.tokens is not None
+    assert (facts.tokens.remaining, facts.retry_after) == (0, 2.0)

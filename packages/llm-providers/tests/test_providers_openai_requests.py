@@ -456,3 +456,15 @@ def test_an_assistant_turn_without_words_is_an_empty_one() -> None:
     )
     said = body_of(request, "chat_completions")["messages"][1]
     assert said == {"role": "assistant", "content": ""}
+
+
+@pytest.mark.parametrize("role", [Message.system, Message.user])
+def test_the_end_of_what_is_to_be_cached_is_marked_where_the_model_knows_marks(role: Any) -> None:
+    messages = (role("Long.", cache=True), Message.user("Q"))
+    mark = {"mode": "explicit"}
+    marked = body_of(call(*messages, model="gpt-5.6-sol"))["input"][0]["content"]
+    assert marked == [{"type": "input_text", "text": "Long.", "prompt_cache_breakpoint": mark}]
+    marked = body_of(call(*messages, model="gpt-6-sol"), "chat_completions")["messages"][0]
+    assert marked["content"] == [{"type": "text", "text": "Long.", "prompt_cache_breakpoint": mark}]
+    assert body_of(call(*messages))["input"][0]["content"] == "Long."
+    assert body_of(call(*messages), "chat_completions")["messages"][0]["content"] == "Long."

@@ -95,7 +95,9 @@ def several(part: Any) -> Any:
 
 
 messages = st.one_of(
-    several(text).map(lambda parts: Message.system(*parts)),
+    st.builds(
+        lambda parts, cache: Message.system(*parts, cache=cache), several(text), st.booleans()
+    ),
     st.builds(
         lambda parts, name, cache: Message.user(*parts, name=name, cache=cache),
         several(st.one_of(text, image, audio, document)),
@@ -128,7 +130,7 @@ sampling = st.builds(
     presence_penalty=st.none() | st.floats(-2, 2),
 )
 MODELS = {
-    "openai": ["gpt-4o", "gpt-5", "gpt-5.1", "gpt-4-turbo", "o3", "gpt-3.5-turbo", "gpt-99"],
+    "openai": ["gpt-4o", "gpt-5", "gpt-5.1", "gpt-4-turbo", "o3", "gpt-3.5-turbo", "gpt-6-sol"],
     "anthropic": ["claude-sonnet-4-5", "claude-opus-4-8", "claude-opus-4-1", "claude-3-haiku"],
     "ollama": ["llama3", "gpt-oss:20b"],
 }

@@ -171,6 +171,15 @@ async def test_the_request_may_be_stricter_than_the_provider() -> None:
             await provider.invoke(request)
 
 
+async def test_what_is_not_a_chat_call_is_bounded_as_well() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(5)
+
+    async with served(talk) as url, OpenAIProvider("k", url, timeout_seconds=0.2) as provider:
+        with pytest.raises(ProviderError, match=r"no answer within 0\.2 s"):
+            await provider.list_models()
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

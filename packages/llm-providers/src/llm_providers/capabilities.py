@@ -34,6 +34,8 @@ class ModelFamily:
     """The reasoning efforts it takes, if it takes any."""
     thinks_in_tokens: bool = False
     """It takes a budget of tokens to think in, not an effort (Anthropic's older models)."""
+    explicit_cache: bool = False
+    """The end of the part to cache may be marked (OpenAI's newer models; Anthropic's all have it)."""
     always_thinks: bool = False
     """Thinking cannot be turned off."""
     context_tokens: int | None = None
@@ -118,7 +120,13 @@ CAPABILITIES: tuple[ModelFamily, ...] = (
         lacks_when_reasoning=_DRAWING,
         efforts=_LEVELS | {_E.NONE, _E.XHIGH},
     ),
-    _openai("gpt-5.6*", "https://github.com/itzcrazykns/vane/issues/1173", lacks=_DRAWING | _SOUND),
+    _openai(
+        "gpt-5.6*",
+        "https://github.com/itzcrazykns/vane/issues/1173; " + _OPENAI_SDK,
+        lacks=_DRAWING | _SOUND,
+        explicit_cache=True,
+    ),
+    _openai("gpt-6*", _OPENAI_SDK, explicit_cache=True),
     _openai(
         "gpt-5*",
         _EFFORT_LIST,
@@ -272,4 +280,10 @@ def features_for(
         lacking |= family.lacks_when_reasoning
         if family.thinks_in_tokens:
             lacking |= _WITHOUT_BUDGET
-    return FeatureFilter(request, lacking, provider=vendor, efforts=family.efforts)
+    return FeatureFilter(
+        request,
+        lacking,
+        provider=vendor,
+        efforts=family.efforts,
+        explicit_cache=family.explicit_cache,
+    )

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from llm_core import ErrorInfo, ErrorType, ProviderResponse
+from llm_core import ErrorInfo, ErrorType, ProviderResponse, RateLimitFacts
 
 from llm_providers.json_reading import (
     MalformedBody,
@@ -26,7 +26,7 @@ from llm_providers.json_reading import (
     shown,
     text_at,
 )
-from llm_providers.rate_limit_headers import read_retry_after
+from llm_providers.rate_limit_headers import read_rate_limits, read_retry_after
 from llm_providers.wire import TransportFailure, WireReply
 
 __all__ = [
@@ -230,6 +230,7 @@ def classify(
         provider=provider,
         model=model,
         provider_request_id=request_id_of(headers),
+        rate_limits=read_rate_limits(headers, now),
         details=details,
         partial=partial,
     )
@@ -242,8 +243,10 @@ def classify_failure(
     model: str | None,
     partial: ProviderResponse | None = None,
     status: int | None = None,
+    provider_request_id: str | None = None,
+    rate_limits: RateLimitFacts | None = None,
 ) -> ErrorInfo:
-    """Describe a call that got no whole reply."""
+    """Describe a call that got no whole reply; the last three are known if its headers came."""
     return ErrorInfo.of(
         failure.error_type,
         str(failure),
@@ -252,6 +255,8 @@ def classify_failure(
         details=failure.details,
         partial=partial,
         status_code=status,
+        provider_request_id=provider_request_id,
+        rate_limits=rate_limits,
     )
 
 

@@ -21,7 +21,6 @@ class Feature(StrEnum):
     IMAGE_OUTPUT = "image_output"
     TOOLS = "tools"
     FORCED_TOOLS = "forced_tools"
-    TOOL_CHOICE = "tool_choice"
     PARALLEL_TOOLS = "parallel_tools"
     NATIVE_SCHEMA = "native_schema"
     """Never an error: a schema is asked for by tool or by prompt instead."""
@@ -51,11 +50,14 @@ class FeatureFilter:
         *,
         provider: str,
         efforts: AbstractSet[ReasoningEffort] = frozenset(ReasoningEffort),
+        explicit_cache: bool = False,
     ) -> None:
         self._request = request
         self._lacking = lacking
         self._provider = provider
         self._efforts = efforts
+        self.explicit_cache = explicit_cache
+        """Whether the end of a prompt's cached part may be marked; elsewhere vendors cache by themselves."""
         self._dropped: list[str] = []
 
     @property

@@ -161,11 +161,12 @@ class BaseLLMProvider(ABC):
     async def send(self, call: WireCall, *, model: str | None = None) -> WireReply:
         """Send one call of any kind and return its reply; raises ProviderError for a failure of whatever kind."""
         await self._transport.ready()
+        limit_seconds = call.timeout_seconds or self._timeout_seconds
         try:
-            async with asyncio.timeout(call.timeout_seconds):
+            async with asyncio.timeout(limit_seconds):
                 reply = await self._transport.send(call)
         except TimeoutError:
-            raise ProviderError(self._too_late(call, model)) from None
+            raise ProviderError(self._too_late(limit_seconds, model)) from None
         except TransportFailure as failure:
             info = classify_failure(failure, provider=self._name, model=model)
             raise ProviderError(info) from failure
@@ -199,6 +200,7 @@ class BaseLLMProvider(ABC):
                 provider=self._name,
                 model=model,
                 status_code=reply.status,
+                provider_request_id=request_id_of(reply.headers),
             )
             raise ProviderError(info) from error
 
@@ -220,7 +222,7 @@ class BaseLLMProvider(ABC):
                 finally:
                     await upstream.aclose()
         except TimeoutError:
-            return self._too_late(call, model)
+            return self._too_late(call.timeout_seconds or self._timeout_seconds, model)
         except TransportFailure as failure:
             return classify_failure(failure, provider=self._name, model=model)
         reply = WireReply(status=upstream.status, headers=upstream.headers, content=content)
@@ -247,12 +249,13 @@ class BaseLLMProvider(ABC):
             provider=self._name,
             model=model,
             provider_request_id=request_id_of(reply.headers),
+            rate_limits=read_rate_limits(reply.headers, self._clock.now()),
         )
 
-    def _too_late(self, call: WireCall, model: str | None) -> ErrorInfo:
+    def _too_late(self, limit_seconds: float, model: str | None) -> ErrorInfo:
         return ErrorInfo.of(
             ErrorType.TIMEOUT_READ,
-            f"no answer within {call.timeout_seconds:g} s",
+            f"no answer within {limit_seconds:g} s",
             provider=self._name,
             model=model,
             details={"phase": "total"},

@@ -31,7 +31,7 @@ from llm_core import (
 from llm_providers.json_reading import MalformedBody, parse_object
 from llm_providers.media import from_base64
 
-__all__ = ["ReplyAssembly", "ReplyFrame", "tool_call"]
+__all__ = ["ReplyAssembly", "ReplyFrame", "sample_rate_of", "tool_call"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +91,11 @@ class ReplyFrame:
         if isinstance(part, ToolCall) and part.name == self.schema_tool:
             return TextPart(text=part.arguments_text)
         return part
+
+
+def sample_rate_of(audio_format: str) -> int | None:
+    """Return the rate of raw samples, 24 kHz (OpenAI's guide «Audio and speech»); None for formats with a header."""
+    return 24_000 if audio_format == "pcm16" else None
 
 
 def tool_call(call_id: str, name: str, arguments_text: str, *, complete: bool = True) -> ToolCall:
@@ -261,6 +266,11 @@ class ReplyAssembly:
         return (UsageUpdate(usage=usage),)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing of the answer has come."""
+        return not self._pieces
+
+    @property
     def has_tools(self) -> bool:
         """Whether a tool call has begun, the structured answer not counted."""
         return any(piece.kind == "tool" for piece in self._tools.values())
@@ -295,6 +305,7 @@ class ReplyAssembly:
                 AudioPart(
                     data=bytes(self._audio),
                     format=self._frame.audio_format,
+                    sample_rate_hz=sample_rate_of(self._frame.audio_format),
                     transcript="".join(self._transcript) or None,
                     reference_id=self._audio_id or None,
                 )

@@ -92,6 +92,8 @@ class StreamSession:
                 model=self._request.model,
                 partial=self._partial(),
                 status=self._upstream.status,
+                provider_request_id=self._frame.provider_request_id,
+                rate_limits=self._frame.rate_limits,
             )
         except Exception as error:  # noqa: BLE001 - a stream must end with an event, whatever a server makes of us
             words = f"{type(error).__name__} while reading the stream: {error}"
@@ -170,6 +172,7 @@ class StreamSession:
             provider=self._frame.provider,
             model=self._request.model,
             provider_request_id=self._frame.provider_request_id,
+            rate_limits=self._frame.rate_limits,
             partial=None if nothing_came else self._partial(),
         )
 

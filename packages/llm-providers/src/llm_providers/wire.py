@@ -30,7 +30,7 @@ class WireCall:
     files: Mapping[str, tuple[str, bytes, str]] = EMPTY
     """Form field → file name, content and media type; sends ``multipart/form-data``."""
     timeout_seconds: float | None = None
-    """The longest the whole call may take; None leaves only the limits on connecting and reading."""
+    """The longest the whole call may take; None means the provider's own limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

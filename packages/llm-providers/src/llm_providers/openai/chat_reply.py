@@ -18,7 +18,7 @@ from llm_providers.dialect import VendorFailure
 from llm_providers.json_reading import dict_at, dicts_at, text_at
 from llm_providers.media import from_base64
 from llm_providers.openai.usage import chat_usage
-from llm_providers.reply import ReplyFrame, tool_call
+from llm_providers.reply import ReplyFrame, sample_rate_of, tool_call
 
 __all__ = ["chat_finish_reason", "read_chat"]
 
@@ -86,6 +86,7 @@ def _parts(message: dict[str, Any], refusal: str, frame: ReplyFrame) -> list[Par
             AudioPart(
                 data=data,
                 format=frame.audio_format,
+                sample_rate_hz=sample_rate_of(frame.audio_format),
                 transcript=text_at(audio, "transcript") or None,
                 reference_id=text_at(audio, "id") or None,
             )

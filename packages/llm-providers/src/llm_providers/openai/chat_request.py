@@ -197,8 +197,11 @@ def chat_messages(messages: tuple[Message, ...], features: FeatureFilter) -> lis
 
 def _said(message: Message, features: FeatureFilter) -> list[dict[str, Any]]:
     content: str | list[dict[str, Any]]
-    if all(isinstance(part, TextPart) for part in message.content) and (
-        len(message.content) == 1 or message.role is Role.SYSTEM
+    marked = message.cache and features.explicit_cache
+    if (
+        not marked
+        and all(isinstance(part, TextPart) for part in message.content)
+        and (len(message.content) == 1 or message.role is Role.SYSTEM)
     ):
         content = message.text
     else:
@@ -206,6 +209,8 @@ def _said(message: Message, features: FeatureFilter) -> list[dict[str, Any]]:
         content = [part for part in parts if part is not None]
         if not content:
             return []
+        if marked:
+            content[-1]["prompt_cache_breakpoint"] = {"mode": "explicit"}
     said: dict[str, Any] = {"role": message.role.value, "content": content}
     if message.name:
         said["name"] = message.name

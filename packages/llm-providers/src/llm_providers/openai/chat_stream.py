@@ -28,6 +28,8 @@ class ChatStreamReader:
         self._reason = ""
         self._refused = False
         self._model = ""
+        self._ids: dict[int, str] = {}
+        self._keys: dict[int, object] = {}
         self.complete = False
 
     def read(self, payload: bytes) -> Iterable[StreamEvent]:
@@ -45,12 +47,13 @@ class ChatStreamReader:
         if not self._model:
             self._model = text_at(chunk, "model") or "?"
             events += assembly.start(text_at(chunk, "model"), text_at(chunk, "id"))
-        choices = dicts_at(chunk, "choices")
-        if choices:
-            delta = choices[0].get("delta")
+        for choice in dicts_at(chunk, "choices"):
+            if choice.get("index"):
+                continue  # of several answers (`n`) only the first is read
+            delta = choice.get("delta")
             if isinstance(delta, dict):
                 events += self._delta(delta)
-            reason = text_at(choices[0], "finish_reason")
+            reason = text_at(choice, "finish_reason")
             if reason:
                 events += self._finish(reason)
         if chunk.get("usage"):
@@ -77,11 +80,17 @@ class ChatStreamReader:
         return events
 
     def _tool(self, call: dict[str, Any]) -> list[StreamEvent]:
-        key, function = int_at(call, "index"), dict_at(call, "function")
+        index, function = int_at(call, "index"), dict_at(call, "function")
+        call_id, name = text_at(call, "id"), text_at(function, "name")
         events: list[StreamEvent] = []
-        name = text_at(function, "name")
-        if name or call.get("id"):
-            events += self._assembly.tool_start(key, text_at(call, "id"), name)
+        if call_id and self._ids.get(index, call_id) != call_id:
+            # Some servers give every call the index 0, or none at all: a new id is a new call.
+            self._keys[index] = call_id
+        if call_id:
+            self._ids[index] = call_id
+        key = self._keys.get(index, index)
+        if name or call_id:
+            events += self._assembly.tool_start(key, call_id, name)
         events += self._assembly.tool_delta(key, text_at(function, "arguments"))
         return events
 

@@ -49,7 +49,7 @@ from llm_providers.openai.responses_request import (
 )
 from llm_providers.openai.responses_stream import ResponsesStreamReader
 from llm_providers.provider import BaseLLMProvider, encode_json
-from llm_providers.reply import ReplyAssembly, ReplyFrame
+from llm_providers.reply import ReplyAssembly, ReplyFrame, sample_rate_of
 from llm_providers.sdk_transport import SdkTransport
 from llm_providers.speech import Transcript
 from llm_providers.stream_framing import FrameDecoder, SseDecoder
@@ -200,9 +200,11 @@ class OpenAIProvider(BaseLLMProvider):
         with self.reading(reply, model=model):
             if not reply.content or "text/html" in reply.headers.get("content-type", ""):
                 raise MalformedBody("no sound")
-        sample_rate_hz = 24_000 if format == "pcm16" else None
         return AudioPart(
-            data=reply.content, format=format, sample_rate_hz=sample_rate_hz, transcript=text
+            data=reply.content,
+            format=format,
+            sample_rate_hz=sample_rate_of(format),
+            transcript=text,
         )
 
     async def count_tokens(self, request: LLMCallRequest) -> TokenCount:

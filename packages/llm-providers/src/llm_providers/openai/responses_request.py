@@ -213,8 +213,10 @@ def responses_input(messages: tuple[Message, ...], features: FeatureFilter) -> l
 
 
 def _said(message: Message, features: FeatureFilter) -> list[dict[str, Any]]:
-    if len(message.content) == 1 and isinstance(message.content[0], TextPart):
-        return [{"role": message.role.value, "content": message.content[0].text}]
+    marked = message.cache and features.explicit_cache
+    first = message.content[0]
+    if len(message.content) == 1 and isinstance(first, TextPart) and not marked:
+        return [{"role": message.role.value, "content": first.text}]
     content = [
         written
         for part in message.content
@@ -222,6 +224,8 @@ def _said(message: Message, features: FeatureFilter) -> list[dict[str, Any]]:
     ]
     results = [_tool_output(part) for part in message.content if isinstance(part, ToolResult)]
     if content:
+        if marked:
+            content[-1]["prompt_cache_breakpoint"] = {"mode": "explicit"}
         results.append({"role": message.role.value, "content": content})
     return results
 

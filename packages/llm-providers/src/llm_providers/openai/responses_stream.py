@@ -9,7 +9,7 @@ from llm_core import StreamEvent
 
 from llm_providers.classify import VendorError, find_error
 from llm_providers.dialect import VendorFailure
-from llm_providers.json_reading import dict_at, int_at, parse_object, text_at
+from llm_providers.json_reading import dict_at, dicts_at, int_at, parse_object, text_at
 from llm_providers.openai.responses_reply import finish_reason_of
 from llm_providers.openai.usage import responses_usage
 from llm_providers.reply import ReplyAssembly
@@ -92,6 +92,8 @@ class ResponsesStreamReader:
         response = dict_at(event, "response")
         assembly = self._assembly
         events = [*assembly.start(text_at(response, "model"), text_at(response, "id"))]
+        if assembly.is_empty:
+            events += self._at_once(response)
         if text_at(response, "status") != "incomplete":
             events += assembly.end_all_tools()
         if response.get("usage"):
@@ -103,6 +105,21 @@ class ResponsesStreamReader:
         assembly.finish_reason = reason
         assembly.raw = response
         self.complete = True
+        return events
+
+    def _at_once(self, response: dict[str, Any]) -> list[StreamEvent]:
+        """Take the output from the terminal event, for servers that send nothing before it."""
+        events: list[StreamEvent] = []
+        for index, item in enumerate(dicts_at(response, "output")):
+            if item.get("type") == "message":
+                for content in dicts_at(item, "content"):
+                    refusal = text_at(content, "refusal")
+                    self._refused |= bool(refusal)
+                    events += self._assembly.text(text_at(content, "text") or refusal)
+                continue
+            for thought in dicts_at(item, "summary"):
+                events += self._assembly.reasoning(text_at(thought, "text"))
+            events += self._item_done({"item": item, "output_index": index})
         return events
 
     def _failed(self, event: dict[str, Any]) -> Iterable[StreamEvent]:
