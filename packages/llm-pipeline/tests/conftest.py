@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
 from llm_core import FinishReason, GenerationRequest, ProviderResponse, TextPart
 from llm_pipeline import RunContext
 
@@ -34,7 +35,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("case", cases, ids=[case.id for case in cases])
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def nasty() -> ModuleType:
     """The table of nasty outputs."""
     return TABLE

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+
 from llm_core import (
     AudioOutput,
     ConfigurationError,
@@ -68,7 +69,7 @@ class TestBranch:
         assert result.steps[0].trail["branch"] == "then"
 
     def test_needs_a_condition(self) -> None:
-        with pytest.raises(InvalidValue, match="Branch.when"):
+        with pytest.raises(InvalidValue, match=r"Branch\.when"):
             Branch([], then=[int])
 
     async def test_runs_async_steps_in_both_worlds(self) -> None:
@@ -157,7 +158,7 @@ class TestFirstOf:
 
 
 class TestReask:
-    STEPS = [ConvertToDict(), ExtractValue("n"), RangeValidation(minimum=10)]
+    STEPS = (ConvertToDict(), ExtractValue("n"), RangeValidation(minimum=10))
 
     def test_sends_the_failure_back(self) -> None:
         generate = ScriptedGenerate(['{"n": 5}', '{"n": 12}'])
@@ -207,7 +208,7 @@ class TestReask:
     def test_bad_parameters(self) -> None:
         with pytest.raises(InvalidValue, match="1 or more"):
             Reask([int], attempts=0)
-        with pytest.raises(InvalidValue, match="holds {error}"):
+        with pytest.raises(InvalidValue, match=r"holds \{error\}"):
             Reask([int], template="again")
 
 
@@ -307,7 +308,7 @@ class TestSemanticIsolation:
     def test_bad_parameters(self) -> None:
         with pytest.raises(InvalidValue, match="a description"):
             SemanticIsolation(" ")
-        with pytest.raises(InvalidValue, match="holds {content}"):
+        with pytest.raises(InvalidValue, match=r"holds \{content\}"):
             SemanticIsolation("x", template="y")
 
 

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import pytest
+
 from llm_core import DegradedReason, ErrorInfo, ErrorType, FinishReason, GenerationRequest
 from llm_pipeline import ConvertToDict, NoValue, Partial, Pipeline, RunContext, convert
 from llm_pipeline.testing import ScriptedGenerate

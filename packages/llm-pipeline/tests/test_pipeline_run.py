@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import pytest
+
 from llm_core import (
     ConfigurationError,
     DegradedReason,
@@ -308,7 +309,9 @@ def test_wrap_takes_whatever_stands_for_a_pipeline(given: Any) -> None:
 
 def test_wrap_takes_nothing_and_configuration() -> None:
     assert Pipeline.wrap(None).run_sync("x").content == "x"
-    assert Pipeline.wrap(["ConvertToDict", {"ExtractValue": "$.a"}]).run_sync('{"a": 1}').content == 1
+    assert (
+        Pipeline.wrap(["ConvertToDict", {"ExtractValue": "$.a"}]).run_sync('{"a": 1}').content == 1
+    )
     assert Pipeline.wrap("ConvertToDict").run_sync("[1, 2]").content == [1, 2]
     assert Pipeline.wrap({"ExtractValue": "a"}).run_sync({"a": 1}).content == 1
     assert Pipeline.wrap(["ConvertToDict", len]).run_sync("[1, 2]").content == 2

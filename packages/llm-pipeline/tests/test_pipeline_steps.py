@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import sys
 from decimal import Decimal
-from typing import Any, TypedDict
+from typing import Any, ClassVar
 
 import pydantic
 import pytest
+from typing_extensions import TypedDict
+
 from llm_core import ErrorType, InvalidValue
 from llm_pipeline import (
     ConvertToDict,
@@ -98,7 +100,7 @@ class TestRegexExtract:
         assert value(RegexExtract(r"\d+"), "a 12 b 34") == "12"
         assert value(RegexExtract(r"(\w)=(?P<n>\d)", group="n"), "x=3") == "3"
         assert value(RegexExtract(r"(\w)=(\d)", group=2), "x=3") == "3"
-        assert run(RegexExtract(r"\d+"), "a 12").steps[0].trail == {"span": [2, 4]}
+        assert run(RegexExtract(r"\d+"), "a 12").steps[0].trail == {"span": (2, 4)}
 
     def test_takes_all_matches(self) -> None:
         assert value(RegexExtract(r"\d+", many=True), "a 12 b 34") == ["12", "34"]
@@ -222,7 +224,11 @@ class TestJsonLoad:
 
 
 class TestExtractValue:
-    DATA = {"city": "Bern", "rows": [{"n": 1, "ok": True}, {"n": 2, "ok": False}], "a.b": 5}
+    DATA: ClassVar[dict[str, Any]] = {
+        "city": "Bern",
+        "rows": [{"n": 1, "ok": True}, {"n": 2, "ok": False}],
+        "a.b": 5,
+    }
 
     @pytest.mark.parametrize(
         ("step", "expected"),
@@ -258,7 +264,7 @@ class TestExtractValue:
 
     def test_where_it_was_is_on_the_trail(self) -> None:
         trail = run(ExtractValue("$..n", many=True), self.DATA).steps[0].trail
-        assert trail == {"matches": 2, "at": ["$['rows'][0]['n']", "$['rows'][1]['n']"]}
+        assert trail == {"matches": 2, "at": ("$['rows'][0]['n']", "$['rows'][1]['n']")}
 
     def test_refuses_text_and_bad_paths(self) -> None:
         assert "expected a dict or a list" in failure(ExtractValue("$.a"), "text")
@@ -274,7 +280,7 @@ class TestExtractValue:
 
 
 class TestJsonSchemaValidation:
-    SCHEMA = {
+    SCHEMA: ClassVar[dict[str, Any]] = {
         "type": "object",
         "properties": {"city": {"type": "string"}, "zip": {"pattern": "^[0-9]{4}$"}},
         "required": ["city"],
@@ -369,6 +375,10 @@ class TestModelValidation:
         assert result.error is not None
         assert result.error.type is ErrorType.MISSING_DEPENDENCY
         assert "llm-pipeline[models]" in result.error.message
+
+    def test_what_is_no_type_is_a_fault_of_the_configuration(self) -> None:
+        message = failure(ModelValidation(object()), {})  # type: ignore[arg-type]
+        assert "is no type for pydantic" in message
 
     def test_native_structured_output_needs_no_repair(self) -> None:
         pipeline = Pipeline.of(ConvertToDict()).then(ModelValidation(City))

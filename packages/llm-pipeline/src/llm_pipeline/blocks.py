@@ -23,7 +23,7 @@ _JSON_BEGINS = re.compile(
 )
 _PROSE_BRACKETS = re.compile(
     r"\{[^\"'“‘:=：{}\[\]\n]*[^\"'“‘:=：{}\[\]\s][^\"'“‘:=：{}\[\]\n]{0,80}\}"
-    r"|\[(?!true\]|false\]|null\])[^\"'“‘,{}\[\]\d]{1,80}\]|\[CDATA\[|\[(?=CDATA\[)"
+    r"|\[(?!(?:true|false|null|True|False|None)\])[^\"'“‘,{}\[\]\d]{1,80}\]|\[CDATA\[|\[(?=CDATA\[)"
 )
 _FENCE_BEFORE = re.compile(
     r"(?:```|~~~)[ \t]*(?:json[a-z0-9]*|js|javascript|python|py|text)?\s*\Z", re.I

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from llm_core import ConfigurationError, InvalidValue, MissingDependencyError
-
 from llm_pipeline.registry import installed_names, installed_step, named_classes
 
 __all__ = ["read_steps", "write_step"]

@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import inspect
 import itertools
+import json
 import textwrap
 import types
 import typing
@@ -13,12 +14,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llm_core import UNSET
-
 from llm_pipeline.registry import named_classes
 
 __all__ = ["config_schema"]
 
 _STEPS = {"$ref": "#/$defs/steps"}
+_STEP_LIST = {"type": "array", "items": {"$ref": "#/$defs/step"}}
 _SCALARS = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 
@@ -29,7 +30,7 @@ def config_schema(steps: Mapping[str, Any] | Iterable[type[Any]] = ()) -> dict[s
         "steps": {
             "description": "A step, or a list of steps.",
             "anyOf": [
-                {"type": "array", "items": {"$ref": "#/$defs/step"}},
+                _STEP_LIST,
                 {"$ref": "#/$defs/step"},
             ],
         },
@@ -92,7 +93,9 @@ def _step_schema(name: str, cls: type[Any]) -> dict[str, Any]:
     ways: list[dict[str, Any]] = [parameters]
     positional = getattr(cls, "positional", "")
     if positional:
-        ways.append({k: v for k, v in properties[positional].items() if k != "default"})
+        short = {k: v for k, v in properties[positional].items() if k != "default"}
+        # A mapping there holds the parameters, so steps without their name come as a list.
+        ways.append(_STEP_LIST if short.get("$ref") == _STEPS["$ref"] else short)
     if not required:
         ways.append({"type": "null"})
     named = {
@@ -116,6 +119,8 @@ def _field_schema(hint: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _type_schema(hint: Any) -> dict[str, Any]:
+    if hint is type(None):
+        return {"type": "null"}
     if hint in _SCALARS:
         return {"type": _SCALARS[hint]}
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -125,7 +130,7 @@ def _type_schema(hint: Any) -> dict[str, Any]:
         members = [m for m in arguments if m is not type(None)]
         if len(members) == 1:
             return {"anyOf": [_type_schema(members[0]), {"type": "null"}]}
-        return {}
+        return {"anyOf": [_type_schema(member) for member in arguments]}
     if origin is tuple:
         return {"type": "array", "items": _type_schema(arguments[0])}
     if isinstance(origin, type) and issubclass(origin, Mapping):
@@ -157,3 +162,7 @@ def _field_texts(cls: type[Any]) -> dict[str, str]:
             ):
                 texts[field.target.id] = " ".join(text.value.value.split())
     return texts
+
+
+if __name__ == "__main__":
+    print(json.dumps(config_schema(), indent=2, ensure_ascii=False))

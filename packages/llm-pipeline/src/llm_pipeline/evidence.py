@@ -6,6 +6,7 @@ string of its value must stand in the text, every number as a number of the text
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -61,7 +62,11 @@ def unfounded(value: Any, text: str) -> str | None:
     lowered = text.lower()
     for leaf in _leaves(value):
         if isinstance(leaf, str):
-            founded = leaf in text or _NOISE.sub("", leaf) in squeezed
+            founded = (
+                leaf in text
+                or _NOISE.sub("", leaf) in squeezed
+                or _NOISE.sub("", json.dumps(leaf)[1:-1]) in squeezed
+            )
         elif leaf is None or isinstance(leaf, bool):
             founded = any(word in lowered for word in _WORDS[leaf])
         else:

@@ -69,7 +69,7 @@ MORE_MEMBERS = re.compile(r"\s*,\s*[\"'][^\"'\n]{1,80}[\"']\s*:")
 """Members that go on behind the bracket that should have been the last."""
 KEY_FOLLOWS = re.compile(r"[\"'“‘][^\"'\n]{0,80}[\"'”’]\s*[:：]|[\w$-]{1,80}\s*[:：](?!//)")
 # What may follow the quote that really ends a string; a quote followed by anything else stands in the text.
-AFTER_KEY = re.compile(rf"{BLANK}*+(?:[:：]|=>|=)")
+AFTER_KEY = re.compile(rf"{BLANK}*+(?:[:：]|=>|=|\Z)")
 AFTER_VALUE = re.compile(
     rf"{BLANK}*+(?:\Z|[,;，；]{BLANK}*+(?:\Z|[,\"'“‘`}}\]]|//|/\*|\#|\.\.\.|[\w$-]+\s*[:：])"
     rf"|[}}\])｝］]|//|/\*|\#)"
@@ -96,7 +96,11 @@ NO_COLON = re.compile(
 )
 NOT_BLANK = re.compile(rf"(?!{BLANK}).", re.DOTALL)
 ENDS_TEXT = re.compile(r"\s*(?:[,;}\]]|\Z|//|#)")
-CUT_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3}|u[dD][89abAB][0-9a-fA-F]{2}|x[0-9a-fA-F]?)?\Z")
+# An escape in which a string breaks off, with the first half of a surrogate pair if that is all there is.
+CUT_ESCAPE = re.compile(
+    r"(?<!\\)((?:\\\\)*)\\(?:u[0-9a-fA-F]{0,3}|x[0-9a-fA-F]?"
+    r"|u[dD][89abAB][0-9a-fA-F]{2}(?:\\(?:u[0-9a-fA-F]{0,3})?)?)?\Z"
+)
 GAP = re.compile(rf"{BLANK}*+")
 CONTROL = re.compile(r"[\x00-\x1f]")
 BARE_TAIL = re.compile(r"[\w$-]*+\Z")

@@ -22,7 +22,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llm_core import ErrorType
-
 from llm_pipeline.blocks import Block, Search, choose, find_blocks
 from llm_pipeline.conversion import Conversion, NoValue
 from llm_pipeline.edits import Edits

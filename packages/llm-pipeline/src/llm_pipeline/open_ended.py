@@ -7,21 +7,21 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+from llm_pipeline.grammar import CUT_ESCAPE
+
 __all__ = ["Closed", "broke_off", "close"]
 
 # The rest of a text behind the place where a strict reader gave up, if all that is wrong is that the text ends.
 _BEGUN = re.compile(
     r"\s*(?:[-+.\deE]*|t(?:r(?:ue?)?)?|f(?:a(?:l(?:se?)?)?)?|n(?:u(?:ll?)?)?"
-    r'|"(?:[^"\\]|\\.)*+\\?|\\(?:u[0-9a-fA-F]{0,3})?)\Z',
+    r'|"(?:[^"\\]|\\.)*+\\?|\\(?:u[0-9a-fA-F]{0,3})?'
+    r"|(?<=\\)u[0-9a-fA-F]{0,3}|(?<=\\u)[0-9a-fA-F]{0,3})\Z",
     re.DOTALL,
 )
 _LAST_WORD = re.compile(r"[-+.\w]*\Z")
 _CUT_WORD = re.compile(r"(?:-|\+|t|tr|tru|f|fa|fal|fals|n|nu|nul|[-\d.]+[eE][-+]?|[-\d]*\.)\Z")
-_CUT_ESCAPE = re.compile(
-    r"(?<!\\)((?:\\\\)*)\\(?:u[0-9a-fA-F]{0,3}|u[dD][89abAB][0-9a-fA-F]{2}(?:\\u?[0-9a-fA-F]{0,3})?)?\Z"
-)
 # What jiter and the strict reader would read differently is left to the relaxed reader.
-_UNUSUAL = re.compile(r"NaN|Infinity|\d[eE]\+?\d{3}|\d{4000}")
+_UNUSUAL = re.compile(r"NaN|Infinity|\d[eE]\+?(?:[3-9]\d\d|\d{4})|\d{4000}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def close(text: str, *, dropping_cut: bool) -> Closed | None:
     guesses = ["text that was cut off"] if in_text else []
     kept = text
     if in_text:
-        kept = _CUT_ESCAPE.sub(r"\1", text)
+        kept = CUT_ESCAPE.sub(r"\1", text)
     else:
         word = _LAST_WORD.search(text)
         last = word.group() if word else ""

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, S
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from llm_core import Clock, StepContext, SystemClock
-
 from llm_pipeline.result import PipelineResult
 from llm_pipeline.runner import OnStep, RunAwaitable, drive_sync, run_steps
 from llm_pipeline.step import RunContext, Step, StepLike, drive
@@ -37,7 +36,7 @@ class Pipeline(StepList, Generic[A, T]):
         self: Pipeline[Any, Any],
         steps: StepLike | StepList | Iterable[StepLike | StepList] = (),
         *,
-        clock: Clock = _SYSTEM_CLOCK
+        clock: Clock = _SYSTEM_CLOCK,
     ) -> None:
         super().__init__(steps_of(steps))
         self._runnable = runnable(self.steps)

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llm_core import ConfigurationError
-
 from llm_pipeline.steps.control import Branch, FirstOf, ForEach
 from llm_pipeline.steps.convert import ConvertToDict
 from llm_pipeline.steps.extract import ExtractValue, JsonLoad

@@ -379,7 +379,7 @@ class RelaxedReader:
         if found is None:
             self.at = len(text)
             self.edits.guess("text that was cut off", start)
-            return self._decoded(grammar.CUT_ESCAPE.sub("", text[start + 1 :]), start, raw=raw)
+            return self._decoded(grammar.CUT_ESCAPE.sub(r"\1", text[start + 1 :]), start, raw=raw)
         self.at = found + 1
         return self._decoded(text[start + 1 : found], start, raw=raw)
 

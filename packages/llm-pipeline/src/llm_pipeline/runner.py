@@ -24,11 +24,17 @@ from llm_core import (
     PipelineStepResult,
     StepContext,
 )
-
 from llm_pipeline.step import FlowStep, Outcome
 
 __all__ = [
-    "OnStep","Progress", "RunAwaitable", "RunnableStep", "describe", "drive_sync", "run_steps"]
+    "OnStep",
+    "Progress",
+    "RunAwaitable",
+    "RunnableStep",
+    "describe",
+    "drive_sync",
+    "run_steps",
+]
 
 R = TypeVar("R")
 
@@ -123,15 +129,14 @@ def run_steps(
                 if hasattr(outcome, "__await__"):
                     outcome = yield outcome
         except Exception as error:  # noqa: BLE001 - steps are foreign code; a pipeline never throws
-            seconds = (now() - started) / 1e9
-            goes_on = _fail(progress, step, describe(step.name, error), seconds)
+            goes_on = _fail(progress, step, describe(step.name, error), (started, now()))
             _tell(on_step, progress)
             if goes_on:
                 continue
             break
-        seconds = (now() - started) / 1e9
+        ended = now()
         if type(outcome) is Outcome:
-            _accept(progress, step, outcome, seconds)
+            _accept(progress, step, outcome, (started, ended))
         else:
             progress.content = outcome
             record(
@@ -140,7 +145,9 @@ def run_steps(
                     success=True,
                     before=before,
                     after=outcome,
-                    duration_seconds=seconds,
+                    duration_seconds=(ended - started) / 1e9,
+                    started=started,
+                    ended=ended,
                 )
             )
         if on_step is not None:
@@ -155,14 +162,18 @@ def _tell(on_step: OnStep | None, progress: Progress) -> None:
             on_step(progress.steps[-1])
 
 
-def _accept(progress: Progress, step: RunnableStep, outcome: Outcome, seconds: float) -> None:
+def _accept(
+    progress: Progress, step: RunnableStep, outcome: Outcome, span: tuple[int, int]
+) -> None:
     progress.steps.append(
         PipelineStepResult(
             step=step.name,
             success=True,
             before=progress.content,
             after=outcome.value,
-            duration_seconds=seconds,
+            duration_seconds=(span[1] - span[0]) / 1e9,
+            started=span[0],
+            ended=span[1],
             skipped=outcome.skipped,
             lossy=outcome.lossy,
             trail=outcome.trail,
@@ -180,7 +191,7 @@ def _accept(progress: Progress, step: RunnableStep, outcome: Outcome, seconds: f
         progress.degrade(DegradedReason.LOSSY, detail)
 
 
-def _fail(progress: Progress, step: RunnableStep, error: ErrorInfo, seconds: float) -> bool:
+def _fail(progress: Progress, step: RunnableStep, error: ErrorInfo, span: tuple[int, int]) -> bool:
     """Record a failure; True if the pipeline goes on."""
     before, after = progress.content, None
     if step.on_error == "skip":
@@ -206,7 +217,9 @@ def _fail(progress: Progress, step: RunnableStep, error: ErrorInfo, seconds: flo
             before=before,
             after=after,
             error=error,
-            duration_seconds=seconds,
+            duration_seconds=(span[1] - span[0]) / 1e9,
+            started=span[0],
+            ended=span[1],
             skipped=step.on_error == "skip",
             trail=error.details,
         )

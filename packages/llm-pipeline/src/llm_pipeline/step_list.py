@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from llm_core import ConfigurationError, PipelineStep
-
 from llm_pipeline.runner import RunnableStep
 from llm_pipeline.steps.transform import Transform
 

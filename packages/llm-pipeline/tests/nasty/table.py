@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from llm_pipeline import NoValue, convert
 from llm_pipeline.schema_check import SchemaCheck
 
@@ -133,3 +134,19 @@ def shown(value: Any) -> str:
     """Return a value as short text."""
     text = json.dumps(value, ensure_ascii=False, default=repr)
     return text if len(text) < 100 else text[:97] + "..."
+
+
+def structural(text: str) -> list[int]:
+    """Return where the brackets, colons, commas and quotes of a JSON text stand that are not inside strings."""
+    places, inside, escaped = [], False, False
+    for at, char in enumerate(text):
+        if inside and escaped:
+            escaped = False
+        elif inside and char == "\\":
+            escaped = True
+        elif char == '"':
+            inside = not inside
+            places.append(at)
+        elif not inside and char in "{}[],:":
+            places.append(at)
+    return places

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from llm_core import Clock, InvalidValue, OutputError, StepContext
-
 from llm_pipeline.runner import Progress, run_steps
 from llm_pipeline.step import HOLDS_STEPS, INTERNAL, Flow, FlowStep, Outcome
 from llm_pipeline.step_list import runnable, steps_of

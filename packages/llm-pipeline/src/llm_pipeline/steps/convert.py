@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from llm_core import ErrorType, FinishReason, InvalidValue, OutputError, StepContext
-
 from llm_pipeline.conversation import ask_again
 from llm_pipeline.conversion import Conversion, NoValue, convert
 from llm_pipeline.partial import Partial

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from llm_core import UNSET, InvalidValue, OutputError, StepContext
-
 from llm_pipeline.step import INTERNAL, Outcome, Step
 from llm_pipeline.steps.text import require_text
 

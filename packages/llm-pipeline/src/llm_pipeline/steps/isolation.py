@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from llm_core import InvalidValue, OutputError, ResponseSchema, StepContext
-
 from llm_pipeline.conversation import ask
 from llm_pipeline.conversion import convert
 from llm_pipeline.step import INTERNAL, Outcome, Step

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
-from llm_core import MissingDependencyError, OutputError, StepContext
-
+from llm_core import ConfigurationError, MissingDependencyError, OutputError, StepContext
 from llm_pipeline.partial import Partial
 from llm_pipeline.step import INTERNAL, Step
 
@@ -65,11 +64,17 @@ class ModelValidation(Step[Any, T]):
         if self.adapter is None:
             try:
                 from pydantic import TypeAdapter
+                from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
             except ImportError as error:
                 raise MissingDependencyError(
                     "ModelValidation needs pydantic: pip install 'llm-pipeline[models]'"
                 ) from error
-            object.__setattr__(self, "adapter", TypeAdapter[Any](cast("Any", self.model)))
+            try:
+                adapter = TypeAdapter[Any](cast("Any", self.model))
+            except (PydanticUndefinedAnnotation, PydanticUserError) as error:
+                message = f"{self.name}: {self.model!r} is no type for pydantic: {error}"
+                raise ConfigurationError(message) from error
+            object.__setattr__(self, "adapter", adapter)
         return self.adapter
 
     def partial(self) -> Partial:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from llm_core import Clock, GenerationRequest, InvalidValue, StepContext
-
 from llm_pipeline.conversation import ask_again
 from llm_pipeline.runner import run_steps
 from llm_pipeline.step import INTERNAL, Flow, FlowStep, RunContext
@@ -32,6 +31,8 @@ class Reask(FlowStep[str, Any]):
     template: str = _TEMPLATE
     """What is sent back; ``{error}`` stands for the failure."""
     compiled: Any = field(init=False, default=None, repr=False, compare=False, metadata=INTERNAL)
+
+    positional: ClassVar[str] = "steps"
 
     def _validate(self) -> None:
         if self.attempts < 1:

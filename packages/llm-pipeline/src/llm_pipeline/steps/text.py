@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from llm_core import UNSET, InvalidValue, OutputError, StepContext
-
 from llm_pipeline.step import INTERNAL, Outcome, Step
 from llm_pipeline.thinking import thinking_zones
 
@@ -85,7 +84,7 @@ class RegexExtract(Step[str, Any]):
     """Takes what a regular expression matches out of the text."""
 
     pattern: str = field(kw_only=False)
-    group: Any = 0
+    group: int | str = 0
     """The group to take, by number or name; 0 is the whole match."""
     many: bool = False
     """Take every match, as a list, instead of the first."""

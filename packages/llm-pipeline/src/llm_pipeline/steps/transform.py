@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from llm_core import InvalidValue, StepContext
-
 from llm_pipeline.step import Step
 
 __all__ = ["Transform"]

@@ -9,7 +9,6 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 from llm_core import InvalidValue, OutputError, StepContext
-
 from llm_pipeline.schema_check import SchemaCheck
 from llm_pipeline.step import INTERNAL, Step
 from llm_pipeline.steps.text import compile_pattern, require_text
