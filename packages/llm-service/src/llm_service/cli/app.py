@@ -40,6 +40,10 @@ COMMANDS: Mapping[str, LazyCommand] = {
 """Every command by its name."""
 
 
+class ReaderGone(Exception):
+    """Whoever read our output has closed it."""
+
+
 class LazyGroup(click.Group):
     """Imports a command when it is named, so that `--help` and completion do not wait for all of them."""
 
@@ -55,6 +59,13 @@ class LazyGroup(click.Group):
         module, _, attribute = row.place.partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; click would take a reader that has gone for a failed call."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as gone:
+            raise ReaderGone from gone
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands from the table, importing none of them."""
@@ -94,8 +105,8 @@ def main() -> None:
     except click.ClickException as error:
         click.echo(f"llm-service: {_one_line(error.format_message())}", err=True)
         code = 2
-    except BrokenPipeError:
-        # Whoever read our output has gone; what Python would write at exit has no reader either.
+    except (ReaderGone, BrokenPipeError):
+        # What Python would write at exit has no reader either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
     sys.exit(code)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from llm_core import ErrorInfo, ErrorType, LLMError, MissingCredentials, MissingDependencyError
@@ -53,23 +53,22 @@ class Finding:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
-class _Extra:
+class _Extra(NamedTuple):
     module: str
     package: str
-    install: str
+    """What to install: the third party's own name, as ours belong to strangers on the index."""
     purpose: str
 
 
 _EXTRAS = (
-    _Extra("openai", "openai", "llm-providers[openai]", "OpenAI and compatible servers"),
-    _Extra("anthropic", "anthropic", "llm-providers[anthropic]", "Anthropic"),
-    _Extra("ollama", "ollama", "llm-providers[ollama]", "models on one's own machine"),
-    _Extra("tiktoken", "tiktoken", "llm-providers[tiktoken]", "exact token counts for OpenAI"),
-    _Extra("redis", "redis", "llm-gates[redis]", "limits shared between processes"),
-    _Extra("langchain_core", "langchain-core", "langchain-core", "LangChain's templates"),
-    _Extra("soundfile", "soundfile", "llm-audio[files]", "FLAC, OGG and MP3 files"),
-    _Extra("sounddevice", "sounddevice", "llm-audio[device]", "microphone and speaker"),
+    _Extra("openai", "openai", "OpenAI and compatible servers"),
+    _Extra("anthropic", "anthropic", "Anthropic"),
+    _Extra("ollama", "ollama", "models on one's own machine"),
+    _Extra("tiktoken", "tiktoken", "exact token counts for OpenAI"),
+    _Extra("redis", "redis", "limits shared between processes"),
+    _Extra("langchain_core", "langchain-core", "LangChain's templates"),
+    _Extra("soundfile", "soundfile", "FLAC, OGG and MP3 files"),
+    _Extra("sounddevice", "sounddevice", "microphone and speaker"),
 )
 _PACKAGES = (
     "llm-core",
@@ -135,7 +134,7 @@ def extras() -> list[Finding]:
                 subject=extra.package,
                 state=State.WORKS if there else State.ABSENT,
                 said=_version(extra.package) if there else f"not installed: {extra.purpose}",
-                advice="" if there else f"pip install '{extra.install}'",
+                advice="" if there else f"pip install {extra.package}",
             )
         )
     return found

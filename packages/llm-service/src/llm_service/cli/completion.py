@@ -16,7 +16,7 @@ def completion(shell: str) -> int:
     \b
     bash  echo 'eval "$(llm-service completion bash)"' >> ~/.bashrc
     zsh   echo 'eval "$(llm-service completion zsh)"' >> ~/.zshrc
-    fish  llm-service completion fish > ~/.config/fish/completions/llm-service.fish
+    fish  llm-service completion fish | source     (in ~/.config/fish/config.fish)
     """
     from llm_service.cli.app import PROGRAM, commands
 

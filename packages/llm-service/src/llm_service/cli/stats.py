@@ -136,10 +136,11 @@ class ResultStats:
 
 def _results(files: Sequence[IO[bytes]]) -> Iterator[Mapping[str, Any]]:
     for stream in files:
+        name = getattr(stream, "name", "standard input")
         for number, line in enumerate(stream, 1):
             if not line.strip():
                 continue
-            place = f"{stream.name}:{number}"
+            place = f"{name}:{number}"
             try:
                 result = json.loads(line)
             except (ValueError, RecursionError) as error:
