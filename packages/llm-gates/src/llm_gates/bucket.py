@@ -34,6 +34,7 @@ class TokenBucket(Limit):
         "_pending",
         "_rate",
         "_window",
+        "margin",
     )
 
     def __init__(
@@ -51,6 +52,8 @@ class TokenBucket(Limit):
         self.used = NEVER
         self._rate = rate or capacity
         self._window = window_ns
+        self.margin = 0
+        """What stays free for others who use the same quota."""
         self._pending = 0
         self._debt = 0
         self._at: int | None = None
@@ -75,7 +78,7 @@ class TokenBucket(Limit):
     def plan(self, now: int, cost: Any) -> int:
         """Return the nanoseconds until the debt is small enough."""
         self._leak(now)
-        lag = self._rate * self.guard_ns
+        lag = self._rate * self.guard_ns + self.margin * self._window
         weight = (self._pending + cost) * self._window
         over: int = self._debt + weight + lag - self.capacity * self._window
         if over <= 0:
@@ -153,3 +156,13 @@ class TokenBucket(Limit):
         """Return the debt at `now`, rounded up."""
         self._leak(now)
         return self._pending - (-self._debt // self._window)
+
+    def level(self, now: int) -> tuple[int, int]:
+        """Return the scaled debt and the idleness at `now`, for the books of the feedback."""
+        self._leak(now)
+        return self._debt, self._idle
+
+    def leaked(self, debt: int, idle: int, elapsed: int) -> tuple[float, int]:
+        """Return what becomes of a level after `elapsed` without calls: the debt in units, and the idleness."""
+        left = debt - elapsed * self._rate
+        return max(left, 0) / self._window, idle + max(-left, 0)

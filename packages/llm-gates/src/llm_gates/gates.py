@@ -202,9 +202,12 @@ class GateSet:
     def observe(self, facts: RateLimitFacts, *, permit: GatePermit | None = None) -> None:
         """Correct the limits by what the provider's headers said.
 
-        `permit` is the one of the call whose reply carried them; with it, calls that left later are known not to
-        be in the numbers, without it everything in flight is taken as not in them.
+        What the provider has counted beyond our own calls was used by others: it is allowed for, and so is what they
+        are expected to use until the next reply.
+        `permit` is the one of the call whose reply carried the headers: it tells how old they are. Without it they
+        are taken to be as old as calls last on average.
         """
+        self._turnstile.observe(facts, permit)
         if facts.retry_after is not None:
             self.hold(facts.retry_after)
 

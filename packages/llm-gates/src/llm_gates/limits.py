@@ -378,6 +378,11 @@ class FixedWindow(Limit):
         self._next_turn = aligned(self.window_ns, end % self.window_ns)
         self._ends = end
 
+    def began_at(self, now: int) -> int:
+        """Return when the window of `now` began."""
+        assert self.window_ns is not None
+        return self._turn(now) - self.window_ns
+
     def plan(self, now: int, cost: Any) -> int:
         """Return the nanoseconds until the turn, if this window has no room."""
         ends = self._turn(now)

@@ -26,9 +26,11 @@ from llm_core import (
     GateTimeout,
     LLMError,
     QueueFull,
+    RateLimitFacts,
     SystemClock,
 )
 from llm_gates.estimates import LearnedEstimates
+from llm_gates.feedback import Feedback
 from llm_gates.limits import NEVER, Charge, Limit, Metric
 from llm_gates.permit import CANCELLED, ENDED, ENTERED, GRANTED, WAITING, GatePermit
 from llm_gates.snapshot import GateSnapshot, LimitSnapshot
@@ -72,6 +74,7 @@ class Turnstile:
         "alone",
         "busy",
         "clock",
+        "feedback",
         "free_lock",
         "held_until",
         "holds",
@@ -104,6 +107,7 @@ class Turnstile:
         self.take_lock = self.lock.acquire
         self.free_lock = self.lock.release
         self.in_flight = 0
+        self.feedback: Feedback | None = None
         self.held_until = 0
         self.monotonic_ns = self.clock.monotonic_ns
         self._real_time = isinstance(self.clock, SystemClock)
@@ -163,6 +167,8 @@ class Turnstile:
         permit.costs = costs
         permit.state = ENTERED
         self.in_flight += 1
+        if self.feedback is not None:
+            self.feedback.note(now, permit)
         return True
 
     def _refusal(self, costs: tuple[Any, ...], now: int) -> LLMError | None:
@@ -399,6 +405,8 @@ class Turnstile:
             permit.wait_ns = now - permit.enqueued
             permit.state = ENTERED
             self.in_flight += 1
+            if self.feedback is not None:
+                self.feedback.note(now, permit)
             if self._queued and not self._timer.armed:
                 self._pump(now)
 
@@ -426,6 +434,8 @@ class Turnstile:
                 return
             permit.state = ENDED
             self.in_flight -= 1
+            if self.feedback is not None:
+                self.feedback.ended(self.monotonic_ns(), permit)
             if self.holds and permit.entries:
                 self._let_go(permit, self.monotonic_ns())
         finally:
@@ -515,6 +525,19 @@ class Turnstile:
                 if mine and deadline < self.held_until:
                     self.refuse(permit, HOLD, self.held_until - now)
             self._pump(now)
+
+    def observe(self, facts: RateLimitFacts, permit: GatePermit | None) -> None:
+        """Correct the limits by the headers of a reply; the first one begins the books."""
+        with self.lock:
+            if self.feedback is None:
+                if not any((facts.requests, facts.tokens, facts.input_tokens, facts.output_tokens)):
+                    return
+                self.feedback = Feedback(self.limits)
+                self.alone = None
+            now = self.monotonic_ns()
+            self.feedback.observe(now, facts, permit)
+            if self._queued:
+                self._pump(now)
 
     def set_capacity(self, limit: Limit, capacity: Any) -> None:
         """Change a limit; waiters that become too heavy for it fail, the others see it at once."""

@@ -1,0 +1,218 @@
+"""What the provider's headers tell about a limit, and what others use of it.
+
+A header is the state of the limit at the moment in which the provider counted the call that it belongs to. What we
+ourselves had sent by then is known; the rest was used by somebody else, and stays free for them in our own books: what
+of it expires is replaced by what they send next. Every further header corrects it, and between two headers some more
+stays free, because others do not go on evenly.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections import deque
+from typing import Any
+
+from llm_core import RateLimitFacts, RateLimitWindow
+from llm_gates.bucket import TokenBucket
+from llm_gates.limits import NEVER, FixedWindow, Limit, Metric, SlidingLog
+from llm_gates.permit import GatePermit
+
+__all__ = ["Feedback", "ForeignUse"]
+
+_DEVIATIONS = 2.0
+"""How many standard deviations of the others' random use stay free; 2 cover 97.7 % of the cases."""
+_TRIM_AT = 4_096
+
+
+class ForeignUse:
+    """The books on one limit: what we sent, and what others must have sent."""
+
+    def __init__(self, limit: Limit) -> None:
+        self.limit = limit
+        assert limit.window_ns is not None
+        self._window = limit.window_ns
+        self._stamps: list[int] = []
+        self._totals: list[int] = []
+        """What we had sent in all, with the call of the same place."""
+        self._total = self._before = 0
+        self.foreign = 0
+        """What others had used of the window when the provider last told."""
+        self._size = 1.0
+        """How much a call of others weighs, about."""
+        self._seen_at = 0
+        self._age = 0.0
+        """How old headers are when they come, on average."""
+        self._fresh_until = NEVER
+        self._kept: list[Any] | None = None
+        """``[time, amount, entry in the limit]`` of what is kept free for others."""
+
+    def note(self, now: int, cost: int) -> None:
+        """Note a call of ours that leaves now."""
+        self._total += cost
+        self._stamps.append(now)
+        self._totals.append(self._total)
+        if len(self._stamps) % _TRIM_AT == 0:
+            old = bisect_right(self._stamps, now - 3 * self._window)
+            if old:
+                self._before = self._totals[old - 1]
+            del self._stamps[:old], self._totals[:old]
+        if now > self._fresh_until:
+            # After a pause others may have gone on: the first reply will tell, until then more stays free.
+            self._keep_free(now)
+
+    def _sent_by(self, time: int) -> int:
+        place = bisect_right(self._stamps, time)
+        return self._totals[place - 1] if place else self._before
+
+    def observe(self, now: int, seen_at: int, blur: int, window: RateLimitWindow) -> None:
+        """Compare our books with what the provider had counted when a call that left at `seen_at` came to it.
+
+        Calls that left within `blur` of each other may have come in another order, so that what was ours, and with
+        it what others used, is only known between two bounds.
+        """
+        if window.limit is None or window.remaining is None or seen_at < self._seen_at:
+            return
+        # If we were given less than the whole limit, others may use the difference without harm.
+        spare = max(window.limit - self.limit.capacity, 0)
+        used = window.limit - window.remaining - spare
+        began = self._began(now, seen_at, window)
+        most_ours = self._sent_by(seen_at + blur) - self._sent_by(began - blur)
+        least_ours = max(self._sent_by(seen_at - blur) - self._sent_by(began + blur), 0)
+        foreign = min(max(self.foreign, used - most_ours, 0), max(used - least_ours, 0))
+        if foreign > self.foreign:
+            self._size += 0.05 * (foreign - self.foreign - self._size)
+        self.foreign = foreign
+        self._seen_at = seen_at
+        self._age += 0.1 * (now - seen_at - self._age)
+        self._keep_free(now)
+
+    def _began(self, now: int, seen_at: int, window: RateLimitWindow) -> int:
+        if not isinstance(self.limit, FixedWindow):
+            return seen_at - self._window
+        if window.reset_seconds is not None:
+            self.limit.turn_at(now, window.reset_seconds)
+        return self.limit.began_at(now) - 1
+
+    def _keep_free(self, now: int) -> None:
+        """Keep free what others use, and what chance may add to it until the next header comes.
+
+        What comes and what expires are two independent counts of `foreign` per window each, so that in a time t
+        their difference has the variance 2 x foreign x size x t / window.
+        """
+        age = min(now - self._seen_at + self._age, self._window)
+        variance = 2 * self.foreign * max(self._size, 1.0) * age / self._window
+        chance = math.ceil(_DEVIATIONS * math.sqrt(variance))
+        amount = min(self.foreign + chance, int(self.limit.capacity) - 1)
+        self._fresh_until = now + round(2 * self._age) + self._window // 100
+        kept = self._kept
+        if kept is not None and now - kept[0] < self._window // 4:
+            self.limit.settle(kept[2], kept[1], amount, now)
+            kept[1] = amount
+            return
+        if kept is not None:
+            self.limit.settle(kept[2], kept[1], 0, now)
+        self._kept = [now, amount, self.limit.charge_foreign(now, amount)] if amount else None
+
+
+class BucketUse:
+    """The books on a token bucket: its level at the time of every call, to be compared with the provider's."""
+
+    def __init__(self, limit: TokenBucket) -> None:
+        self.limit = limit
+        self._marks: deque[list[Any]] = deque(maxlen=_TRIM_AT)
+        """``[time, debt with that call, idleness, weight of the call]``."""
+        self._seen_at: int | None = None
+        self._rate = 0.0
+        """What others use in a nanosecond."""
+
+    def note(self, now: int, cost: int) -> None:
+        """Note a call of ours that leaves now and is in the debt already."""
+        self._marks.append([now, *self.limit.level(now), cost])
+
+    def observe(self, now: int, seen_at: int, blur: int, window: RateLimitWindow) -> None:
+        """Set the level to what the provider had at `seen_at`, and what has happened since."""
+        if window.limit is None or window.remaining is None:
+            return
+        spare = max(window.limit - self.limit.capacity, 0)
+        debt = max(window.limit - window.remaining - spare, 0)
+        before = [mark for mark in self._marks if mark[0] <= seen_at]
+        if not before:
+            return
+        stamped, level, idle, _ = before[-1]
+        then, idle = self.limit.leaked(level, idle, seen_at - stamped)
+        # A header tells whole units, rounded down.
+        change = debt - math.ceil(then)
+        if change < 0:
+            # What left close to it may have come after it, and is then no reason to believe in more room.
+            near = sum(mark[3] for mark in self._marks if abs(mark[0] - seen_at) <= blur)
+            change = min(change + near, 0)
+        self._keep_free(now, seen_at, change)
+        if change == 0:
+            return
+        self.limit.settle((seen_at, idle), max(-change, 0), max(change, 0), now)
+        for mark in self._marks:
+            if mark[0] >= stamped:
+                mark[1] = max(mark[1] + change * self.limit.window_ns, 0)
+
+    def _keep_free(self, now: int, seen_at: int, change: int) -> None:
+        """Keep free what others are expected to use, and chance may add, while a header is on its way."""
+        if self._seen_at is not None and seen_at > self._seen_at:
+            span = seen_at - self._seen_at
+            assert self.limit.window_ns is not None
+            weight = -math.expm1(-span / self.limit.window_ns)
+            self._rate = max(self._rate + weight * (change / span - self._rate), 0.0)
+        self._seen_at = max(seen_at, self._seen_at or 0)
+        expected = self._rate * (now - seen_at)
+        self.limit.margin = math.ceil(expected + _DEVIATIONS * math.sqrt(expected))
+
+
+class Feedback:
+    """The books on all limits of a queue; made by the first header."""
+
+    def __init__(self, limits: tuple[Limit, ...]) -> None:
+        self._books: list[tuple[int, ForeignUse | BucketUse]] = []
+        for place, limit in enumerate(limits):
+            if isinstance(limit, TokenBucket):
+                self._books.append((place, BucketUse(limit)))
+            elif isinstance(limit, (SlidingLog, FixedWindow)) and limit.metric < Metric.COST:
+                self._books.append((place, ForeignUse(limit)))
+        self._left: dict[int, int] = {}
+        self._mean_ns = 0.0
+
+    def note(self, now: int, permit: GatePermit) -> None:
+        """Note a call that leaves now."""
+        self._left[id(permit)] = now
+        for place, book in self._books:
+            book.note(now, permit.costs[place])
+
+    def ended(self, now: int, permit: GatePermit) -> None:
+        """Learn how long calls take, which is how old a header is whose call nobody names."""
+        left = self._left.pop(id(permit), None)
+        if left is not None:
+            self._mean_ns += 0.1 * (now - left - self._mean_ns)
+
+    def observe(self, now: int, facts: RateLimitFacts, permit: GatePermit | None) -> None:
+        """Compare the books with the headers of a reply."""
+        left = None if permit is None else self._left.get(id(permit))
+        seen_at = round(now - self._mean_ns) if left is None else left
+        doubt = round(self._mean_ns / 2) if left is None else 0
+        told = {
+            Metric.REQUESTS: facts.requests,
+            Metric.TOKENS: facts.tokens,
+            Metric.INPUT_TOKENS: facts.input_tokens,
+            Metric.OUTPUT_TOKENS: facts.output_tokens,
+        }
+        for _, book in self._books:
+            window = told[book.limit.metric]
+            if window is None or not self._meant(book.limit, window):
+                continue
+            if window.limit is not None and 0 < window.limit < book.limit.capacity:
+                book.limit.set_capacity(window.limit)
+            book.observe(now, seen_at, book.limit.guard_ns + doubt, window)
+
+    def _meant(self, limit: Limit, window: RateLimitWindow) -> bool:
+        """Whether a header speaks of this limit: the one of its size, else the longest of its metric."""
+        rivals = [book.limit for _, book in self._books if book.limit.metric == limit.metric]
+        exact = [rival for rival in rivals if rival.capacity == window.limit]
+        return limit is (exact[0] if exact else max(rivals, key=lambda rival: rival.window_ns or 0))
