@@ -80,7 +80,7 @@ def test_output_tokens_are_watched_as_they_were_produced() -> None:
     assert bench.send("one two three") == 200
     assert bench.send("one two three") == 200
     assert bench.send("one two three") == 429
-    assert (bench.limit.peak, bench.limit.violations) == (6, 1)
+    assert (bench.limit.peak, bench.limit.violations, bench.limit.refused) == (6, 1, 1)
 
 
 def test_a_long_window_is_watched_in_bounded_memory() -> None:
