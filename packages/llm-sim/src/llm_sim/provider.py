@@ -195,14 +195,9 @@ class SimProvider:
         with self._lock:
             simulator = self.simulator
             stamp = simulator.stamp()
-            call = Call(
-                serial=stamp.serial,
-                at=simulator.clock(),
-                method="POST",
-                path=_KEY,
-                key=_KEY,
-                fingerprint=hash((request.model, request.messages, request.max_output_tokens)),
-            )
+            call = simulator.call(stamp, "POST", _KEY)
+            call.key = _KEY
+            call.fingerprint = hash((request.model, request.messages, request.max_output_tokens))
             simulator.begin(call)
             try:
                 ask = ask_of(request, self._earlier(request), stream=stream)
