@@ -175,6 +175,7 @@ async def test_limits_refuse_and_are_told() -> None:
 @pytest.mark.parametrize(
     ("fault", "kind"),
     [
+        ("409", ErrorType.INVALID_REQUEST),
         ("400", ErrorType.INVALID_REQUEST),
         ("401", ErrorType.AUTHENTICATION),
         ("403", ErrorType.UNSUPPORTED_REGION),
@@ -184,16 +185,20 @@ async def test_limits_refuse_and_are_told() -> None:
         ("500", ErrorType.SERVER_ERROR),
         ("529", ErrorType.OVERLOADED),
         ("reset", ErrorType.CONNECTION),
-        ("truncate", ErrorType.TRUNCATED),
+        ("truncate", ErrorType.CONNECTION),
+        ("stall", ErrorType.TIMEOUT_READ),
+        ("malformed_json", ErrorType.SERVER_ERROR),
+        ("empty", ErrorType.SERVER_ERROR),
         ("html", ErrorType.SERVER_ERROR),
         ("error_event", ErrorType.SERVER_ERROR),
     ],
 )
 async def test_faults_become_their_errors(fault: str, kind: ErrorType) -> None:
-    provider = SimProvider(faults=[fault])
+    provider = SimProvider(faults=Faults(probabilities={fault: 1.0}, stall_seconds=0))
     with pytest.raises(ProviderError) as caught:
         await provider.invoke(call())
     assert caught.value.info.type is kind
+    assert caught.value.info.retryable is (fault == "409" or kind.traits.retryable)
     failed = (await events(provider, call()))[-1]
     assert isinstance(failed, StreamFailed)
     assert failed.error.type is kind
@@ -206,6 +211,14 @@ async def test_a_broken_stream_keeps_what_had_arrived() -> None:
     assert isinstance(failed, StreamFailed)
     assert failed.error.partial is not None
     assert failed.error.partial.text == "one two"
+    assert failed.error.partial.usage.output_tokens == 2
+    nothing = (await events(provider, call(headers={"x-llm-sim-fault": "html"})))[-1]
+    assert isinstance(nothing, StreamFailed)
+    assert nothing.error.partial is not None
+    assert nothing.error.partial.parts == ()
+    with pytest.raises(ProviderError) as caught:
+        await provider.invoke(call(headers=header))
+    assert caught.value.info.type is ErrorType.CONNECTION
     assert failed.error.partial.finish_reason is FinishReason.INCOMPLETE
     cut = (await events(provider, call("weather", headers=header)))[-1]
     assert isinstance(cut, StreamFailed)
@@ -215,6 +228,7 @@ async def test_a_broken_stream_keeps_what_had_arrived() -> None:
     assert isinstance(thought, StreamFailed)
     assert thought.error.partial is not None
     assert thought.error.partial.reasoning == "six times"
+    assert thought.error.partial.text == ""
 
 
 async def test_faults_of_bytes_leave_the_answer_as_it_is() -> None:

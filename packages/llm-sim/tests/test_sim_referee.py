@@ -10,7 +10,7 @@ import httpx
 import openai
 import pytest
 
-from llm_sim import Constant, Latency, Limits, SimServer
+from llm_sim import Ask, Constant, Latency, Limits, SimServer
 from llm_sim.exchange import Request
 from llm_sim.faults import Faults
 from llm_sim.limits import Algorithm
@@ -80,7 +80,7 @@ def test_output_tokens_are_watched_as_they_were_produced() -> None:
     assert bench.send("one two three") == 200
     assert bench.send("one two three") == 200
     assert bench.send("one two three") == 429
-    assert (bench.limit.peak, bench.limit.violations) == (6, 1)
+    assert (bench.limit.peak, bench.limit.violations, bench.limit.refused) == (6, 1, 1)
 
 
 def test_a_long_window_is_watched_in_bounded_memory() -> None:
@@ -228,3 +228,34 @@ def test_concurrency_is_watched() -> None:
     limit = bench.limit
     assert (limit.name, limit.peak, limit.violations, limit.refused) == ("concurrency", 2, 1, 1)
     assert bench.simulator.report().peak_concurrency == 2
+
+
+def test_a_reset_forgets_what_runs() -> None:
+    bench = Bench(limits=Limits(concurrency=1))
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x"}]}).encode()
+    request = Request(
+        method="POST",
+        path="/v1/chat/completions",
+        headers={b"authorization": b"Bearer k"},
+        body=body,
+    )
+    before = bench.simulator.answer(request)
+    bench.simulator.reset()
+    after = bench.simulator.answer(request)
+    bench.simulator.finish(before)
+    assert bench.simulator.report().running == 1
+    assert bench.simulator.answer(request).status == 429
+    bench.simulator.finish(after)
+
+
+def test_a_script_that_fails_is_told_to_the_client() -> None:
+    def broken(ask: Ask) -> str:
+        raise KeyError(ask.user_text)
+
+    with (
+        SimServer(broken) as sim,
+        openai.OpenAI(base_url=sim.openai_base_url, api_key="k", max_retries=0) as client,
+        pytest.raises(openai.InternalServerError, match=r"the script failed: KeyError\('hi'\)"),
+    ):
+        client.responses.create(model="m", input="hi")
+    assert sim.report().running == 0

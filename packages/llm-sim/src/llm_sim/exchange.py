@@ -210,6 +210,8 @@ class Call:
     """What happened to one request, filled in as it goes."""
 
     serial: int
+    epoch: int
+    """Counts the resets of the simulator before it."""
     at: float
     """Seconds on the simulator's clock."""
     method: str

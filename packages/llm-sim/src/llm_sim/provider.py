@@ -86,8 +86,9 @@ _CODE_TYPES = {
 }
 
 _WIRE_ERRORS = {
+    "stall": (ErrorType.TIMEOUT_READ, "the answer stopped half-way"),
     "reset": (ErrorType.CONNECTION, "the connection was reset"),
-    "truncate": (ErrorType.TRUNCATED, "the body ended before its end"),
+    "truncate": (ErrorType.CONNECTION, "the body ended against its framing"),
     "cut": (ErrorType.TRUNCATED, "the stream ended without its terminal event"),
     "malformed_json": (ErrorType.SERVER_ERROR, "the body is not JSON"),
     "html": (ErrorType.SERVER_ERROR, "a page of HTML came instead of JSON"),
@@ -96,6 +97,9 @@ _WIRE_ERRORS = {
 }
 """What a client makes of a fault of the wire. The others (a wrong content type, doubled or split
 chunks) are about bytes, of which there are none here; the slow ones take their time."""
+
+_WITHOUT_TEXT = ("html", "empty")
+"""Faults that leave nothing of a stream, where the others leave its first half."""
 
 
 class SimProvider:
@@ -168,25 +172,14 @@ class SimProvider:
             yield StreamStarted(model=request.model, response_id=taken.response.response_id)
             await self._spend(taken, taken.first_seconds)
             events = list(_events(taken))
-            half = len(events) // 2 if taken.error or taken.fault_seconds else len(events)
-            for place, event in enumerate(events):
-                if place == half and taken.fault_seconds:
-                    await self._spend(taken, taken.fault_seconds)
-                if place == half and taken.error is not None:
-                    break
-                if taken.token_seconds:
-                    await self._spend(taken, taken.token_seconds)
+            for event in events[: taken.broken_at(len(events))]:
+                await self._spend(taken, taken.token_seconds)
                 _collect(said, event)
                 yield event
+            await self._spend(taken, taken.fault_seconds)
             done = True
             if taken.error is not None:
-                partial = replace(
-                    taken.response,
-                    parts=tuple(said),
-                    usage=Usage(input_tokens=taken.response.usage.input_tokens, estimated=True),
-                    finish_reason=FinishReason.INCOMPLETE,
-                )
-                yield StreamFailed(error=replace(taken.error, partial=partial))
+                yield StreamFailed(error=replace(taken.error, partial=_partial(taken, said)))
             else:
                 yield StreamDone(response=taken.response)
         except ProviderError as error:  # the time allowed is over
@@ -202,14 +195,9 @@ class SimProvider:
         with self._lock:
             simulator = self.simulator
             stamp = simulator.stamp()
-            call = Call(
-                serial=stamp.serial,
-                at=simulator.clock(),
-                method="POST",
-                path=_KEY,
-                key=_KEY,
-                fingerprint=hash((request.model, request.messages, request.max_output_tokens)),
-            )
+            call = simulator.call(stamp, "POST", _KEY)
+            call.key = _KEY
+            call.fingerprint = hash((request.model, request.messages, request.max_output_tokens))
             simulator.begin(call)
             try:
                 ask = ask_of(request, self._earlier(request), stream=stream)
@@ -239,8 +227,10 @@ class SimProvider:
             taken.fault_seconds = scaled.slow_seconds
         elif fault == "stall":
             taken.fault_seconds = scaled.stall_seconds
-        elif fault in _WIRE_ERRORS:
-            kind, message = _WIRE_ERRORS[fault]
+        if fault in _WIRE_ERRORS:
+            # A plain body that is cut breaks its framing.
+            plain_cut = fault == "cut" and not taken.call.streamed
+            kind, message = _WIRE_ERRORS["truncate" if plain_cut else fault]
             taken.error = ErrorInfo.of(
                 kind, message, provider=self._name, model=taken.call.model, status_code=200
             )
@@ -324,6 +314,7 @@ class SimProvider:
         return ErrorInfo.of(
             kind,
             refusal.message,
+            retryable=not refusal.final,
             retry_after=refusal.retry_after_seconds,
             status_code=refusal.status,
             code=refusal.code,
@@ -354,6 +345,12 @@ class _Taken:
         self.fault_seconds = 0.0
         self.error: ErrorInfo | None = None
 
+    def broken_at(self, event_count: int) -> int:
+        """Return how many of the events of a stream come before it breaks."""
+        if self.error is None:
+            return event_count
+        return 0 if self.call.fault in _WITHOUT_TEXT else (event_count + 1) // 2
+
 
 def _events(taken: _Taken) -> Iterator[StreamEvent]:
     """Give the reply one token at a time."""
@@ -370,6 +367,19 @@ def _events(taken: _Taken) -> Iterator[StreamEvent]:
         for piece in tokens.split(call.arguments_text):
             yield ToolCallDelta(index=index, arguments_text=piece)
         yield ToolCallEnded(index=index, tool_call=call)
+
+
+def _partial(taken: _Taken, said: list[Part]) -> ProviderResponse:
+    """What had arrived when a stream broke, with its tokens counted as far as they came."""
+    spoken = "".join(part.text for part in said if isinstance(part, TextPart | ReasoningPart))
+    usage = Usage(
+        input_tokens=taken.response.usage.input_tokens,
+        output_tokens=tokens.count(spoken),
+        estimated=True,
+    )
+    return replace(
+        taken.response, parts=tuple(said), usage=usage, finish_reason=FinishReason.INCOMPLETE
+    )
 
 
 def _collect(said: list[Part], event: StreamEvent) -> None:

@@ -105,8 +105,8 @@ class Report:
 class _Watch:
     """Counts what was sent within a window, in a log of bounded length.
 
-    Entries closer together than a thousandth of the window are counted as one that came at the
-    earlier time, so a log never has more than about a thousand entries and is never too strict.
+    In windows above an hour, entries closer together than a thousandth of the window are counted
+    as one that came at the earlier time: the log stays short and is never too strict.
     """
 
     __slots__ = ("_entries", "_step", "_used", "_window", "passed", "peak", "refused", "violations")
@@ -200,8 +200,9 @@ class Referee:
                 watch.count(call.at, charge.of(name), allowed)
                 if refused_by is None:
                     watch.passed += charge.of(name)
-                elif refused_by.name == name:
-                    watch.refused += 1
+        if refused_by is not None and refused_by.name != "concurrency":
+            window_seconds = self._limits.window_seconds(refused_by.name)
+            self._watch(account, refused_by.name, window_seconds).refused += 1
         most = self._limits.concurrency
         if most is not None:
             running = self._tally.running.setdefault(account, [0, 0, 0, 0])

@@ -31,7 +31,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args
 
-from llm_sim.errors import ScriptError
+from llm_sim.errors import Refusal, ScriptError
 from llm_sim.exchange import Ask, FinishReason
 from llm_sim.faults import FAULTS
 
@@ -174,7 +174,10 @@ class Script:
             turn = ask.assistant_turns if rule.by_turn else use(index)
             return rule.drafts[min(turn, len(rule.drafts) - 1)].fill(groups)
         if callable(self.default):
-            said = self.default(ask)
+            try:
+                said = self.default(ask)
+            except Exception as error:
+                raise Refusal(500, f"the script failed: {error!r}", type="llm_sim") from error
             return Draft(text=said) if isinstance(said, str) else said
         if self.default is None:
             return None

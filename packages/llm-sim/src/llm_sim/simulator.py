@@ -91,10 +91,12 @@ class Simulator:
         self.brain = Brain(self.settings.script)
         self._wall_clock = wall_clock
         self._serial = 0
+        self.epoch = 0
         self._restart()
 
     def _restart(self) -> None:
         settings = self.settings
+        self.epoch += 1
         self.book = LimitBook(settings.limits)
         self.referee = Referee(settings.limits, self.prices)
         # Faults and latencies draw from streams of their own: one does not shift the other.
@@ -104,7 +106,7 @@ class Simulator:
         self._catalogue = Catalogue(settings.models, self.complete, settings.batch_seconds)
 
     def reset(self) -> None:
-        """Begin anew: counts, limits, stored things, random numbers. What runs ends as it would."""
+        """Begin anew: counts, limits, stored things, random numbers. What runs ends uncounted."""
         self._restart()
         self.brain.reset()
 
@@ -130,7 +132,7 @@ class Simulator:
             return control.answer(self, request)
         stamp = self.stamp()
         vendor = self._catalogue.vendor_of(request)
-        call = Call(serial=stamp.serial, at=self.clock(), method=request.method, path=request.path)
+        call = self.call(stamp, request.method, request.path)
         request_id = stamp.id("req_")
         try:
             answer = self._serve(vendor, request, stamp, call)
@@ -172,12 +174,20 @@ class Simulator:
         if answer.call is not None:
             self.end(answer.call, answer.refusal, abandoned=abandoned)
 
+    def call(self, stamp: Stamp, method: str, path: str) -> Call:
+        """Open the account of one request."""
+        return Call(
+            serial=stamp.serial, epoch=self.epoch, at=self.clock(), method=method, path=path
+        )
+
     def begin(self, call: Call) -> None:
         """Count a call that has come."""
         self.referee.arrive(call)
 
     def end(self, call: Call, refusal: Refusal | None, *, abandoned: bool = False) -> None:
         """Count a call that is over: give its place back, charge what it made."""
+        if call.epoch != self.epoch:
+            return
         now = self.clock()
         broken = call.fault in faults.BREAKING
         call.ended = "abandoned" if abandoned else "broken" if broken else "completed"
