@@ -214,7 +214,8 @@ class Climb:
         if wrapped[reading.end :].strip(_MARKS + "`"):
             return None
         reading.edits.guess("missing opening bracket", 0)
-        return self._made(reading.value, "relaxed", reading.edits, truncated=self.cut)
+        truncated = self.cut and not reading.closed
+        return self._made(reading.value, "relaxed", reading.edits, truncated=truncated)
 
     def _region(self, search: Search | None) -> tuple[str, int]:
         """Return the text that is worth a repair, and where it begins."""
