@@ -87,7 +87,9 @@ GROUPED = re.compile(
 CALL = re.compile(
     r"[A-Za-z_][\w.]{0,80}\(\s*(?:(\"[^\"\\\n]{0,300}\"|'[^'\\\n]{0,300}')|[^()\"'{}\n]{0,200})\s*\)"
 )
-GLUED = re.compile(r"(?:true|false|null|None|True|False)[\w\-+.]")
+GLUED = re.compile(
+    r"(?:-?\d+)?(?:true|false|null|None|True|False)[\w\-+.]|-?\d+(?:true|false|null|None|True|False)\Z"
+)
 # A comment that ends like a string may be a string whose first quote is missing.
 TEXT_LIKE = re.compile(r"(?://|\#)[^\"\n]*\",?[ \t]*$", re.MULTILINE)
 COLON_BELONGS = re.compile(r"\A\d{1,2}:\d\d|T\d\d:|\w://|\A[a-z]+:[^\d]")
