@@ -39,6 +39,7 @@ __all__ = [
     "SEPARATORS",
     "SPACE",
     "TEXT_LIKE",
+    "UNCLOSED_KEY",
 ]
 
 BLANK = r"[\s\ufeff\u200b-\u200d\u2060]"
@@ -49,6 +50,7 @@ ELLIPSIS = re.compile(r"\.\.\.+|…")
 COLON = re.compile(r"=>|:=|[:=：]")
 BARE_KEY = re.compile(r"[\w$@.\-+/]++(?: [\w$@.\-+/]++)*+(?=\s*(?:[:：]|=>|=(?!=)))")
 BARE = re.compile(r"""[^\s,;，；:\[\]{}()"'`“”‘’][^\s,;，；\[\]{}()"'`“”]*+""")
+UNCLOSED_KEY = re.compile(r"[\"']([\w$][\w$ \-]{0,60})(?=:\s*[-\d\"'{\[tfn])")
 BARE_LINE = re.compile(r"[^,;\]}\n\"]{0,300}+")
 PREFIX = re.compile(r"[rRuU](?=[\"'])|[bB](?=[\"'])")
 SEPARATORS = ",;，；"
@@ -85,7 +87,9 @@ GROUPED = re.compile(
 CALL = re.compile(
     r"[A-Za-z_][\w.]{0,80}\(\s*(?:(\"[^\"\\\n]{0,300}\"|'[^'\\\n]{0,300}')|[^()\"'{}\n]{0,200})\s*\)"
 )
-GLUED = re.compile(r"(?:true|false|null|None|True|False)\w")
+GLUED = re.compile(
+    r"(?:-?\d+)?(?:true|false|null|None|True|False)[\w\-+.]|-?\d+(?:true|false|null|None|True|False)\Z"
+)
 # A comment that ends like a string may be a string whose first quote is missing.
 TEXT_LIKE = re.compile(r"(?://|\#)[^\"\n]*\",?[ \t]*$", re.MULTILINE)
 COLON_BELONGS = re.compile(r"\A\d{1,2}:\d\d|T\d\d:|\w://|\A[a-z]+:[^\d]")

@@ -25,6 +25,7 @@ from llm_core import ErrorType
 from llm_pipeline.blocks import Block, Search, choose, find_blocks
 from llm_pipeline.conversion import Conversion, NoValue
 from llm_pipeline.edits import Edits
+from llm_pipeline.evidence import unfounded
 from llm_pipeline.relaxed import NotJson, RelaxedReader
 from llm_pipeline.repairers import (
     Unrepaired,
@@ -201,6 +202,8 @@ class Climb:
             value, edits = _python_literal(region)
         except Unrepaired:
             return None
+        if edits.lossy:
+            return None
         return self._made(value, "python-literal", edits, span=(block.start, block.end))
 
     def _without_brackets(self, text: str) -> Conversion | None:
@@ -214,7 +217,8 @@ class Climb:
         if wrapped[reading.end :].strip(_MARKS + "`"):
             return None
         reading.edits.guess("missing opening bracket", 0)
-        return self._made(reading.value, "relaxed", reading.edits, truncated=self.cut)
+        truncated = self.cut and not reading.closed
+        return self._made(reading.value, "relaxed", reading.edits, truncated=truncated)
 
     def _region(self, search: Search | None) -> tuple[str, int]:
         """Return the text that is worth a repair, and where it begins."""
@@ -272,7 +276,11 @@ def _string2dict(region: str) -> tuple[Any, Edits]:
 def _python_literal(region: str) -> tuple[Any, Edits]:
     edits = Edits()
     edits.note("read as a Python literal", 0)
-    return by_python_literal(region), edits
+    value = by_python_literal(region)
+    # Python joins strings and skips comments in places where a model only forgot a quote.
+    if unfounded(value, region) is not None:
+        edits.guess("text that does not stand there word for word", 0)
+    return value, edits
 
 
 _REPAIRERS: tuple[tuple[str, Callable[[str], tuple[Any, Edits]]], ...] = (

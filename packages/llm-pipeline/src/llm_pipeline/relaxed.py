@@ -226,7 +226,16 @@ class RelaxedReader:
     def _key(self, reading: Reading) -> str:
         if self.text[self.at] in grammar.QUOTES:
             reading.quoted_keys += 1
-            return self._string(grammar.AFTER_KEY)
+            start = self.at
+            try:
+                return self._string(grammar.AFTER_KEY)
+            except NotJson:
+                unclosed = grammar.UNCLOSED_KEY.match(self.text, start)
+                if unclosed is None:
+                    raise
+                self.edits.guess("missing quote", start)
+                self.at = unclosed.end()
+                return unclosed.group(1)
         match = grammar.BARE_KEY.match(self.text, self.at)
         if match is None:
             if grammar.BARE_TAIL.match(self.text, self.at):
