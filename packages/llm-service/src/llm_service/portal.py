@@ -20,6 +20,9 @@ __all__ = ["Portal"]
 
 T = TypeVar("T")
 
+# Longer than any clean-up of ours takes; a coroutine that will not end must not hold up an interrupt.
+_CANCEL_SECONDS = 5.0
+
 
 class Portal:
     """Runs coroutines on one background loop, started at the first call and again after a fork."""
@@ -35,7 +38,7 @@ class Portal:
         """Run the coroutine that `function` makes, and wait for its result or exception.
 
         The caller's context variables are visible to it.
-        An interrupt of the waiting thread (Ctrl-C) cancels it.
+        An interrupt of the waiting thread (Ctrl-C) cancels it and waits until it has let go.
         A call from within the background loop itself runs on a further loop, so that nesting cannot deadlock.
         """
         if threading.current_thread() is self._thread:
@@ -55,6 +58,8 @@ class Portal:
         except BaseException:
             if not done.done():
                 loop.call_soon_threadsafe(lambda: [task.cancel() for task in started])
+                # What was cancelled lets go first, so that its generator can be closed and its gates are free.
+                concurrent.futures.wait([done], timeout=_CANCEL_SECONDS)
             raise
 
     def close(self) -> None:

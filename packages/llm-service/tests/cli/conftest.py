@@ -46,6 +46,7 @@ class Shell:
             "OPENAI_API_KEY": "simulated",
             "OPENAI_BASE_URL": sim.openai_base_url,
             "COLUMNS": "80",
+            **{name: text for name, text in os.environ.items() if name.startswith("COVERAGE_")},
         }
 
     def __call__(self, *arguments: str, stdin: str | bytes = "") -> Done:

@@ -142,9 +142,8 @@ class Batching:
         for item in self._items:
             if item.line in under_way or self._journal.index.answers(item):
                 continue
-            item = self._for_vendor(item)
-            provider, model = self._resolve(item)
-            key = (provider, model)
+            provider, item = self._for_vendor(item)
+            key = (provider, str(item.request.model))
             size = len(json.dumps(item.request.to_dict()))
             chunk = chunks.get(key)
             if chunk is not None and chunk.size + size > MAX_CHUNK_BYTES:
@@ -156,19 +155,15 @@ class Batching:
                 yield chunks.pop(key)
         yield from chunks.values()
 
-    def _resolve(self, item: Item) -> tuple[str, str]:
-        found = self._registry.resolve(item.request.model or self._model)
-        return found.provider.name, found.model
-
-    def _for_vendor(self, item: Item) -> Item:
-        """Return the item with the vendor's own model name; what a batch cannot do is refused by line."""
+    def _for_vendor(self, item: Item) -> tuple[str, Item]:
+        """Return the vendor and the item with the vendor's own model name; refuse what a batch cannot do."""
         request = item.request
         if request.pipeline is not None or request.fallback_value is not UNSET:
             raise click.ClickException(
                 f"line {item.line}: pipeline and fallback_value need calls one by one, without --batch"
             )
         found = self._registry.resolve(request.model or self._model)
-        return replace(item, request=request.replace(model=found.model))
+        return found.provider.name, replace(item, request=request.replace(model=found.model))
 
     def _batches_of(self, provider: str) -> Batches:
         found: Any = self._registry.get(provider)
@@ -209,7 +204,7 @@ class Batching:
     def _read(self, batches: Sequence[SubmittedBatch]) -> dict[int, Item]:
         """Read the requests of some batches again, in one go, by their lines."""
         wanted = {line for batch in batches for line in batch.lines}
-        return {item.line: self._for_vendor(item) for item in self._items if item.line in wanted}
+        return {item.line: self._for_vendor(item)[1] for item in self._items if item.line in wanted}
 
     async def _collect(self, batch: SubmittedBatch, by_line: Mapping[int, Item]) -> None:
         items = [by_line[line] for line in batch.lines if line in by_line]

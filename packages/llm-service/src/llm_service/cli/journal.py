@@ -113,7 +113,11 @@ class Journal:
             journal._take()
             there = journal.path
         if not restart:
-            journal.index = AnswerIndex.read(there)
+            try:
+                journal.index = AnswerIndex.read(there)
+            except BaseException:
+                journal.close()
+                raise
         return journal
 
     @property
