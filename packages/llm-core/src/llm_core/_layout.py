@@ -28,7 +28,7 @@ UNSET: Final = Unset.UNSET
 class Layout:
     """The fields of one record class, in order, as the loops of `Record` want them."""
 
-    __slots__ = ("checks", "codecs", "containers", "encoders", "required")
+    __slots__ = ("checks", "codecs", "containers", "encoders", "names", "required")
 
     def __init__(self, cls: type) -> None:
         fields = dataclasses.fields(cls)
@@ -46,19 +46,22 @@ class Layout:
         self.checks = tuple(
             (
                 field.name,
+                f"{cls.__name__}.{field.name}",
                 field.default,
                 self.codecs[field.name].check,
                 _values_besides(hints[field.name]),
             )
             for field in written
         )
-        """Name, default (which needs no check), check, and which of None and UNSET are values."""
+        """Name, path for messages, default (which needs no check), check, and which of None and UNSET are values."""
         self.containers: tuple[tuple[str, Any, Callable[[Any], Any]], ...] = tuple(
             (field.name, field.default, _SEALS[type(_inner(self.codecs[field.name]))])
             for field in written
             if type(_inner(self.codecs[field.name])) in _SEALS
         )
         """Name, default, and how a container given for it becomes immutable."""
+        self.names = tuple(field.name for field in fields)
+        """Names of all fields."""
         self.required = tuple(
             field.name
             for field in fields

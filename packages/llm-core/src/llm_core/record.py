@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import FrozenInstanceError
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, NoReturn, Self
+from typing import Any, ClassVar, Final, NoReturn, Self, TypeVar
 
 from llm_core._layout import UNSET, LayoutOnDemand, Unset
 from llm_core.errors import InvalidValue
@@ -14,6 +14,9 @@ __all__ = ["NOT_JSON", "UNSET", "CheckedRecord", "Record", "Unset", "require"]
 
 NOT_JSON: Final = MappingProxyType({"json": False})
 """Metadata of a field that `to_dict` leaves out."""
+
+
+R = TypeVar("R", bound="Record")
 
 
 class Record:
@@ -89,6 +92,23 @@ class Record:
         return cls(**values)
 
 
+def unchecked(kind: type[R], values: Mapping[str, Any]) -> R:
+    """Build a record from a value for every field, all of them taken out of records that were checked already.
+
+    A call is described anew several times on its way; checking it each time would cost more than all else here.
+    """
+    made = object.__new__(kind)
+    for name, value in values.items():
+        object.__setattr__(made, name, value)
+    return made
+
+
+def with_unchecked(record: R, **changes: Any) -> R:
+    """Return a copy of a record with some fields changed to values that need no check."""
+    names = type(record)._layout.names
+    return unchecked(type(record), {n: getattr(record, n) for n in names} | changes)
+
+
 def _refuse_assignment(record: object, name: str, _value: Any, /) -> NoReturn:
     raise FrozenInstanceError(f"cannot assign to {name!r}: {type(record).__name__} is frozen")
 
@@ -106,11 +126,10 @@ class CheckedRecord(Record):
     __slots__ = ()
 
     def __post_init__(self) -> None:
-        for name, default, check, besides in self._layout.checks:
+        for name, path, default, check, besides in self._layout.checks:
             value = getattr(self, name)
             if value is default:
                 continue
-            path = f"{type(self).__name__}.{name}"
             if value is None or value is UNSET:
                 if value in besides:
                     continue

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, Literal
 
 from llm_core.errors import InvalidValue
-from llm_core.frozen import EMPTY
+from llm_core.frozen import EMPTY, FrozenDict
 from llm_core.messages import AudioPart, FilePart, ImagePart, Message, Role
-from llm_core.record import UNSET, CheckedRecord, require
+from llm_core.record import UNSET, CheckedRecord, require, unchecked, with_unchecked
 from llm_core.tools import ResponseSchema, Tool, ToolChoice
 
 __all__ = [
@@ -149,6 +149,25 @@ class LLMCallRequest(CheckedRecord):
             _require_positive(self, "timeout_seconds")
 
 
+    def sent_with(
+        self, *, headers: Mapping[str, str] = EMPTY, timeout_seconds: float | None = None
+    ) -> LLMCallRequest:
+        """Return this call with further headers (those that it has win) and, if given, another timeout."""
+        return with_unchecked(
+            self,
+            headers=FrozenDict({**headers, **self.headers}),
+            timeout_seconds=self.timeout_seconds if timeout_seconds is None else timeout_seconds,
+        )
+
+
+_TAKEN_OVER = tuple(
+    field.name
+    for field in fields(LLMCallRequest)
+    if field.name not in ("model", "messages", "headers", "timeout_seconds")
+)
+"""What a call takes from the request as it is."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest(CheckedRecord):
     """What the caller wants.
@@ -254,24 +273,18 @@ class GenerationRequest(CheckedRecord):
 
     def to_call(self, model: str, *, timeout_seconds: float | None = None) -> LLMCallRequest:
         """Return the provider's view of this request, for `model` as the vendor calls it."""
-        return LLMCallRequest(
-            model=model,
-            messages=self.conversation(),
-            tools=self.tools,
-            tool_choice=self.tool_choice,
-            response_schema=self.response_schema,
-            output_modalities=self.output_modalities,
-            audio_output=self.audio_output,
-            reasoning_effort=self.reasoning_effort,
-            verbosity=self.verbosity,
-            sampling=self.sampling,
-            max_output_tokens=self.max_output_tokens,
-            stop=self.stop,
-            seed=self.seed,
-            previous_response_id=self.previous_response_id,
-            provider_options=self.provider_options,
-            timeout_seconds=timeout_seconds,
-            on_unsupported=self.on_unsupported,
+        taken = {name: getattr(self, name) for name in _TAKEN_OVER}
+        if not model:
+            raise InvalidValue.of("LLMCallRequest.model", model, "a model's name")
+        return unchecked(
+            LLMCallRequest,
+            {
+                **taken,
+                "model": model,
+                "messages": self.conversation(),
+                "headers": EMPTY,
+                "timeout_seconds": timeout_seconds,
+            },
         )
 
     def replace(self, **changes: Any) -> GenerationRequest:

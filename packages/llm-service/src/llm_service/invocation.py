@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any
 
 from llm_core import (
@@ -165,10 +164,9 @@ class Invocation:
                 **line.stamp(),
             )
         )
-        request = self._traced(record, call.request)
+        request = self._outgoing(record, remaining)
         if remaining is None:
             return await self._exchange(record, request)
-        request = replace(request, timeout_seconds=remaining)
         try:
             async with asyncio.timeout(remaining):
                 return await self._exchange(record, request)
@@ -176,13 +174,14 @@ class Invocation:
             words = f"no answer within the deadline of {line.request.deadline_seconds} s"
             raise ProviderError(record.abandoned(words, ErrorType.TIMEOUT_DEADLINE)) from late
 
-    def _traced(self, record: AttemptRecord, request: LLMCallRequest) -> LLMCallRequest:
-        """Hand the trace on to the provider, if anybody traces."""
+    def _outgoing(self, record: AttemptRecord, remaining: float | None) -> LLMCallRequest:
+        """Return the call with what is left of the deadline, and with the trace if anybody traces."""
         telemetry, line = self._parts.telemetry, self._line
         trace = telemetry.trace_context(line.request_id, attempt=record.number) or line.trace
-        if trace is None:
-            return request
-        return replace(request, headers={**trace.headers(), **request.headers})
+        headers = trace.headers() if trace else {}
+        if not headers and remaining is None:
+            return self._call.request
+        return self._call.request.sent_with(headers=headers, timeout_seconds=remaining)
 
     async def _exchange(self, record: AttemptRecord, request: LLMCallRequest) -> ProviderResponse:
         with self._parts.telemetry.activate(self._line.request_id, attempt=record.number):

@@ -43,6 +43,7 @@ class Shell:
         self.sim = sim
         self.environment = {
             "PATH": "/usr/bin:/bin",
+            "LLM_TELEMETRY": "none",
             "OPENAI_API_KEY": "simulated",
             "OPENAI_BASE_URL": sim.openai_base_url,
             "COLUMNS": "80",
