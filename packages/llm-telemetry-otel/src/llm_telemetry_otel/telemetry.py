@@ -151,7 +151,9 @@ class OTelTelemetry:
 
     def _end_call(self, call: Call, event: GenerationFinished) -> None:
         result, span = event.result, call.span
-        facts = result_attributes(result) | call.server
+        facts = result_attributes(result)
+        if call.server:
+            facts |= call.server
         model = facts.pop("gen_ai.request.model", None)
         if span.is_recording():
             if model is not None and model != call.model:
