@@ -24,6 +24,8 @@ def pytest_configure() -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         os.environ.pop(name, None)
         os.environ.pop(name.upper(), None)
+    # Where every package is installed there are several telemetry backends, and one must be named.
+    os.environ.setdefault("LLM_TELEMETRY", "none")
     os.environ["PYTHONPATH"] = os.pathsep.join(
         [str(OFFLINE), *filter(None, [os.environ.get("PYTHONPATH")])]
     )

@@ -218,6 +218,33 @@ def repository(session: nox.Session) -> None:
     run_pytest(session, ROOT / "tests")
 
 
+@nox.session(requires=["wheels"])
+def telemetry(session: nox.Session) -> None:
+    """Swap the telemetry backend by installing another: the program stays as it is."""
+    otel, prometheus = "llm-telemetry-otel", "llm-telemetry-prometheus"
+    program = str(ROOT / "scripts" / "telemetry_program.py")
+    # Nothing leaves the machine, and no port is taken that somebody may need.
+    session.env.update(
+        OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1", OTEL_EXPORTER_PROMETHEUS_PORT="0"
+    )
+
+    def expect(said: str) -> None:
+        output = session.run("python", program, silent=True) or ""
+        if said not in output:
+            session.error(f"expected {said!r}, got {output!r}")
+
+    install(session, ["llm-metrics"])
+    expect("NullTelemetry")
+    install(session, [otel])
+    expect("OTelTelemetry")
+    install(session, [prometheus])
+    expect("several telemetry backends are installed and none is chosen")
+    session.run("uv", "pip", "uninstall", otel, external=True)
+    expect("PrometheusTelemetry")
+    session.run("uv", "pip", "uninstall", prometheus, external=True)
+    expect("NullTelemetry")
+
+
 @nox.session(requires=["wheels"], default=False)
 def bundle(session: nox.Session) -> None:
     """Write dist/constraints.txt, with which `pip install -c` takes no stranger's package."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,8 +13,10 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 
-from llm_core import EventTimestamps, GenerationResult, TelemetryEvent, Usage
+from llm_core import EventTimestamps, GenerationFinished, GenerationResult, TelemetryEvent, Usage
 from llm_telemetry_otel import OTelTelemetry
+from llm_telemetry_otel import instruments as instruments_module
+from llm_telemetry_otel.instruments import Instruments
 
 SECONDS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92]
 TOKENS = [
@@ -46,6 +50,7 @@ def recorded(events: list[TelemetryEvent]) -> dict[str, Any]:
     telemetry = OTelTelemetry(tracer_provider=TracerProvider(), meter_provider=provider)
     for event in events:
         telemetry.emit(event)
+    telemetry.close()
     data = reader.get_metrics_data()
     provider.shutdown()
     assert data is not None
@@ -132,3 +137,54 @@ def test_a_call_that_was_cancelled_before_anything_is_recorded_without_a_time(
     times = EventTimestamps(requested_at=made.timestamps.requested_at, requested=0)
     metrics = recorded(events_of(replace(made, attempts=(), timestamps=times)))
     assert "gen_ai.client.operation.duration" not in metrics
+
+
+class TestRecording:
+    """Metrics are recorded beside the calls, on a thread of their own."""
+
+    def test_it_happens_without_closing(self, events: list[TelemetryEvent]) -> None:
+        recorded = threading.Event()
+        meter = MeterProvider([InMemoryMetricReader()]).get_meter("test")
+        instruments = Instruments(meter)
+        instruments.record = lambda *_: recorded.set()  # type: ignore[method-assign]
+        finished = events[-1]
+        assert isinstance(finished, GenerationFinished)
+        instruments.put(finished.result, {})
+        assert recorded.wait(10)
+        instruments.close()
+
+    def test_what_does_not_fit_or_comes_too_late_is_dropped_and_counted(
+        self, events: list[TelemetryEvent], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(instruments_module, "_CAPACITY", 1)
+        monkeypatch.setattr(instruments_module, "_LINGER_SECONDS", 10.0)
+        reader = InMemoryMetricReader()
+        instruments = Instruments(MeterProvider([reader]).get_meter("test"))
+        finished = events[-1]
+        assert isinstance(finished, GenerationFinished)
+        for _ in range(3):
+            instruments.put(finished.result, {})
+        assert instruments.dropped == 2
+        instruments.close()
+        instruments.put(finished.result, {})
+        assert instruments.dropped == 3
+        data = reader.get_metrics_data()
+        assert data is not None
+        names = [m.name for m in data.resource_metrics[0].scope_metrics[0].metrics]
+        assert "llm_service.attempts" in names
+
+    def test_a_forked_child_records_its_own_calls_only(
+        self, events: list[TelemetryEvent], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        instruments = Instruments(MeterProvider([InMemoryMetricReader()]).get_meter("test"))
+        seen: list[str] = []
+        instruments.record = lambda _, facts: seen.append(facts["who"])  # type: ignore[method-assign]
+        finished = events[-1]
+        assert isinstance(finished, GenerationFinished)
+        monkeypatch.setattr(instruments_module, "_LINGER_SECONDS", 10.0)
+        instruments.put(finished.result, {"who": "parent"})
+        parent = os.getpid()
+        monkeypatch.setattr(os, "getpid", lambda: parent + 1)
+        instruments.put(finished.result, {"who": "child"})
+        instruments.close()
+        assert seen == ["child"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from llm_core import (
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = ["UsageRow", "UsageStats"]
+
+_COUNTS = tuple(field.name for field in fields(Usage) if field.name != "estimated")
+_ZERO = Decimal(0)
+_Key = tuple[str, str, str]
+"""Operation, provider, model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,31 +56,57 @@ class UsageRow(Record):
     backoff_seconds: float = 0.0
     """Pauses between attempts, per call."""
 
-    def plus_attempt(self, attempt: InvocationAttempt) -> UsageRow:
-        """Return this row with one more attempt."""
-        usage = attempt.usage or Usage()
-        spent = attempt.cost
-        cost = self.cost
-        if spent is not None and spent.amount is not None:
-            before = cost.get(spent.currency)
-            cost = {**cost, spent.currency: before + spent if before else spent}
-        unpriced = usage.total_tokens > 0 and (spent is None or spent.status is CostStatus.UNPRICED)
-        return replace(
-            self,
-            attempts=self.attempts + 1,
-            usage=self.usage + usage,
-            cost=cost,
-            unpriced_attempts=self.unpriced_attempts + unpriced,
-        )
 
-    def plus_call(self, result: GenerationResult[Any]) -> UsageRow:
-        """Return this row with one more call; its attempts are added one by one."""
-        return replace(
-            self,
-            calls=self.calls + 1,
-            failures=self.failures + (not result.success),
-            gate_wait_seconds=self.gate_wait_seconds + result.backoff.gate_wait_seconds,
-            backoff_seconds=self.backoff_seconds + result.backoff.backoff_seconds,
+class _Sums:
+    """What becomes a row: plain numbers, because a frozen one per addition would cost ten times."""
+
+    __slots__ = ("attempts", "backoff", "calls", "costs", "failures", "tokens", "unpriced", "waits")
+
+    def __init__(self) -> None:
+        self.calls = self.failures = self.attempts = self.unpriced = 0
+        self.waits = self.backoff = 0.0
+        self.tokens = [0] * len(_COUNTS)
+        self.tokens.append(0)  # attempts with estimated usage
+        self.costs: dict[tuple[str, CostStatus, str], Decimal] = {}
+
+    def add_attempt(self, attempt: InvocationAttempt) -> None:
+        self.attempts += 1
+        usage, cost = attempt.usage, attempt.cost
+        if usage is not None:
+            tokens = self.tokens
+            for index, name in enumerate(_COUNTS):
+                tokens[index] += getattr(usage, name)
+            tokens[-1] += usage.estimated
+            priced = cost is not None and cost.status is not CostStatus.UNPRICED
+            self.unpriced += usage.total_tokens > 0 and not priced
+        if cost is not None and cost.amount is not None:
+            key = (cost.currency, cost.status, cost.source)
+            self.costs[key] = self.costs.get(key, _ZERO) + cost.amount
+
+    def add_call(self, result: GenerationResult[Any]) -> None:
+        self.calls += 1
+        self.failures += not result.success
+        self.waits += result.backoff.gate_wait_seconds
+        self.backoff += result.backoff.backoff_seconds
+
+    def row(self, operation: str, provider: str, model: str) -> UsageRow:
+        costs: dict[str, Cost] = {}
+        for (currency, status, source), amount in self.costs.items():
+            cost = Cost(amount=amount, currency=currency, status=status, source=source)
+            costs[currency] = costs[currency] + cost if currency in costs else cost
+        tokens = dict(zip(_COUNTS, self.tokens, strict=False))
+        return UsageRow(
+            operation=operation,
+            model=model,
+            provider=provider,
+            calls=self.calls,
+            failures=self.failures,
+            attempts=self.attempts,
+            usage=Usage(**tokens, estimated=self.tokens[-1] > 0),
+            cost=costs,
+            unpriced_attempts=self.unpriced,
+            gate_wait_seconds=self.waits,
+            backoff_seconds=self.backoff,
         )
 
 
@@ -86,7 +118,7 @@ class UsageStats:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._rows: dict[tuple[str, str, str], UsageRow] = {}
+        self._sums: dict[_Key, _Sums] = {}
 
     def record(self, result: GenerationResult[Any]) -> None:
         """Add one finished call: the call to the model it ended with, each attempt to its own."""
@@ -96,10 +128,8 @@ class UsageStats:
         provider = (last.provider if last else result.provider) or ""
         with self._lock:
             for attempt in result.attempts:
-                key = (operation, attempt.provider, attempt.model)
-                self._rows[key] = self._row(key).plus_attempt(attempt)
-            key = (operation, provider, model)
-            self._rows[key] = self._row(key).plus_call(result)
+                self._of((operation, attempt.provider, attempt.model)).add_attempt(attempt)
+            self._of((operation, provider, model)).add_call(result)
 
     def emit(self, event: TelemetryEvent) -> None:
         """Record the result of a finished call."""
@@ -112,13 +142,13 @@ class UsageStats:
     def rows(self) -> tuple[UsageRow, ...]:
         """Return the sums as they are now, sorted by operation, provider and model."""
         with self._lock:
-            return tuple(self._rows[key] for key in sorted(self._rows))
+            return _rows(self._sums)
 
     def reset(self) -> tuple[UsageRow, ...]:
         """Start again from zero; return what there was, so that no call is lost in between."""
         with self._lock:
-            rows, self._rows = self._rows, {}
-        return tuple(rows[key] for key in sorted(rows))
+            sums, self._sums = self._sums, {}
+        return _rows(sums)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the sums as JSON-able data: ``{"rows": [...]}``."""
@@ -143,10 +173,15 @@ class UsageStats:
             table.add_row(row.operation or "-", f"{row.provider}/{row.model}", *_numbers(row))
         return table
 
-    def _row(self, key: tuple[str, str, str]) -> UsageRow:
-        operation, provider, model = key
-        kept = self._rows.get(key)
-        return kept or UsageRow(operation=operation, provider=provider, model=model)
+    def _of(self, key: _Key) -> _Sums:
+        sums = self._sums.get(key)
+        if sums is None:
+            sums = self._sums[key] = _Sums()
+        return sums
+
+
+def _rows(sums: Mapping[_Key, _Sums]) -> tuple[UsageRow, ...]:
+    return tuple(sums[key].row(*key) for key in sorted(sums))
 
 
 _NUMBERS = (

@@ -22,10 +22,11 @@ _INSIDE: Final = otel_context.create_key("llm-telemetry-otel-inside-an-attempt")
 class Call:
     """One call under way: its span, its attempts' spans, and how its clock translates."""
 
-    __slots__ = ("_anchor_ns", "attempts", "context", "server", "span")
+    __slots__ = ("_anchor_ns", "attempts", "context", "model", "server", "span")
 
-    def __init__(self, span: Span, context: Context, at_ns: int) -> None:
+    def __init__(self, span: Span, context: Context, model: str | None, at_ns: int) -> None:
         self.span = span
+        self.model = model
         self.context = set_span_in_context(span, context)
         self.attempts: dict[int, Span] = {}
         self.server: dict[str, Any] = {}
@@ -44,8 +45,9 @@ def parent_of(request: GenerationRequest, trace: TraceContext | None) -> Context
     ``traceparent`` (and ``tracestate``) in the request's metadata, or `trace`; else none, which
     starts a trace.
     """
-    # A call made inside another one's attempt is a call of its own.
-    context = otel_context.set_value(_INSIDE, False)
+    context = otel_context.get_current()
+    if is_inside(context):  # a call made inside another one's attempt is a call of its own
+        context = otel_context.set_value(_INSIDE, False, context)
     if not get_current_span(context).get_span_context().is_valid:
         headers = _trace_headers(request.metadata) or (trace.headers() if trace else {})
         if headers:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+import atexit
+import os
+import threading
+from collections import deque
+from typing import Any, Final
 
 from opentelemetry.metrics import Meter
 
@@ -17,6 +21,9 @@ from llm_core.conventions import (
 
 __all__ = ["Instruments"]
 
+_CAPACITY: Final = 10_000
+_LINGER_SECONDS: Final = 0.1
+
 _SHARED = (
     "gen_ai.operation.name",
     "gen_ai.provider.name",
@@ -28,9 +35,19 @@ _SHARED = (
 
 
 class Instruments:
-    """The conventions' client metrics, and under ``llm_service.*`` what they have no word for."""
+    """The conventions' client metrics, and under ``llm_service.*`` what they have no word for.
+
+    What is put is recorded on a thread of its own; beyond 10,000 calls that wait for it the newest
+    are dropped and counted in `dropped`.
+    """
 
     def __init__(self, meter: Meter) -> None:
+        self.dropped = 0
+        self._waiting: deque[tuple[GenerationResult[Any], dict[str, Any]]] = deque()
+        self._starting = threading.Lock()
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._pid: int | None = None
         self._tokens = _histogram(meter, TOKEN_USAGE)
         self._duration = _histogram(meter, OPERATION_DURATION)
         self._first_chunk = _histogram(meter, TIME_TO_FIRST_CHUNK)
@@ -45,8 +62,57 @@ class Instruments:
             "llm_service.cost", "{currency}", "Money spent, as far as prices are known."
         )
 
+    def put(self, result: GenerationResult[Any], facts: dict[str, Any]) -> None:
+        """Hand over one finished call; `facts` are its span's attributes."""
+        if self._pid != os.getpid():
+            self._start()
+        if len(self._waiting) >= _CAPACITY or self._stop.is_set():
+            self.dropped += 1
+            return
+        self._waiting.append((result, facts))
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def close(self) -> None:
+        """Record what waits, on this thread; what comes later is dropped."""
+        self._stop.set()
+        self._wake.set()
+        atexit.unregister(self.close)
+        self._flush()
+
+    def _start(self) -> None:
+        """Start the recording thread, once per process: threads do not survive a fork."""
+        with self._starting:
+            if self._pid == os.getpid():
+                return
+            if self._pid is None:
+                atexit.register(
+                    self.close
+                )  # runs before the SDK's own, which was registered earlier
+            else:
+                self._waiting.clear()  # the parent records these
+            self._pid = os.getpid()
+            self._wake = threading.Event()
+            name = "llm-telemetry-otel-metrics"
+            threading.Thread(target=self._run, args=(self._wake,), name=name, daemon=True).start()
+
+    def _run(self, wake: threading.Event) -> None:
+        while not self._stop.is_set():
+            wake.wait()
+            self._stop.wait(_LINGER_SECONDS)
+            wake.clear()
+            self._flush()
+
+    def _flush(self) -> None:
+        while True:
+            try:
+                result, facts = self._waiting.popleft()
+            except IndexError:
+                return
+            self.record(result, facts)
+
     def record(self, result: GenerationResult[Any], facts: dict[str, Any]) -> None:
-        """Record one finished call; `facts` are its span's attributes.
+        """Record one finished call now.
 
         Tokens only as far as they were reported. The time per chunk is recorded once per streamed
         call, as the mean over its tokens: events do not tell of single chunks.

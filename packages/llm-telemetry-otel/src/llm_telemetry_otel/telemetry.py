@@ -15,6 +15,7 @@ from llm_core import (
     AttemptEnded,
     AttemptStarted,
     ErrorInfo,
+    FirstToken,
     GenerationFinished,
     GenerationResult,
     GenerationStarted,
@@ -23,6 +24,7 @@ from llm_core import (
     TraceContext,
 )
 from llm_core.conventions import (
+    OPERATION,
     SCHEMA_URL,
     provider_name,
     request_attributes,
@@ -46,6 +48,10 @@ class OTelTelemetry:
     gates, pauses between attempts and pipeline steps are events of the call's span. What was said is
     written only with `capture_content`.
 
+    Spans are made on the calling thread, metrics are recorded on one of their own a tenth of a second
+    later (a record costs ten times what handing it over does); `close` and the program's end record
+    what is left.
+
     Without providers the global ones are used; with nothing but `opentelemetry-api` installed these
     do nothing, and so does this. `on_close` is called by `close`: it flushes, and shuts down what is
     ours.
@@ -61,13 +67,16 @@ class OTelTelemetry:
     ) -> None:
         name, ours = "llm_telemetry_otel", version("llm-telemetry-otel")
         self._tracer = trace.get_tracer(name, ours, tracer_provider, SCHEMA_URL)
-        self._instruments = Instruments(metrics.get_meter(name, ours, meter_provider, SCHEMA_URL))
+        meter = metrics.get_meter(name, ours, meter_provider, SCHEMA_URL)
+        self._instruments = None if isinstance(meter, metrics.NoOpMeter) else Instruments(meter)
         self._capture_content = capture_content
         self._on_close = on_close
         self._calls: dict[str, Call] = {}
 
     def emit(self, event: TelemetryEvent) -> None:
         """Start, annotate or end the span that the event is about."""
+        if isinstance(event, FirstToken):  # the attempt's timestamps tell it again
+            return
         if isinstance(event, GenerationStarted):
             self._start_call(event)
             return
@@ -86,6 +95,8 @@ class OTelTelemetry:
 
     def close(self, timeout: float | None = None) -> None:
         """Export what has ended, for at most `timeout` seconds (None: 30)."""
+        if self._instruments is not None:
+            self._instruments.close()
         on_close, self._on_close = self._on_close, None
         if on_close is None:
             return
@@ -124,33 +135,30 @@ class OTelTelemetry:
         span = self._tracer.start_span(
             span_name(request.model), context, SpanKind.CLIENT, attributes
         )
-        self._calls[event.request_id] = Call(span, context, event.at_ns)
+        self._calls[event.request_id] = Call(span, context, request.model, event.at_ns)
 
     def _start_attempt(self, call: Call, event: AttemptStarted) -> None:
-        attributes: dict[str, Any] = {
-            "gen_ai.provider.name": provider_name(event.provider),
-            "gen_ai.request.model": event.model,
-            "llm_service.attempt.number": event.number,
-        }
         if event.server_address is not None:
             call.server = {"server.address": event.server_address}
             if event.server_port is not None:
                 call.server["server.port"] = event.server_port
-            attributes |= call.server
         call.attempts[event.number] = self._tracer.start_span(
             f"attempt {event.number}",
             call.context,
             SpanKind.INTERNAL,
-            attributes,
             start_time=call.world_ns(event.at_ns),
         )
 
     def _end_call(self, call: Call, event: GenerationFinished) -> None:
         result, span = event.result, call.span
-        facts = result_attributes(result) | call.server
+        facts = result_attributes(result)
+        if call.server:
+            facts |= call.server
+        model = facts.pop("gen_ai.request.model", None)
         if span.is_recording():
-            if model := facts.get("gen_ai.request.model"):
+            if model is not None and model != call.model:
                 span.update_name(span_name(model))
+                span.set_attribute("gen_ai.request.model", model)
             span.set_attributes(facts)
             if self._capture_content:
                 span.set_attributes(output_attributes(result))
@@ -160,8 +168,10 @@ class OTelTelemetry:
                 name = result.error.exception or result.error.type.value
                 span.add_event("gen_ai.client.operation.exception", {"exception.type": name})
         span.end(call.world_ns(event.at_ns))
-        operation = {"gen_ai.operation.name": "chat"}
-        self._instruments.record(result, operation | facts)
+        if self._instruments is not None:
+            facts["gen_ai.operation.name"] = OPERATION
+            facts["gen_ai.request.model"] = model
+            self._instruments.put(result, facts)
 
 
 def _end_attempt(call: Call, event: AttemptEnded) -> None:
@@ -170,13 +180,18 @@ def _end_attempt(call: Call, event: AttemptEnded) -> None:
     if span is None:  # the gates refused it: nothing was sent
         return
     times = attempt.timestamps
-    facts = {
+    # All at once, at the end: setting attributes twice would cost as much again.
+    facts: dict[str, Any] = {
+        "gen_ai.provider.name": provider_name(attempt.provider),
+        "gen_ai.request.model": attempt.model,
+        "llm_service.attempt.number": attempt.number,
         "llm_service.attempt.purpose": attempt.purpose,
         "gen_ai.response.id": attempt.response_id,
         "gen_ai.response.time_to_first_chunk": times.time_to_first_token_seconds,
         "llm_service.provider_request.id": attempt.provider_request_id,
         "http.response.status_code": attempt.error.status_code if attempt.error else None,
         "http.request.resend_count": attempt.number - 1 or None,
+        **call.server,
     }
     span.set_attributes({name: value for name, value in facts.items() if value is not None})
     if attempt.error is not None:
@@ -205,14 +220,18 @@ def _add_step(call: Call, event: StepEnded) -> None:
 def _add_waits(call: Call, result: GenerationResult[Any]) -> None:
     """Add an event for each wait at the gates and each pause, at the time it began."""
     for attempt in result.attempts:
-        times = attempt.timestamps
-        facts: dict[str, Any] = {"llm_service.attempt.number": attempt.number}
+        times, number = attempt.timestamps, attempt.number
         if attempt.waited_for is not None and times.enqueued is not None:
-            queued: dict[str, Any] = {"llm_service.wait.limit": attempt.waited_for}
-            if times.queue_seconds is not None:
-                queued["llm_service.wait.duration"] = times.queue_seconds
-            at_ns = call.world_ns(times.enqueued)
-            call.span.add_event("llm_service.queue", facts | queued, at_ns)
-        if times.backoff_seconds is not None and times.ended is not None:
-            paused = facts | {"llm_service.wait.duration": times.backoff_seconds}
-            call.span.add_event("llm_service.backoff", paused, call.world_ns(times.ended))
+            facts = _wait(number, times.queue_seconds)
+            facts["llm_service.wait.limit"] = attempt.waited_for
+            call.span.add_event("llm_service.queue", facts, call.world_ns(times.enqueued))
+        if times.backoff_until is not None and times.ended is not None:
+            facts = _wait(number, times.backoff_seconds)
+            call.span.add_event("llm_service.backoff", facts, call.world_ns(times.ended))
+
+
+def _wait(number: int, seconds: float | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {"llm_service.attempt.number": number}
+    if seconds is not None:
+        facts["llm_service.wait.duration"] = seconds
+    return facts
