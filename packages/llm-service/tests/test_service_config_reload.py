@@ -88,6 +88,13 @@ def test_what_needs_a_restart_is_logged_and_not_taken_over(
     assert "need a restart: retry" in caplog.text
 
 
+def test_other_fallbacks_need_a_restart(watched: Watched) -> None:
+    watched.write("limits: {max_rpm: 1}\nmodels: {fallbacks: [{model: b}]}")
+    change = watched.watcher.poll()
+    assert change is not None
+    assert change.needs_restart == {"models.fallbacks"}
+
+
 def test_a_broken_file_changes_nothing_until_it_is_mended(
     watched: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -211,6 +218,25 @@ async def test_a_running_service_takes_over_limits_models_and_aliases(
         assert (await service.generate("third")).model == "b"
         assert (await service.generate("fourth", model="big")).model == "b"
         assert (await service.generate("fifth", model="mine/a", deadline_seconds=1)).success
+
+
+async def test_the_limits_of_single_models_are_taken_over(
+    watched: Watched, changed: Changed
+) -> None:
+    options = service_options(
+        changed("limits: {max_rpm: 5, models: {a: {max_rpm: 1}}}").loaded.config
+    )
+    service = BaseLLMService(
+        provider=ScriptedProvider(name="p"), clock=ManualClock(), **options | {"telemetry": "none"}
+    )
+    async with service:
+        assert (await service.generate("?", model="a")).success
+        assert not (await service.generate("?", model="a", deadline_seconds=1)).success
+        take_over(changed("limits: {max_rpm: 5, models: {a: {max_rpm: 2}}}"), service)
+        assert (await service.generate("?", model="a", deadline_seconds=1)).success
+        assert not (await service.generate("?", model="a", deadline_seconds=1)).success
+        take_over(changed("limits: {max_rpm: 5}"), service)
+        assert (await service.generate("?", model="a", deadline_seconds=1)).success
 
 
 async def test_without_a_new_default_the_model_stays(watched: Watched, changed: Changed) -> None:

@@ -25,7 +25,7 @@ __all__ = ["ConfigChange", "ConfigWatcher", "take_over"]
 
 _log = logging.getLogger("llm_service")
 
-RELOADABLE = frozenset({"limits", "prices", "models", "operations"})
+RELOADABLE = frozenset({"limits", "prices", "models"})
 """The sections that can change without a restart."""
 
 _Stamp = frozenset[tuple[str, int, int, int]]
@@ -41,7 +41,7 @@ class ConfigChange:
     reloadable: frozenset[str]
     """Changed sections that a running service takes over; `prices` also if the price file itself changed."""
     needs_restart: frozenset[str]
-    """Changed sections that it does not."""
+    """Changed sections, or parts such as ``models.fallbacks``, that it does not."""
 
 
 class ConfigWatcher:
@@ -152,13 +152,16 @@ class ConfigWatcher:
         before, after = self._current.config, loaded.config
         names = set(ServiceConfig.model_fields)
         changed = {name for name in names if getattr(before, name) != getattr(after, name)}
+        restart = set(changed - RELOADABLE)
+        if before.models.fallbacks != after.models.fallbacks:
+            restart.add("models.fallbacks")
         if str(after.prices.overrides) in changed_files:
             changed.add("prices")
         return ConfigChange(
             loaded=loaded,
             before=before,
             reloadable=frozenset(changed & RELOADABLE),
-            needs_restart=frozenset(changed - RELOADABLE),
+            needs_restart=frozenset(restart),
         )
 
     def _look(self) -> _Stamp:
@@ -181,15 +184,14 @@ def take_over(
     registry: ConfiguredRegistry | None = None,
     price_book: ConfiguredPriceBook | None = None,
 ) -> None:
-    """Give a running service the general limits, the default model, the aliases and the prices of `change`.
+    """Give a running service the limits, the default model, the aliases and the prices of `change`.
 
     `registry` and `price_book` are those that `service_options` gave for it. Calls in flight are not touched.
     Raises what a wrong file of prices raises; the rest has been taken over then.
     """
     config, before = change.loaded.config, change.before
-    if config.limits != before.limits:
-        service.set_rate_limits(max_rpm=config.limits.max_rpm, max_tpm=config.limits.max_tpm)
-        service.set_concurrency(config.limits.max_concurrent_requests)
+    if config.limits != before.limits or config.models.aliases != before.models.aliases:
+        service.use_limits(config.limits.limits(), config.limits_by_name())
     if config.models != before.models:
         if registry is not None:
             registry.use_models(config.models)
