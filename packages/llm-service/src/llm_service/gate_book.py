@@ -126,14 +126,22 @@ class GateBook:
         What counts in the windows stays counted; a limit that was None before starts to count now.
         Calls in flight are not touched. Raises InvalidValue for a gate of the caller's own, or an impossible limit.
         """
+        with self._lock:
+            self._take(replace(self._limits, **changes), self._per_model)
+
+    def use(self, limits: Limits, per_model: Mapping[str, Limits]) -> None:
+        """Change all limits, those of single models and providers too, as `change` does."""
+        with self._lock:
+            self._take(limits, per_model)
+
+    def _take(self, limits: Limits, per_model: Mapping[str, Limits]) -> None:
         if self._gate is not None:
             raise InvalidValue("gate: the service was given one; change its limits there")
-        with self._lock:
-            self._limits = replace(self._limits, **changes)
-            for (provider, model), route in list(self._routes.items()):
-                wanted = self._limits_for(provider, model)
-                if wanted != route.limits and not route.change(wanted):
-                    self._routes[provider, model] = _Route(wanted, self._breaker, self._clock)
+        self._limits, self._per_model = limits, dict(per_model)
+        for (provider, model), route in list(self._routes.items()):
+            wanted = self._limits_for(provider, model)
+            if wanted != route.limits and not route.change(wanted):
+                self._routes[provider, model] = _Route(wanted, self._breaker, self._clock)
 
     def snapshots(self) -> Mapping[str, GateSnapshot]:
         """Return the state of every gate, by ``provider/model``."""

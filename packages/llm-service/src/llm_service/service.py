@@ -281,6 +281,10 @@ class BaseLLMService:
         """Change how many calls may be under way at once; calls in flight run to their end."""
         self._gates.change(max_concurrent_requests=max_concurrent_requests)
 
+    def use_limits(self, general: Limits, limits: Mapping[str, Limits]) -> None:
+        """Change all limits at once, `limits` being those of single models and providers, as in the constructor."""
+        self._gates.use(general, limits)
+
     def use_model(self, model: str) -> None:
         """Change the default model from the next call on; calls in flight keep theirs."""
         self._router.use_model(model)

@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "completion": LazyCommand(
         "llm_service.cli.completion:completion", "Print a shell's completion script."
     ),
+    "config": LazyCommand("llm_service.cli.config:config", "Check and explain the configuration."),
     "demo": LazyCommand("llm_service.cli.demo:demo", "Ask a simulated OpenAI for fifty capitals."),
     "doctor": LazyCommand("llm_service.cli.doctor:doctor", "Say what works and what to install."),
     "models": LazyCommand("llm_service.cli.models:models", "List models and what they can do."),

@@ -1,0 +1,125 @@
+"""`llm-service config`: what can be configured, whether a file is right, and where each value comes from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from llm_core import ConfigurationError
+
+if TYPE_CHECKING:
+    from llm_service.config import LoadedConfig, Setting
+
+__all__ = ["config"]
+
+_env_file_option = click.option(
+    "--env-file",
+    default=".env",
+    show_default=True,
+    type=click.Path(dir_okay=False),
+    help="File with variables; its settings win over the environment's.",
+)
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def config() -> None:
+    """Look at the configuration: its schema, its faults, its origins."""
+
+
+@config.command()
+def schema() -> int:
+    """Print the JSON Schema of configuration files, for editors that check and complete."""
+    from llm_service.config import ServiceConfig
+
+    described = ServiceConfig.model_json_schema()
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    click.echo(json.dumps({**dialect, **described}, indent=2, ensure_ascii=False))
+    return 0
+
+
+@config.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@_env_file_option
+def check(file: Path, env_file: str) -> int:
+    """Check FILE, with the variables that go before it; every fault is one line and makes exit code 1.
+
+    A secret that is not here is only mentioned: it may be where the service runs.
+    """
+    from llm_service.config import InvalidConfig, explain, load_config
+
+    try:
+        loaded = load_config(file, env_file=env_file)
+    except InvalidConfig as invalid:
+        for problem in invalid.problems:
+            click.echo(str(problem), err=True)
+        return 1
+    except ConfigurationError as error:
+        raise click.ClickException(str(error)) from None
+    for setting in explain(loaded):
+        if setting.note == "missing":
+            click.echo(f"{setting.origin}: {setting.name}: {setting.value} is not here", err=True)
+    click.echo(f"{file}: good")
+    return 0
+
+
+@config.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@_env_file_option
+@click.option("--all", "with_defaults", is_flag=True, help="Show the defaults as well.")
+@_json_option
+def explain(file: Path | None, env_file: str, with_defaults: bool, as_json: bool) -> int:
+    """Show each setting and where it comes from: file and line, variable, or default.
+
+    Without FILE: what LLM_SERVICE_CONFIG names, else llm-service.yaml in this folder, else no file.
+    """
+    from llm_service.config import OriginKind, find_config
+    from llm_service.config import explain as explain_config
+
+    loaded = _load(file or find_config(), env_file)
+    settings = [
+        setting
+        for setting in explain_config(loaded)
+        if with_defaults or setting.origin.kind is not OriginKind.DEFAULT
+    ]
+    if as_json:
+        for setting in settings:
+            click.echo(json.dumps(setting.to_dict(), ensure_ascii=False))
+    elif settings:
+        _show(settings)
+    else:
+        click.echo("nothing is set; --all shows the defaults", err=True)
+    return 0
+
+
+def _load(file: Path | None, env_file: str) -> LoadedConfig:
+    from llm_service.config import load_config
+
+    try:
+        return load_config(file, env_file=env_file)
+    except ConfigurationError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _show(settings: list[Setting]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("setting", "value", "from"):
+        table.add_column(heading, overflow="fold")
+    for setting in settings:
+        note = f" ({setting.note})" if setting.note else ""
+        # Plain Text: a value such as "[/]" is no markup.
+        table.add_row(
+            Text(setting.name), Text(_written(setting.value) + note), Text(str(setting.origin))
+        )
+    Console().print(table)
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

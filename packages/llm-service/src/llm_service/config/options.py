@@ -1,0 +1,98 @@
+"""From settings to the keyword arguments of a service."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from llm_core import Provider
+from llm_providers import ProviderRegistry, ResolvedModel
+from llm_service.cache import MemoryResponseCache
+from llm_service.config.model import ModelsConfig, ProviderConfig, ProviderKind, ServiceConfig
+from llm_service.config.prices import ConfiguredPriceBook
+from llm_service.config.secrets import SecretReader
+
+__all__ = ["ConfiguredRegistry", "service_options"]
+
+_CLASSES = {
+    ProviderKind.OPENAI: "llm_providers.openai:OpenAIProvider",
+    ProviderKind.COMPATIBLE: "llm_providers.openai:OpenAIProvider",
+    ProviderKind.ANTHROPIC: "llm_providers.anthropic:AnthropicProvider",
+    ProviderKind.OLLAMA: "llm_providers.ollama:OllamaProvider",
+}
+
+
+def service_options(
+    config: ServiceConfig, *, secrets: SecretReader | None = None
+) -> dict[str, Any]:
+    """Return what `BaseLLMService` is to be called with; what the configuration does not say is left out.
+
+    Reads no secret and connects to nothing: providers are made, and `secrets` asked, at their first call.
+    Raises what `llm_metrics.PriceOverrides.read` raises for a file of prices that is wrong or not there.
+    """
+    options: dict[str, Any] = {
+        "registry": ConfiguredRegistry(config, secrets=secrets),
+        "fallbacks": config.fallbacks(),
+        "limits": config.limits_by_name(),
+        "retry": config.retry.policy(),
+        "breaker": config.breaker.policy(),
+        "restart_streams": config.restart_streams,
+    }
+    for name in ("max_rpm", "max_tpm", "max_concurrent_requests"):
+        if (limit := getattr(config.limits, name)) is not None:
+            options[name] = limit
+    if config.models.default is not None:
+        options["model"] = config.models.resolve(config.models.default)
+    if config.hedge is not None:
+        options["hedge"] = config.hedge.policy()
+    if config.telemetry.backends is not None:
+        options["telemetry"] = ",".join(config.telemetry.backends) or "none"
+    if config.prices.overrides is not None:
+        options["price_book"] = ConfiguredPriceBook(config.prices.overrides)
+    if config.uses_cache():
+        options["cache"] = MemoryResponseCache(config.cache.max_entries)
+    return options
+
+
+class ConfiguredRegistry(ProviderRegistry):
+    """A registry that knows the configured providers and aliases besides the vendors that all know."""
+
+    def __init__(self, config: ServiceConfig, *, secrets: SecretReader | None = None) -> None:
+        super().__init__()
+        self._models = config.models
+        reader = secrets or SecretReader()
+        for name, provider in config.providers.items():
+            make = partial(_make, name, provider, reader)
+            self.register(name, make, patterns=provider.patterns)
+
+    def resolve(self, model: str) -> ResolvedModel:
+        """Return who answers for `model`, which may be an alias; raises UnknownModel if nobody does."""
+        return super().resolve(self._models.resolve(model))
+
+    def use_models(self, models: ModelsConfig) -> None:
+        """Go by other aliases from the next call on."""
+        self._models = models
+
+
+def _make(name: str, config: ProviderConfig, secrets: SecretReader) -> Provider:
+    """Make a provider.
+
+    Raises MissingCredentials if the key is not where the configuration says.
+    """
+    kind = config.kind or ProviderKind(name)
+    options: dict[str, Any] = {"name": name}
+    for field in ("timeout_seconds", "connect_seconds", "idle_timeout_seconds"):
+        if (seconds := getattr(config, field)) is not None:
+            options[field] = seconds
+    if config.base_url is not None:
+        options["host" if kind is ProviderKind.OLLAMA else "base_url"] = config.base_url
+    if config.api_key is not None:
+        options["api_key"] = secrets.read(config.api_key)
+    if kind is ProviderKind.COMPATIBLE:
+        # A key for OpenAI must not reach a stranger's server.
+        options |= {"api": "chat_completions", "api_key_variable": None}
+    module, _, attribute = _CLASSES[kind].partition(":")
+    made: Callable[..., Provider] = getattr(importlib.import_module(module), attribute)
+    return made(**options)

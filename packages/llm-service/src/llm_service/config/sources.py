@@ -1,0 +1,200 @@
+"""Where settings come from: a YAML file, the environment, `.env` and arguments, each going before the last."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from llm_service.config.model import ServiceConfig
+from llm_service.config.problems import InvalidConfig, Problem, closest, problems_of
+from llm_service.config.secrets import SecretReader
+from llm_service.config.shape import field_names
+from llm_service.config.tree import Origin, OriginKind, SettingPath, Settings, dotted
+from llm_service.config.yaml_file import read_yaml
+
+__all__ = ["LoadedConfig", "find_config", "load_config"]
+
+PREFIX = "LLM_SERVICE_"
+
+_SHORT_NAMES: Mapping[str, SettingPath] = {
+    "model": ("models", "default"),
+    "max_rpm": ("limits", "max_rpm"),
+    "max_tpm": ("limits", "max_tpm"),
+    "max_concurrent_requests": ("limits", "max_concurrent_requests"),
+}
+"""Names that variables and arguments may use for the settings that are set most often."""
+
+# Not settings: the file's own place, and what Kubernetes sets for a service called `llm` or `llm-service`.
+_FOREIGN = re.compile(r"CONFIG|(SERVICE_)?(HOST|PORT(_.+)?)")
+
+_DEFAULT_FILES = ("llm-service.yaml", "llm-service.yml")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedConfig:
+    """A configuration and its origins."""
+
+    config: ServiceConfig
+    settings: Settings
+    """What was given, before it was checked, with the origin of each value."""
+    secrets: SecretReader
+    files: tuple[Path, ...]
+    """The files that it was made from, and those that it names: what to watch for changes."""
+
+
+def find_config(
+    environ: Mapping[str, str] | None = None, *, folder: Path | None = None
+) -> Path | None:
+    """Return the file that LLM_SERVICE_CONFIG names, else `llm-service.yaml` in `folder`, else None."""
+    named = (os.environ if environ is None else environ).get(f"{PREFIX}CONFIG")
+    if named:
+        return Path(named)
+    places = [(folder or Path()) / name for name in _DEFAULT_FILES]
+    return next((place for place in places if place.is_file()), None)
+
+
+def load_config(
+    path: str | Path | None = None,
+    *,
+    env_file: str | Path | None = ".env",
+    environ: Mapping[str, str] | None = None,
+    arguments: Mapping[str, Any] | None = None,
+) -> LoadedConfig:
+    """Read the settings; what comes later in this list goes before what comes earlier.
+
+    The YAML file at `path`; the variables of `environ` (None: those of this process) that begin with ``LLM_SERVICE_``,
+    levels parted by ``__``, such as ``LLM_SERVICE_LIMITS__MAX_RPM``; the same from `env_file` if it is there;
+    `arguments`, nested or with levels parted by ``__`` as well.
+
+    Raises InvalidConfig with every problem found, each naming line, variable or argument.
+    """
+    variables = dict(os.environ if environ is None else environ)
+    from_env_file = _read_env_file(env_file)
+    settings = Settings() if path is None else read_yaml(Path(path))
+    problems = _put_variables(settings, variables, OriginKind.VARIABLE, "")
+    problems += _put_variables(settings, from_env_file, OriginKind.ENV_FILE, f" in {env_file}")
+    _put_arguments(settings, arguments or {})
+    _anchor_paths(settings)
+    try:
+        config = ServiceConfig.model_validate(settings.values)
+    except ValidationError as error:
+        problems += problems_of(error, settings)
+        # Its own text could show a secret in the wrong place, also as the cause in a traceback.
+        raise InvalidConfig(problems) from None
+    problems += _unknown_providers(config, settings)
+    if problems:
+        raise InvalidConfig(problems)
+    files = [Path(path)] if path is not None else []
+    files += [config.prices.overrides] if config.prices.overrides is not None else []
+    return LoadedConfig(
+        config=config,
+        settings=settings,
+        secrets=SecretReader(from_env_file, environ=environ),
+        files=tuple(files),
+    )
+
+
+def _read_env_file(env_file: str | Path | None) -> dict[str, str]:
+    if env_file is None or not Path(env_file).is_file():
+        return {}
+    from dotenv import dotenv_values
+
+    return {name: value for name, value in dotenv_values(env_file).items() if value is not None}
+
+
+def _put_variables(
+    settings: Settings, variables: Mapping[str, str], kind: OriginKind, where: str
+) -> list[Problem]:
+    problems = []
+    for name, text in sorted(variables.items()):
+        rest = name.removeprefix(PREFIX)
+        # An empty variable is how shells and compose files say «not set».
+        if rest == name or not text.strip() or _FOREIGN.fullmatch(rest):
+            continue
+        origin = Origin(kind=kind, place=name + where)
+        try:
+            value = yaml.safe_load(text) if text.strip()[0] in "[{" else text.strip()
+        except yaml.YAMLError:
+            message = "begins like a list or mapping but is none"
+            problems.append(Problem(place=str(origin), setting="", message=message))
+        else:
+            settings.put(_path_of_variable(rest, settings), value, origin)
+    return problems
+
+
+def _path_of_variable(name: str, settings: Settings) -> SettingPath:
+    """Find the setting that a variable's name means.
+
+    Variables are written in capitals and without dots or hyphens, so names are compared without these.
+    """
+    segments = [segment.lower() for segment in name.split("__")]
+    if len(segments) == 1 and segments[0] in _SHORT_NAMES:
+        return _SHORT_NAMES[segments[0]]
+    path: SettingPath = ()
+    here: Any = settings.values
+    for segment in segments:
+        known = field_names(path) or (list(here) if isinstance(here, dict) else [])
+        key = next((name for name in known if _plain(name) == _plain(segment)), segment)
+        path = (*path, key)
+        here = here.get(key) if isinstance(here, dict) else None
+    return path
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"\W", "_", name.lower())
+
+
+def _put_arguments(settings: Settings, arguments: Mapping[str, Any]) -> None:
+    for name, value in arguments.items():
+        if value is None:
+            continue
+        path = _SHORT_NAMES.get(name) or tuple(name.split("__"))
+        settings.put(path, value, Origin(kind=OriginKind.ARGUMENT, place=f"argument {name}"))
+
+
+def _anchor_paths(settings: Settings) -> None:
+    """Make relative paths of files absolute: in a YAML file they start at its folder."""
+    for path, value in list(settings.leaves()):
+        origin = settings.origin_of(path)
+        if origin is None or origin.folder is None or not isinstance(value, str):
+            continue
+        if path == ("prices", "overrides"):
+            settings.put(path, str(origin.folder / Path(value).expanduser()), origin)
+        elif path[-1] == "api_key" and value.startswith("file:"):
+            place = origin.folder / Path(value.removeprefix("file:").strip()).expanduser()
+            settings.put(path, f"file:{place}", origin)
+
+
+def _unknown_providers(config: ServiceConfig, settings: Settings) -> list[Problem]:
+    """Find limits and kinds of providers that nobody is: a typing error would lift the limit in silence."""
+    from llm_providers import ProviderRegistry
+
+    known = {*ProviderRegistry().names(), *config.providers}
+    problems = [
+        Problem(
+            place=str(settings.origin_of(path)),
+            setting=dotted(path),
+            message=f"no such provider{closest(path[-1], sorted(known))}",
+        )
+        for name in config.limits.providers
+        if name not in known
+        for path in [("limits", "providers", name)]
+    ]
+    kinds = {"openai", "anthropic", "ollama"}
+    return problems + [
+        Problem(
+            place=str(settings.origin_of(("providers", name))),
+            setting=f"providers.{name}.kind",
+            message="is missing, as the name is not that of a known vendor; "
+            "expected openai, anthropic, ollama or compatible",
+        )
+        for name, provider in config.providers.items()
+        if provider.kind is None and name not in kinds
+    ]

@@ -1,0 +1,502 @@
+"""Settings from a file, the environment, `.env` and arguments: who wins, what is refused, where each came from."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_core import CacheMode, ConfigurationError, ErrorInfo, ErrorType, MissingCredentials, Usage
+from llm_core.testing import ScriptedProvider
+from llm_providers import OpenAIProvider
+from llm_service import BaseLLMService, Fallback, HedgePolicy, Limits, RetryPolicy
+from llm_service.config import (
+    InvalidConfig,
+    LoadedConfig,
+    SecretReader,
+    SecretReference,
+    explain,
+    find_config,
+    load_config,
+    service_options,
+)
+
+FULL = """\
+models:
+  default: fast
+  aliases:
+    fast: openai/gpt-5-mini
+    clever: anthropic/claude-sonnet-4-5
+    best: clever
+  fallbacks:
+    - model: best
+      when: [overloaded, rate_limited]
+    - model: local/qwen
+providers:
+  openai:
+    api_key: env:OPENAI_API_KEY
+    timeout_seconds: 60
+  local:
+    kind: compatible
+    base_url: http://127.0.0.1:8000/v1
+    api_key: file:keys/local
+    patterns: [qwen*]
+limits:
+  max_rpm: 500
+  max_tpm: 200_000
+  max_concurrent_requests: 50
+  providers:
+    openai: {max_rpm: 100}
+  models:
+    fast: {max_tpm: null, max_concurrent_requests: 5}
+retry: {max_attempts: 5, initial_seconds: 0.1, budget: 20}
+hedge: {after_seconds: 2}
+breaker: {open_seconds: 1}
+restart_streams: true
+cache: {mode: use, ttl_seconds: 60, max_entries: 10}
+telemetry: {backends: "otel, jsonl"}
+prices: {overrides: prices.yaml}
+operations:
+  classify:
+    model: best
+    deadline_seconds: 10
+    max_attempts: 2
+    limits: {max_rpm: 7}
+    pipeline: [json, {step: regex}]
+    cache: {mode: "off"}
+"""
+
+PRICES = """\
+prices:
+  - {provider: openai, model: mine, per_million_tokens: {input: 2, output: 2}}
+"""
+USED, NOW = Usage(input_tokens=1_000_000), datetime(2026, 1, 1, tzinfo=UTC)
+
+Load = Callable[..., LoadedConfig]
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Load a text in a folder of its own; nothing of this process's environment is seen."""
+    monkeypatch.chdir(tmp_path)
+
+    def load(text: str = "", *, env_file: str = "", **options: Any) -> LoadedConfig:
+        Path("llm.yaml").write_text(text, encoding="utf-8")
+        Path(".env").write_text(env_file, encoding="utf-8")
+        return load_config("llm.yaml", **{"environ": {}, **options})
+
+    return load
+
+
+def complaints(load: Load, text: str = "", **options: Any) -> list[str]:
+    """Return the lines of what is wrong with a configuration."""
+    with pytest.raises(InvalidConfig) as caught:
+        load(text, **options)
+    return str(caught.value).splitlines()
+
+
+class TestOrder:
+    def test_each_source_goes_before_the_last(self, load: Load) -> None:
+        variables = {f"LLM_SERVICE_LIMITS__MAX_{name}": "2" for name in ("TPM", "RPM")}
+        loaded = load(
+            "limits: {max_rpm: 1, max_tpm: 1, max_concurrent_requests: 1}\nretry: {max_attempts: 1}",
+            environ=variables | {"LLM_SERVICE_MAX_CONCURRENT_REQUESTS": "2"},
+            env_file="LLM_SERVICE_MAX_RPM=3\nLLM_SERVICE_MAX_TPM=3\n",
+            arguments={"max_rpm": 4},
+        )
+        limits = loaded.config.limits
+        assert (limits.max_rpm, limits.max_tpm, limits.max_concurrent_requests) == (4, 3, 2)
+        assert loaded.config.retry.max_attempts == 1
+
+    def test_without_any_source_there_are_the_defaults(self, tmp_path: Path) -> None:
+        config = load_config(env_file=None, environ={}).config
+        assert config.limits.limits() == Limits()
+        assert config.retry.policy() == RetryPolicy()
+        assert config.request_fields() == {}
+
+    def test_arguments_nest_by_underscores_or_as_they_are(self, load: Load) -> None:
+        given = {
+            "model": "a",
+            "limits__max_rpm": 5,
+            "limits": {"max_tpm": 6},
+            "retry__max_attempts": None,
+        }
+        config = load("retry: {max_attempts: 2}", arguments=given).config
+        assert (config.models.default, config.limits.max_rpm, config.limits.max_tpm) == ("a", 5, 6)
+        assert config.retry.max_attempts == 2
+
+    def test_a_mapping_is_merged_and_a_list_is_replaced(self, load: Load) -> None:
+        text = "models: {aliases: {a: x}, fallbacks: [{model: y, when: [refused]}]}"
+        given = {"models": {"aliases": {"b": "z"}, "fallbacks": [{"model": "w"}]}}
+        loaded = load(text, arguments=given)
+        assert loaded.config.models.aliases == {"a": "x", "b": "z"}
+        assert loaded.config.fallbacks() == (Fallback(model="w"),)
+        origins = {setting.name: str(setting.origin) for setting in explain(loaded)}
+        assert origins["models.fallbacks[0].model"] == "argument models"
+        assert origins["models.fallbacks[0].when"] == "default"
+
+    def test_a_mapping_takes_the_place_of_a_plain_value_and_back(self, load: Load) -> None:
+        variables = {"LLM_SERVICE_RETRY__MAX_ATTEMPTS": "2", "LLM_SERVICE_LIMITS__MAX_RPM": "1"}
+        loaded = load("retry: 3", environ=variables, arguments={"limits": {"max_rpm": 9}})
+        assert (loaded.config.retry.max_attempts, loaded.config.limits.max_rpm) == (2, 9)
+
+
+class TestVariables:
+    def test_names_are_found_without_regard_to_case_and_hyphens(self, load: Load) -> None:
+        loaded = load(
+            "providers: {my-vLLM.1: {kind: compatible}}",
+            environ={"LLM_SERVICE_PROVIDERS__MY_VLLM_1__TIMEOUT_SECONDS": "9"},
+        )
+        assert loaded.config.providers["my-vLLM.1"].timeout_seconds == 9
+
+    def test_new_names_are_taken_in_lower_case(self, load: Load) -> None:
+        loaded = load(environ={"LLM_SERVICE_MODELS__ALIASES__FAST": "openai/gpt-5-mini"})
+        assert loaded.config.models.aliases == {"fast": "openai/gpt-5-mini"}
+
+    def test_lists_and_mappings_are_written_as_in_yaml_or_with_commas(self, load: Load) -> None:
+        variables = {
+            "LLM_SERVICE_MODELS__FALLBACKS": '[{"model": "b", "when": "refused, overloaded"}]',
+            "LLM_SERVICE_TELEMETRY__BACKENDS": "otel,jsonl",
+        }
+        config = load(environ=variables).config
+        assert config.models.fallbacks[0].when == (ErrorType.REFUSED, ErrorType.OVERLOADED)
+        assert config.telemetry.backends == ("otel", "jsonl")
+
+    def test_an_empty_variable_is_not_set(self, load: Load) -> None:
+        assert load("retry: {max_attempts: 2}", environ={"LLM_SERVICE_RETRY": " "}).config
+
+    @pytest.mark.parametrize(
+        "name",
+        ["CONFIG", "HOST", "PORT", "PORT_80_TCP_ADDR", "SERVICE_HOST", "SERVICE_PORT_HTTP"],
+    )
+    def test_variables_of_kubernetes_are_no_settings(self, load: Load, name: str) -> None:
+        assert load(environ={f"LLM_SERVICE_{name}": "tcp://10.0.0.1:80"}).config
+
+    def test_other_unknown_variables_are_refused(self, load: Load) -> None:
+        assert complaints(load, environ={"LLM_SERVICE_LIMITS__MAX_RMP": "1"}) == [
+            "LLM_SERVICE_LIMITS__MAX_RMP: limits.max_rmp: unknown key; did you mean 'max_rpm'?"
+        ]
+
+    def test_an_env_file_is_named_with_its_variable(self, load: Load) -> None:
+        assert complaints(load, env_file="LLM_SERVICE_MAX_RPM=many") == [
+            "LLM_SERVICE_MAX_RPM in .env: limits.max_rpm: got 'many', expected a whole number"
+        ]
+
+    def test_a_variable_may_begin_a_section(self, load: Load) -> None:
+        hedge = load(environ={"LLM_SERVICE_HEDGE__BUDGET_RATIO": "0.5"}).config.hedge
+        assert hedge is not None
+        assert hedge.budget_ratio == 0.5
+
+    def test_a_variable_below_a_plain_value_is_refused(self, load: Load) -> None:
+        assert complaints(load, environ={"LLM_SERVICE_MODELS__DEFAULT__NAME__X": "1"}) == [
+            "LLM_SERVICE_MODELS__DEFAULT__NAME__X: models.default: got a mapping, expected text"
+        ]
+
+    def test_a_broken_list_is_refused(self, load: Load) -> None:
+        assert complaints(load, environ={"LLM_SERVICE_MODELS__FALLBACKS": "[{"}) == [
+            "LLM_SERVICE_MODELS__FALLBACKS: begins like a list or mapping but is none"
+        ]
+
+
+class TestFaults:
+    @pytest.mark.parametrize(
+        ("text", "complaint"),
+        [
+            ("\nmodles: {}", "llm.yaml:2: modles: unknown key; did you mean 'models'?"),
+            ("limits:\n  max_rmp: 5", "llm.yaml:2: limits.max_rmp: unknown key; did you mean 'max_rpm'?"),
+            (
+                "telemetry: {zzz: 1}",
+                "llm.yaml:1: telemetry.zzz: unknown key; expected one of backends",
+            ),
+            (
+                "cache:\n  mode: usee",
+                "llm.yaml:2: cache.mode: got 'usee', expected one of the known names; did you mean 'use'?",
+            ),
+            ("retry: {max_attempts: 0}", "llm.yaml:1: retry.max_attempts: got 0, expected 1 or more"),
+            ("retry: {max_attempts: 1.5}", "llm.yaml:1: retry.max_attempts: got 1.5, expected a whole number"),
+            ("limits: {max_rpm: true}", "llm.yaml:1: limits.max_rpm: got True, expected a number"),
+            ("limits: {max_rpm: []}", "llm.yaml:1: limits.max_rpm: got a list, expected a whole number"),
+            ("limits: 5", "llm.yaml:1: limits: got 5, expected a mapping"),
+            ("models: {aliases: [a]}", "llm.yaml:1: models.aliases: got a list, expected a mapping"),
+            ("models: {fallbacks: {a: 1}}", "llm.yaml:1: models.fallbacks: got a mapping, expected a list"),
+            ("models: {default: ''}", "llm.yaml:1: models.default: got '', expected a model's name, an alias, or provider/model"),
+            ("models:\n  fallbacks:\n    - when: [refused]", "llm.yaml:3: models.fallbacks[0].model: is missing"),
+            (
+                "models:\n  fallbacks:\n    - model: a\n      when:\n        - overladed",
+                "llm.yaml:5: models.fallbacks[0].when[0]: got 'overladed', expected one of the known names; "
+                "did you mean 'overloaded'?",
+            ),
+            (
+                "models:\n  aliases: {a: b, b: a}",
+                "llm.yaml:1: models: the aliases a → b → a have no end",
+            ),
+            (
+                "providers: {openai: {base_url: localhost}}",
+                "llm.yaml:1: providers.openai.base_url: got a text, expected a URL such as 'https://host/v1'",
+            ),
+            (
+                "providers:\n  mine: {}",
+                "llm.yaml:2: providers.mine.kind: is missing, as the name is not that of a known vendor; "
+                "expected openai, anthropic, ollama or compatible",
+            ),
+            (
+                "limits:\n  providers:\n    opnai: {max_rpm: 5}",
+                "llm.yaml:3: limits.providers.opnai: no such provider; did you mean 'openai'?",
+            ),
+            (
+                "models:\n  fallbacks:\n    - model: a\n      wen: refused",
+                "llm.yaml:4: models.fallbacks[0].wen: unknown key; did you mean 'when'?",
+            ),
+            ("limits: {max_rpm: 5, max_rpm: 6}", "llm.yaml:1: key 'max_rpm' appears twice"),
+            ("- a\n- b", "llm.yaml:1: expected a mapping of settings"),
+            ("limits:\n  - [", "llm.yaml:2: expected the node content, but found '<stream end>'"),
+            ("? [a]\n: 1", "llm.yaml:1: a key must be a name"),
+            ("models: &m\n  aliases: *m", "llm.yaml:1: refers to itself"),
+            ("models: !!python/name:os.system a", "llm.yaml:1: could not determine a constructor"),
+            ("limits: \x07", "llm.yaml: unacceptable character"),
+        ],
+    )  # fmt: skip
+    def test_a_fault_is_named_with_its_line(self, load: Load, text: str, complaint: str) -> None:
+        (line,) = complaints(load, text)
+        assert line.startswith(complaint)
+
+    def test_all_faults_are_told_at_once_in_reading_order(self, load: Load) -> None:
+        lines = complaints(load, "retry:\n  a: 1\nlimits:\n  b: 1\nmodels:\n  c: 1\n")
+        assert [line.partition(": ")[0] for line in lines] == [
+            "llm.yaml:2",
+            "llm.yaml:4",
+            "llm.yaml:6",
+        ]
+
+    def test_keys_that_yaml_would_take_for_something_else_stay_names(self, load: Load) -> None:
+        config = load("models: {aliases: {on: a, 1: b, null: c, 2026-01-01: d}}").config
+        assert config.models.aliases == {"on": "a", "1": "b", "null": "c", "2026-01-01": "d"}
+
+    def test_anchors_and_merge_keys_work(self, load: Load) -> None:
+        text = (
+            "limits:\n  providers:\n    openai: &l {max_rpm: 5}\n    ollama: {<<: *l, max_tpm: 6}"
+        )
+        limits = load(text).config.limits_by_name()
+        assert limits["ollama"] == Limits(max_rpm=5, max_tpm=6)
+
+    def test_a_file_that_cannot_be_read_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "bytes.yaml").write_bytes(b"\xff")
+        with pytest.raises(
+            ConfigurationError, match=r"nowhere\.yaml: cannot be read: No such file"
+        ):
+            load_config(tmp_path / "nowhere.yaml", environ={})
+        with pytest.raises(ConfigurationError, match=r"bytes\.yaml: not UTF-8 text"):
+            load_config(tmp_path / "bytes.yaml", environ={})
+
+    def test_the_error_survives_a_process_boundary(self, load: Load) -> None:
+        with pytest.raises(InvalidConfig) as caught:
+            load("a: 1")
+        again = pickle.loads(pickle.dumps(caught.value))
+        assert (str(again), again.problems) == (str(caught.value), caught.value.problems)
+
+
+class TestSecrets:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "providers: {openai: {api_key: sk-verysecret}}",
+            "providers: {openai: {api_key: 'env:'}}",
+            "providers: {openai: {api_key: [sk-verysecret]}}",
+            "providers: {openai: {api_kye: sk-verysecret}}",
+            "providers: {openai: sk-verysecret}",
+            "providers: {openai: {base_url: 'https://me:sk-verysecret@host/v1'}}",
+        ],
+    )
+    def test_a_secret_in_the_wrong_place_is_refused_and_not_repeated(
+        self, load: Load, text: str
+    ) -> None:
+        with pytest.raises(InvalidConfig) as caught:
+            load(text)
+        assert "verysecret" not in str(caught.value)
+        # Tracebacks show the cause, too.
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__
+
+    def test_a_secret_is_shown_by_its_place_only(self, load: Load) -> None:
+        loaded = load(FULL, environ={"OPENAI_API_KEY": "sk-verysecret"})
+        shown = {s.name: (s.value, s.note) for s in explain(loaded)}
+        assert shown["providers.openai.api_key"] == ("env:OPENAI_API_KEY", "set")
+        place = f"file:{Path('keys/local').absolute()}"
+        assert shown["providers.local.api_key"] == (place, "missing")
+        everything = f"{loaded!r}{loaded.config.model_dump_json()}{loaded.secrets!r}"
+        assert "verysecret" not in everything
+
+    def test_the_environment_wins_over_the_env_file_as_for_every_key(self) -> None:
+        reader = SecretReader({"KEY": "old", "OTHER": " b "}, environ={"KEY": "new"})
+        assert reader.read(SecretReference.parse("env:KEY")) == "new"
+        assert reader.read(SecretReference.parse("env:OTHER")) == "b"
+
+    def test_this_process_is_asked_at_the_time_of_need(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        reader, key = SecretReader(), SecretReference.parse("env:LATE_KEY")
+        assert not reader.has(key)
+        monkeypatch.setenv("LATE_KEY", "k")
+        assert reader.read(key) == "k"
+
+    def test_a_file_is_read_without_its_line_end(self, tmp_path: Path) -> None:
+        (tmp_path / "key").write_text("k\n")
+        assert SecretReader().read(SecretReference.parse(f"file:{tmp_path / 'key'}")) == "k"
+
+    def test_a_missing_secret_says_where_to_put_it(self, tmp_path: Path) -> None:
+        (tmp_path / "binary").write_bytes(b"\xff")
+        with pytest.raises(MissingCredentials, match=r"env:NO_KEY: set the variable NO_KEY"):
+            SecretReader(environ={}).read(SecretReference.parse("env:NO_KEY"))
+        for name in ("none", "binary"):
+            reference = SecretReference.parse(f"file:{tmp_path / name}")
+            with pytest.raises(MissingCredentials, match=f"put it into the file .*{name}"):
+                SecretReader().read(reference)
+
+
+class TestService:
+    def test_everything_reaches_the_constructor(self, load: Load, tmp_path: Path) -> None:
+        (tmp_path / "prices.yaml").write_text(PRICES)
+        options = service_options(load(FULL).config)
+        registry, cache = options.pop("registry"), options.pop("cache")
+        breaker, book = options.pop("breaker"), options.pop("price_book")
+        assert options == {
+            "model": "openai/gpt-5-mini",
+            "fallbacks": (
+                Fallback(
+                    model="anthropic/claude-sonnet-4-5",
+                    on=[ErrorType.OVERLOADED, ErrorType.RATE_LIMITED],
+                ),
+                Fallback(model="local/qwen"),
+            ),
+            "max_rpm": 500,
+            "max_tpm": 200_000,
+            "max_concurrent_requests": 50,
+            "limits": {
+                "openai": Limits(max_rpm=100, max_tpm=200_000, max_concurrent_requests=50),
+                "openai/gpt-5-mini": Limits(max_rpm=100, max_concurrent_requests=5),
+            },
+            "retry": RetryPolicy(max_attempts=5, initial_seconds=0.1, budget=20),
+            "hedge": HedgePolicy(after_seconds=2),
+            "restart_streams": True,
+            "telemetry": "otel,jsonl",
+        }
+        assert book.price(USED, provider="openai", model="mine", at=NOW).amount == 2
+        assert breaker.open_seconds == 1
+        assert cache is not None
+        assert "local" in registry.names()
+        BaseLLMService(**service_options(load(FULL).config) | {"telemetry": "jsonl"}).close()
+
+    def test_what_is_not_said_is_left_to_the_service(self, load: Load) -> None:
+        options = service_options(load().config)
+        assert not {"model", "max_rpm", "cache", "hedge"} & set(options)
+        BaseLLMService(**options).close()
+
+    def test_a_breaker_can_be_turned_off(self, load: Load) -> None:
+        assert service_options(load("breaker: {enabled: false}").config)["breaker"] is None
+
+    def test_telemetry_can_be_turned_off(self, load: Load) -> None:
+        for none in ("[]", "none"):
+            config = load(f"telemetry: {{backends: {none}}}").config
+            assert service_options(config)["telemetry"] == "none"
+        assert "telemetry" not in service_options(load().config)
+
+    def test_an_operation_sets_fields_of_its_requests(self, load: Load) -> None:
+        config = load(FULL).config
+        classify = config.request_fields("classify")
+        assert classify.pop("cache").mode is CacheMode.OFF
+        assert classify == {
+            "operation_name": "classify",
+            "model": "anthropic/claude-sonnet-4-5",
+            "deadline_seconds": 10,
+            "max_attempts": 2,
+            "pipeline": ("json", {"step": "regex"}),
+        }
+        other = config.request_fields("other")
+        assert other.pop("cache").ttl_seconds == 60
+        assert other == {"operation_name": "other"}
+        own = config.operation("classify").limits
+        assert own is not None
+        assert own.limits() == Limits(max_rpm=7)
+
+    def test_files_are_found_from_the_configurations_folder(
+        self, load: Load, tmp_path: Path
+    ) -> None:
+        loaded = load(FULL)
+        assert loaded.config.prices.overrides == tmp_path / "prices.yaml"
+        assert loaded.files == (Path("llm.yaml"), tmp_path / "prices.yaml")
+
+    async def test_an_alias_may_be_asked_for(self, load: Load) -> None:
+        loaded = load("models: {aliases: {fast: mine/small}}")
+        options = service_options(loaded.config)
+        options["registry"].register("mine", provider := ScriptedProvider(["hello"]))
+        async with BaseLLMService(**options) as service:
+            result = await service.generate("?", model="fast")
+        assert result.content == "hello"
+        assert provider.requests[0].model == "small"
+
+    async def test_a_fallback_answers_for_its_errors(self, load: Load) -> None:
+        text = "models: {default: a/m, fallbacks: [{model: b/n, when: overloaded}]}\nretry: {max_attempts: 1}"
+        options = service_options(load(text).config)
+        busy = ErrorInfo.of(ErrorType.OVERLOADED, "busy")
+        options["registry"].register("a", ScriptedProvider([busy], name="a"))
+        options["registry"].register("b", ScriptedProvider(["here"], name="b"))
+        async with BaseLLMService(**options) as service:
+            result = await service.generate("?")
+        assert (result.content, result.provider) == ("here", "b")
+
+    def test_providers_are_made_with_their_settings(self, load: Load, tmp_path: Path) -> None:
+        (tmp_path / "prices.yaml").write_text(PRICES)
+        (tmp_path / "keys").mkdir()
+        (tmp_path / "keys" / "local").write_text("secret-of-local\n")
+        loaded = load(FULL, environ={"OPENAI_API_KEY": "k"})
+        registry = service_options(loaded.config, secrets=loaded.secrets)["registry"]
+        local = registry.resolve("qwen3:8b").provider
+        assert isinstance(local, OpenAIProvider)
+        assert local.name == "local"
+        assert registry.get("openai").name == "openai"
+
+    def test_a_provider_whose_key_is_missing_fails_at_its_first_call(self, load: Load) -> None:
+        loaded = load("providers: {openai: {api_key: env:OPENAI_API_KEY}}")
+        registry = service_options(loaded.config, secrets=loaded.secrets)["registry"]
+        with pytest.raises(MissingCredentials, match="OPENAI_API_KEY"):
+            registry.get("openai")
+
+    def test_ollama_takes_its_address_as_host(self, load: Load) -> None:
+        loaded = load("providers: {box: {kind: ollama, base_url: 'http://127.0.0.1:1'}}")
+        assert service_options(loaded.config)["registry"].get("box").name == "box"
+
+
+class TestExplain:
+    def test_every_value_has_its_origin(self, load: Load) -> None:
+        loaded = load(
+            "models:\n  default: a\n  fallbacks:\n    - model: b\n",
+            environ={"LLM_SERVICE_MAX_RPM": "5"},
+            env_file="LLM_SERVICE_MAX_TPM=6",
+            arguments={"max_concurrent_requests": 7},
+        )
+        told = {s.name: (s.value, str(s.origin)) for s in explain(loaded)}
+        assert told["models.default"] == ("a", "llm.yaml:2")
+        assert told["models.fallbacks[0].model"] == ("b", "llm.yaml:4")
+        assert told["models.fallbacks[0].when"] == (None, "default")
+        assert told["limits.max_rpm"] == (5, "LLM_SERVICE_MAX_RPM")
+        assert told["limits.max_tpm"] == (6, "LLM_SERVICE_MAX_TPM in .env")
+        assert told["limits.max_concurrent_requests"] == (7, "argument max_concurrent_requests")
+        assert told["retry.max_attempts"] == (None, "default")
+        assert told["providers"] == ({}, "default")
+
+
+class TestFind:
+    def test_the_variable_goes_before_the_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "llm-service.yml").touch()
+        assert find_config({}, folder=tmp_path) == tmp_path / "llm-service.yml"
+        (tmp_path / "llm-service.yaml").touch()
+        assert find_config({}, folder=tmp_path) == tmp_path / "llm-service.yaml"
+        assert find_config({"LLM_SERVICE_CONFIG": "b.yaml"}, folder=tmp_path) == Path("b.yaml")
+
+    def test_there_may_be_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("LLM_SERVICE_CONFIG", raising=False)
+        assert find_config(folder=tmp_path) is None

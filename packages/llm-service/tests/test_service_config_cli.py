@@ -1,0 +1,127 @@
+"""`llm-service config`: schema, check and explain."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from jsonschema import Draft202012Validator
+
+from llm_service.cli.config import config
+
+GOOD = """\
+models: {default: gpt-5-mini}
+providers:
+  openai: {api_key: env:OPENAI_API_KEY}
+limits:
+  max_rpm: 500
+"""
+
+
+class Folder:
+    """A folder of its own in which the command runs."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, name: str, text: str) -> str:
+        (self.path / name).write_text(text, encoding="utf-8")
+        return name
+
+    def __call__(self, *arguments: str, **environment: str) -> Result:
+        return CliRunner(env={"COLUMNS": "80", **environment}).invoke(
+            config, arguments, standalone_mode=False, catch_exceptions=False
+        )
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    return Folder(tmp_path)
+
+
+def test_the_schema_accepts_what_is_good_and_refuses_the_rest(command: Folder) -> None:
+    done = command("schema")
+    schema = json.loads(done.stdout)
+    Draft202012Validator.check_schema(schema)
+    validator = Draft202012Validator(schema)
+    assert validator.is_valid(
+        {"limits": {"max_rpm": 5}, "providers": {"openai": {"api_key": "env:K"}}}
+    )
+    assert not validator.is_valid({"limits": {"max_rmp": 5}})
+    assert not validator.is_valid({"providers": {"openai": {"api_key": "sk-1"}}})
+    assert schema["$defs"]["RateLimits"]["properties"]["max_rpm"]["description"]
+
+
+def test_check_is_content_with_a_good_file_and_mentions_missing_secrets(command: Folder) -> None:
+    done = command("check", command.write("llm.yaml", GOOD))
+    assert (done.return_value, done.stdout) == (0, "llm.yaml: good\n")
+    assert done.stderr == "llm.yaml:3: providers.openai.api_key: env:OPENAI_API_KEY is not here\n"
+    assert command("check", "llm.yaml", OPENAI_API_KEY="k").stderr == ""
+
+
+def test_check_tells_every_fault_on_a_line(command: Folder) -> None:
+    done = command("check", command.write("llm.yaml", "limits: {max_rmp: 5}\nretry: 3\n"))
+    assert done.return_value == 1
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        "llm.yaml:1: limits.max_rmp: unknown key; did you mean 'max_rpm'?",
+        "llm.yaml:2: retry: got 3, expected a mapping",
+    ]
+
+
+@pytest.mark.parametrize("subcommand", ["check", "explain"])
+def test_a_file_that_is_not_there_cannot_be_looked_at(command: Folder, subcommand: str) -> None:
+    done = CliRunner().invoke(config, [subcommand, "none.yaml"], standalone_mode=False)
+    assert isinstance(done.exception, click.ClickException)
+    assert "none.yaml: cannot be read" in done.exception.format_message()
+
+
+def test_explain_shows_values_and_origins_in_80_columns(command: Folder) -> None:
+    command.write(".env", "LLM_SERVICE_MAX_TPM=9\n")
+    command.write("llm.yaml", GOOD)
+    done = command("explain", "llm.yaml", OPENAI_API_KEY="sk-verysecret")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines == [
+        ["setting", "value", "from"],
+        ["models.default", "gpt-5-mini", "llm.yaml:1"],
+        ["providers.openai.api_key", "env:OPENAI_API_KEY", "(set)", "llm.yaml:3"],
+        ["limits.max_rpm", "500", "llm.yaml:5"],
+        ["limits.max_tpm", "9", "LLM_SERVICE_MAX_TPM", "in", ".env"],
+    ]
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_explain_finds_the_file_and_writes_json(command: Folder) -> None:
+    command.write("llm-service.yaml", "retry: {max_attempts: 2}")
+    done = command("explain", "--json", LLM_SERVICE_MAX_RPM="5")
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        {"name": "limits.max_rpm", "value": 5, "origin": "LLM_SERVICE_MAX_RPM"},
+        {"name": "retry.max_attempts", "value": 2, "origin": "llm-service.yaml:1"},
+    ]
+
+
+def test_explain_can_show_the_defaults(command: Folder) -> None:
+    assert "nothing is set" in command("explain").stderr
+    told = [json.loads(line) for line in command("explain", "--all", "--json").stdout.splitlines()]
+    assert {"name": "cache.mode", "value": "off", "origin": "default"} in told
+
+
+def test_it_is_a_part_of_the_command(tmp_path: Path) -> None:
+    (tmp_path / "llm.yaml").write_text("retry: {max_attempts: 0}")
+    done = subprocess.run(
+        [sys.executable, "-m", "llm_service", "config", "check", "llm.yaml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    expected = "llm.yaml:1: retry.max_attempts: got 0, expected 1 or more\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", expected)

@@ -1,0 +1,260 @@
+"""Changed settings are taken over while the service runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from llm_core import Usage
+from llm_core.testing import ManualClock, ScriptedProvider
+from llm_service import BaseLLMService
+from llm_service.config import (
+    ConfigChange,
+    ConfigWatcher,
+    LoadedConfig,
+    load_config,
+    service_options,
+    take_over,
+)
+
+
+class Watched:
+    """A configuration file, its watcher, and the changes that it told."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.changes: list[ConfigChange] = []
+        self.told = threading.Event()
+        self.write("limits: {max_rpm: 1}")
+        self.watcher = ConfigWatcher(self.load, self.take, interval_seconds=0.01)
+
+    def load(self) -> LoadedConfig:
+        return load_config(self.path, env_file=None, environ={})
+
+    def take(self, change: ConfigChange) -> None:
+        self.changes.append(change)
+        self.told.set()
+
+    def write(self, text: str) -> None:
+        """Replace the file, as editors and config maps do, so that its identity changes as well."""
+        new = self.path.with_suffix(".new")
+        new.write_text(text, encoding="utf-8")
+        os.replace(new, self.path)
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Watched]:
+    watched = Watched(tmp_path / "llm.yaml")
+    yield watched
+    watched.watcher.stop()
+
+
+def test_nothing_is_read_while_nothing_changes(watched: Watched) -> None:
+    before = watched.watcher.current
+    assert watched.watcher.poll() is None
+    assert watched.watcher.current is before
+
+
+def test_a_changed_file_is_told(watched: Watched) -> None:
+    watched.write("limits: {max_rpm: 2}\nmodels: {default: m}")
+    change = watched.watcher.poll()
+    assert watched.changes == [change]
+    assert change is not None
+    assert change.reloadable == {"limits", "models"}
+    assert (change.before.limits.max_rpm, change.loaded.config.limits.max_rpm) == (1, 2)
+    assert watched.watcher.current is change.loaded
+
+
+def test_a_file_that_says_the_same_is_no_change(watched: Watched) -> None:
+    watched.write("# a remark\nlimits: {max_rpm: 1}")
+    assert watched.watcher.poll() is None
+
+
+def test_what_needs_a_restart_is_logged_and_not_taken_over(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched.write("limits: {max_rpm: 1}\nretry: {max_attempts: 9}")
+    change = watched.watcher.poll()
+    assert change is not None
+    assert (change.reloadable, change.needs_restart) == (frozenset(), {"retry"})
+    assert watched.changes == []
+    assert "need a restart: retry" in caplog.text
+
+
+def test_other_fallbacks_need_a_restart(watched: Watched) -> None:
+    watched.write("limits: {max_rpm: 1}\nmodels: {fallbacks: [{model: b}]}")
+    change = watched.watcher.poll()
+    assert change is not None
+    assert change.needs_restart == {"models.fallbacks"}
+
+
+def test_a_broken_file_changes_nothing_until_it_is_mended(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched.write("limits: {max_rmp: 2}")
+    assert watched.watcher.poll() is None
+    assert "did you mean 'max_rpm'" in caplog.text
+    assert watched.watcher.current.config.limits.max_rpm == 1
+    watched.write("limits: {max_rpm: 2}")
+    assert watched.watcher.poll() is not None
+    assert watched.watcher.current.config.limits.max_rpm == 2
+
+
+def test_a_file_that_is_gone_for_a_moment_changes_nothing(watched: Watched) -> None:
+    watched.path.unlink()
+    assert watched.watcher.poll() is None
+    watched.write("limits: {max_rpm: 3}")
+    assert watched.watcher.poll() is not None
+
+
+def test_a_changed_price_file_is_a_change_of_prices(watched: Watched) -> None:
+    prices = watched.path.with_name("prices.yaml")
+    prices.write_text("prices: []")
+    watched.write("prices: {overrides: prices.yaml}")
+    watched.watcher.poll()
+    prices.write_text("prices: [{}]")
+    change = watched.watcher.poll()
+    assert change is not None
+    assert change.reloadable == {"prices"}
+
+
+def test_the_watcher_outlives_a_failing_receiver(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched = Watched(tmp_path / "llm.yaml")
+
+    def fail(change: ConfigChange) -> None:
+        raise RuntimeError("no")
+
+    watcher = ConfigWatcher(watched.load, fail)
+    watched.write("limits: {max_rpm: 2}")
+    assert watcher.poll() is not None
+    assert caplog.records[-1].levelno == logging.ERROR
+
+
+def test_the_thread_notices_a_changed_file(watched: Watched) -> None:
+    watched.watcher.start(on_signal=False)
+    watched.watcher.start(on_signal=False)
+    watched.write("limits: {max_rpm: 2}")
+    assert watched.told.wait(10)
+    watched.watcher.stop()
+    watched.watcher.stop()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+def test_sighup_reloads_at_once_and_still_reaches_the_handler_before(tmp_path: Path) -> None:
+    watched, heard = Watched(tmp_path / "llm.yaml"), []
+    variables = {"LLM_SERVICE_MAX_RPM": "5"}
+    # Only the environment differs: without the signal nothing would be noticed.
+    watcher = ConfigWatcher(
+        lambda: load_config(watched.path, env_file=None, environ=variables),
+        watched.take,
+        current=watched.load(),
+        interval_seconds=3600,
+    )
+    before = signal.signal(signal.SIGHUP, lambda number, frame: heard.append(number))
+    try:
+        ours = signal.getsignal(signal.SIGHUP)
+        watcher.start()
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert watched.told.wait(10)
+        watcher.stop()
+        assert signal.getsignal(signal.SIGHUP) is ours
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert heard == [signal.SIGHUP]
+    assert watched.changes[0].loaded.config.limits.max_rpm == 5
+
+
+def test_a_receiver_may_stop_the_watcher(tmp_path: Path) -> None:
+    watched = Watched(tmp_path / "llm.yaml")
+    stopped = threading.Event()
+
+    def stop(change: ConfigChange) -> None:
+        watcher.stop()
+        stopped.set()
+
+    watcher = ConfigWatcher(watched.load, stop, interval_seconds=0.01)
+    watcher.start()
+    watched.write("limits: {max_rpm: 2}")
+    assert stopped.wait(10)
+    watcher.stop()
+
+
+Changed = Callable[[str], ConfigChange]
+
+
+@pytest.fixture
+def changed(watched: Watched) -> Changed:
+    def changed(text: str) -> ConfigChange:
+        watched.write(text)
+        change = watched.watcher.poll()
+        assert change is not None
+        return change
+
+    return changed
+
+
+async def test_a_running_service_takes_over_limits_models_and_aliases(
+    watched: Watched, changed: Changed
+) -> None:
+    options = service_options(watched.watcher.current.config)
+    registry, provider = options["registry"], ScriptedProvider()
+    registry.register("mine", provider)
+    clock = ManualClock()
+    async with BaseLLMService(**options | {"model": "mine/a", "clock": clock}) as service:
+        await service.generate("first")
+        full = await service.generate("second", deadline_seconds=1)
+        assert not full.success
+        text = "limits: {max_rpm: 3}\nmodels: {default: big, aliases: {big: mine/b}}"
+        take_over(changed(text), service, registry=registry)
+        assert (await service.generate("third")).model == "b"
+        assert (await service.generate("fourth", model="big")).model == "b"
+        assert (await service.generate("fifth", model="mine/a", deadline_seconds=1)).success
+
+
+async def test_the_limits_of_single_models_are_taken_over(
+    watched: Watched, changed: Changed
+) -> None:
+    options = service_options(
+        changed("limits: {max_rpm: 5, models: {a: {max_rpm: 1}}}").loaded.config
+    )
+    service = BaseLLMService(
+        provider=ScriptedProvider(name="p"), clock=ManualClock(), **options | {"telemetry": "none"}
+    )
+    async with service:
+        assert (await service.generate("?", model="a")).success
+        assert not (await service.generate("?", model="a", deadline_seconds=1)).success
+        take_over(changed("limits: {max_rpm: 5, models: {a: {max_rpm: 2}}}"), service)
+        assert (await service.generate("?", model="a", deadline_seconds=1)).success
+        assert not (await service.generate("?", model="a", deadline_seconds=1)).success
+        take_over(changed("limits: {max_rpm: 5}"), service)
+        assert (await service.generate("?", model="a", deadline_seconds=1)).success
+
+
+async def test_without_a_new_default_the_model_stays(watched: Watched, changed: Changed) -> None:
+    async with BaseLLMService(model="m", provider=ScriptedProvider()) as service:
+        take_over(changed("limits: {max_rpm: 1}\nmodels: {aliases: {x: y}}"), service)
+        assert (await service.generate("?")).model == "m"
+
+
+def test_prices_are_taken_over(watched: Watched, changed: Changed) -> None:
+    prices = watched.path.with_name("prices.yaml")
+    template = "prices: [{{provider: p, model: m, per_request: {}}}]"
+    prices.write_text(template.format(1))
+    change = changed("prices: {overrides: prices.yaml}")
+    with BaseLLMService(**service_options(change.loaded.config)) as service:
+        book = service_options(change.loaded.config)["price_book"]
+        prices.write_text(template.format(25))
+        again = watched.watcher.poll()
+        assert again is not None
+        take_over(again, service, price_book=book)
+    when = datetime(2026, 1, 1, tzinfo=UTC)
+    assert book.price(Usage(), provider="p", model="m", at=when).amount == 25
