@@ -1,5 +1,6 @@
 """Decides when a call to a language model may go: request, token, concurrency and money limits in one queue."""
 
+from llm_gates import presets
 from llm_gates.adaptive import AdaptiveConcurrencyGate
 from llm_gates.breaker import BreakerChange, BreakerPolicy, BreakerState, CircuitBreaker
 from llm_gates.budget import BudgetGate
@@ -49,4 +50,5 @@ __all__ = [
     "RpmGate",
     "TpdGate",
     "TpmGate",
+    "presets",
 ]

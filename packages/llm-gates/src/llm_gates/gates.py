@@ -7,7 +7,7 @@ from decimal import Decimal
 from llm_core import Clock, ConfigurationError, InvalidValue, RateLimitFacts
 from llm_gates.estimates import LearnedEstimates
 from llm_gates.limits import Limit
-from llm_gates.permit import ENDED, AsyncAdmission, GatePermit, SyncAdmission
+from llm_gates.permit import Acquired, AsyncAdmission, GatePermit, SyncAdmission
 from llm_gates.snapshot import GateSnapshot
 from llm_gates.turnstile import Turnstile
 
@@ -152,27 +152,24 @@ class GateSet:
         turnstile = self._turnstile
         limit = turnstile.alone
         if limit is not None and not turnstile.busy:
-            costs = turnstile.unit_costs or (tokens,)
+            cost = tokens if turnstile.weighs else 1
             # Half the price of `with turnstile.lock`.
             turnstile.take_lock()
             try:
-                entry = limit.try_take(turnstile.monotonic_ns(), costs[0])
+                entry = limit.try_take(turnstile.monotonic_ns(), cost)
             finally:
                 turnstile.free_lock()
             if entry is not None:
-                permit = AsyncAdmission()
+                permit = Acquired()
                 permit.turnstile = turnstile
                 permit.tokens = tokens
-                permit.costs = costs
-                permit.entries = (entry,)
-                permit.output_tokens = permit.cost = permit.outcome = permit.waited_for = None
-                permit.wait_ns = 0
-                permit.state = ENDED
+                permit.entry = entry
                 return permit
         admission = self.admit(tokens=tokens)
-        await admission.__aenter__()
-        if not turnstile.holds:
-            admission.release()
+        if not turnstile.pass_and_end(admission):
+            await admission.__aenter__()
+            if not turnstile.holds:
+                admission.release()
         return admission
 
     def acquire_sync(self, tokens: int = 0) -> GatePermit:
@@ -180,18 +177,14 @@ class GateSet:
         turnstile = self._turnstile
         limit = turnstile.alone
         if limit is not None and not turnstile.busy:
-            costs = turnstile.unit_costs or (tokens,)
+            cost = tokens if turnstile.weighs else 1
             with turnstile.lock:
-                entry = limit.try_take(turnstile.monotonic_ns(), costs[0])
+                entry = limit.try_take(turnstile.monotonic_ns(), cost)
             if entry is not None:
-                permit = SyncAdmission()
+                permit = Acquired()
                 permit.turnstile = turnstile
                 permit.tokens = tokens
-                permit.costs = costs
-                permit.entries = (entry,)
-                permit.output_tokens = permit.cost = permit.outcome = permit.waited_for = None
-                permit.wait_ns = 0
-                permit.state = ENDED
+                permit.entry = entry
                 return permit
         admission = self.admit_sync(tokens=tokens)
         admission.__enter__()

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from decimal import Decimal
 from enum import IntEnum
+from itertools import repeat
 from typing import Any
 
 from llm_core import Clock, ErrorInfo, LLMError
@@ -190,11 +191,11 @@ class SlidingLog(Limit):
     __slots__ = (
         "_expired",
         "_fine_entries",
-        "_full_at",
         "_grain",
         "_last_until",
         "_life",
         "_next",
+        "_plain_until",
         "_stamps",
         "_weights",
     )
@@ -213,10 +214,12 @@ class SlidingLog(Limit):
         self._life = window_ns + guard_ns
         self._fine_entries = fine_entries
         self._stamps: deque[int] = deque()
-        self._weights: deque[Any] = deque()
+        # A limit on requests has none as long as each of them weighs 1.
+        self._weights: deque[Any] | None = None if metric == Metric.REQUESTS else deque()
         self._expired = 0
         self._next = 0
-        self._full_at = fine_entries
+        # The number of the entry from which on something else is to do than to write it down.
+        self._plain_until = fine_entries
         # How long one entry is shared, and until when the last one is; zero and the past in a fine log.
         self._grain = 0
         self._last_until = -1
@@ -233,81 +236,96 @@ class SlidingLog(Limit):
         missing = self.used + cost - self.capacity
         if missing <= 0:
             return 0
-        return self._until_freed(now, missing, _WALK)[0]
+        return self._until_freed(now, missing, _WALK)
 
     def earliest(self, now: int, amount: Any) -> int:
         """Return a lower bound of the wait until `amount` more can have gone."""
         self._expire(now)
-        missing = self.used + amount - self.capacity
+        # Whoever comes a whole limit later leaves at least a whole life later.
+        lives: int = max(math.ceil(amount / self.capacity) - 1, 0)
+        missing = self.used + amount - (lives + 1) * self.capacity
         if missing <= 0:
-            return 0
-        wait, rest = self._until_freed(now, missing, _LONG_WALK)
-        if wait < NEVER:
-            return wait
-        # The rest must first leave, and then expire; no more than `capacity` of it can in one life.
-        lives: int = math.ceil(rest / self.capacity)
-        return self._life * lives
+            return lives * self._life
+        wait = self._until_freed(now, missing, _LONG_WALK)
+        return lives * self._life + (wait if wait < NEVER else self._life)
 
-    def _until_freed(self, now: int, missing: Any, most: int) -> tuple[int, Any]:
-        """Return the wait until `missing` has expired, and NEVER with the rest if the log is shorter."""
-        for stamp, weight in zip(self._stamps, self._weights, strict=True):
+    def _until_freed(self, now: int, missing: Any, most: int) -> int:
+        """Return the wait until `missing` has expired; NEVER if some of it has not even left."""
+        weights = repeat(1) if self._weights is None else self._weights
+        for stamp, weight in zip(self._stamps, weights, strict=False):
             missing -= weight
             most -= 1
             if missing <= 0 or not most:
-                return max(stamp + self._life - now, 1), 0
-        return NEVER, missing
+                return max(stamp + self._life - now, 1)
+        return NEVER
 
     def _expire(self, now: int) -> None:
         stamps, weights = self._stamps, self._weights
         horizon = now - self._life
         while stamps and stamps[0] <= horizon:
             stamps.popleft()
-            self.used -= weights.popleft()
+            self.used -= 1 if weights is None else weights.popleft()
             self._expired += 1
         if not stamps:
             self._grain = 0
             self._last_until = -1
-        self._full_at = self._expired + self._fine_entries
+        if not self._grain:
+            self._plain_until = self._expired + self._fine_entries
 
     def stamp(self, now: int, cost: Any) -> Any:
         """Start the life of a call that was taken."""
-        if now < self._last_until:
-            self._stamps[-1] = now
-            self._weights[-1] += cost
-            return self._next - 1
-        if self._next >= self._full_at:
+        if not self._grain and self._next >= self._plain_until:
             self._expire(now)
-            if self._next >= self._full_at:
+            if self._next >= self._plain_until:
                 self._grain = self._life // GRAINS
+                self._plain_until = -1
+        weights = self._weigh() if self._grain or cost != 1 else self._weights
+        if weights is not None and now < self._last_until:
+            self._stamps[-1] = now
+            weights[-1] += cost
+            return self._next - 1
         if self._grain:
             self._last_until = now + self._grain
         self._stamps.append(now)
-        self._weights.append(cost)
+        if weights is not None:
+            weights.append(cost)
         self._next += 1
         return self._next - 1
 
+    def _weigh(self) -> deque[Any]:
+        """Return the weights, written down from now on."""
+        if self._weights is None:
+            self._weights = deque([1] * len(self._stamps))
+        return self._weights
+
     def try_take(self, now: int, cost: Any) -> Any:
         """Take and stamp if it may go now; the one method in which every nanosecond counts."""
-        used = self.used + cost
-        if used > self.capacity:
-            self._expire(now)
-            used = self.used + cost
-            if used > self.capacity:
-                return None
-        self.used = used
         entry = self._next
-        if self._grain or entry >= self._full_at:
-            return self.stamp(now, cost)
+        used = self.used + cost
+        if entry >= self._plain_until or used > self.capacity:
+            return self._try_take_slowly(now, cost)
+        self.used = used
         self._next = entry + 1
         self._stamps.append(now)
-        self._weights.append(cost)
+        if self._weights is not None:
+            self._weights.append(cost)
+        elif cost != 1:
+            self._weigh()[-1] = cost
         return entry
+
+    def _try_take_slowly(self, now: int, cost: Any) -> Any:
+        if self.used + cost > self.capacity:
+            self._expire(now)
+            if self.used + cost > self.capacity:
+                return None
+        self.used += cost
+        return self.stamp(now, cost)
 
     def settle(self, entry: Any, before: Any, after: Any, now: int) -> None:
         """Correct the weight of a call that has not expired."""
         place = entry - self._expired
         if place >= 0:
-            self._weights[place] += after - before
+            self._weigh()[place] += after - before
             self.used += after - before
 
     def usage(self, now: int) -> Any:

@@ -33,11 +33,6 @@ class Timer:
         # A timer of another thread's loop cannot be taken back at once; it finds itself outdated instead.
         self._generation = 0
 
-    @property
-    def armed(self) -> bool:
-        """Whether it is set."""
-        return self._home is not None
-
     def set(self, when: int, first: GatePermit) -> None:
         """Fire at `when`, in the loop or the thread of `first`; RuntimeError if its loop is closed."""
         home = first if first.future is None else first.future.get_loop()

@@ -61,16 +61,19 @@ class Turnstile:
         "_blocked_since",
         "_blocker",
         "_by_key",
+        "_by_tokens",
         "_deadlines",
         "_lines",
         "_metrics",
         "_order",
+        "_pair",
         "_pick",
         "_queued",
         "_queued_costs",
         "_real_time",
         "_refusing",
         "_timer",
+        "_unknown",
         "alone",
         "busy",
         "clock",
@@ -85,8 +88,10 @@ class Turnstile:
         "lock",
         "max_queue",
         "monotonic_ns",
+        "single",
         "take_lock",
         "unit_costs",
+        "weighs",
     )
 
     def __init__(
@@ -114,6 +119,9 @@ class Turnstile:
         self._aging_ns = round(aging_seconds * 1e9)
         self._metrics = tuple(int(limit.metric) for limit in self.limits)
         self._pick = itemgetter(*self._metrics) if self._metrics else tuple
+        self._by_tokens = len(self.limits) > 1 and max(self._metrics) <= Metric.TOKENS
+        self.single = self.limits[0] if len(self.limits) == 1 else None
+        self._pair = self.limits if len(self.limits) == 2 else None
         self._by_key = Metric.KEYED_COST in self._metrics
         self.unit_costs = (1,) * len(self.limits) if not any(self._metrics) else None
         self._refusing = tuple(
@@ -127,12 +135,15 @@ class Turnstile:
         plain = plain and not self.holds and not self._refusing
         plain = plain and self._metrics[0] <= Metric.INPUT_TOKENS
         self.alone = self.limits[0] if plain else None
+        self.weighs = self.unit_costs is None
         # One line per priority; who was withdrawn stays in its line until it comes to the front.
         self._lines: dict[int, deque[GatePermit]] = {}
         self._queued = 0
         self._queued_costs: list[Any] = [0] * len(self.limits)
         self._deadlines: list[tuple[int, int, GatePermit]] = []
         self._order = itertools.count()
+        # Whether the first one's wait is unknown as long as nobody leaves.
+        self._unknown = False
         self._timer = Timer(self.clock, self.pump)
         self.listeners: list[tuple[BreakerLimit, Callable[[BreakerChange], None]]] = []
         for limit in self.limits:
@@ -148,16 +159,25 @@ class Turnstile:
         if permit.state or (self.busy and not self._clear_hold()):
             return False
         now = self.monotonic_ns()
-        limits = self.limits
         costs = self.unit_costs or self._costs_of(permit)
         if self._refusing and (error := self._refusal(costs, now)):
             raise error
-        if len(limits) == 1:
-            entry = limits[0].try_take(now, costs[0])
+        if self.single is not None:
+            entry = self.single.try_take(now, costs[0])
             if entry is None:
                 return False
             permit.entries = (entry,)
+        elif self._pair is not None:
+            # Requests and tokens are the usual set, and a loop costs as much as all the rest.
+            first, second = self._pair
+            one, other = costs
+            if first.used + one > first.capacity and first.plan(now, one):
+                return False
+            if second.used + other > second.capacity and second.plan(now, other):
+                return False
+            permit.entries = (first.try_take(now, one), second.try_take(now, other))
         else:
+            limits = self.limits
             for limit, cost in zip(limits, costs):  # noqa: B905 - strict costs a third of it
                 if limit.used + cost > limit.capacity and limit.plan(now, cost):
                     return False
@@ -170,6 +190,20 @@ class Turnstile:
         if self.feedback is not None:
             self.feedback.note(now, permit)
         return True
+
+    def pass_and_end(self, permit: GatePermit) -> bool:
+        """Admit `permit` at once if it can be, and if nothing holds it, as a call that is over for the gate."""
+        if self.holds or self.feedback is not None:
+            return False
+        self.take_lock()
+        try:
+            passed = self.pass_through(permit)
+            if passed:
+                self.in_flight -= 1
+                permit.state = ENDED
+        finally:
+            self.free_lock()
+        return passed
 
     def _refusal(self, costs: tuple[Any, ...], now: int) -> LLMError | None:
         for place, limit in self._refusing:
@@ -185,6 +219,8 @@ class Turnstile:
         return True
 
     def _costs_of(self, permit: GatePermit) -> tuple[Any, ...]:
+        if self._by_tokens:
+            return self._pick((1, permit.tokens))
         tokens, output = permit.tokens, permit.output_tokens or 0
         money = permit.cost or 0
         charge = Charge.of(permit.key, Decimal(money)) if self._by_key else money
@@ -327,7 +363,8 @@ class Turnstile:
 
     def _set_timer(self, head: GatePermit, now: int, wait_ns: int) -> bool:
         """Set the timer for `head` or the first deadline; return False if its event loop is gone."""
-        when = now + wait_ns if wait_ns < NEVER else NEVER
+        self._unknown = wait_ns >= NEVER
+        when = NEVER if self._unknown else now + wait_ns
         if self._deadlines:
             when = min(when, self._deadlines[0][0])
         if when == NEVER:
@@ -407,7 +444,7 @@ class Turnstile:
             self.in_flight += 1
             if self.feedback is not None:
                 self.feedback.note(now, permit)
-            if self._queued and not self._timer.armed:
+            if self._queued and self._unknown:
                 self._pump(now)
 
     def withdraw(self, permit: GatePermit) -> None:
@@ -473,10 +510,12 @@ class Turnstile:
         self, permit: GatePermit, tokens: int, output_tokens: int | None, cost: Decimal | None
     ) -> None:
         """Correct what a call weighs."""
-        with self.lock:
+        self.take_lock()
+        try:
             entries = permit.entries
             if not entries:
                 return
+            before = permit.costs
             permit.tokens = tokens
             if output_tokens is not None:
                 permit.output_tokens = output_tokens
@@ -489,15 +528,24 @@ class Turnstile:
                 permit.estimate = None
             if self.unit_costs is not None:
                 return
-            before = permit.costs
             after = permit.costs = self._costs_of(permit)
             if before != after:
-                now = self.monotonic_ns()
-                for place, limit in enumerate(self.limits):
-                    if before[place] != after[place]:
-                        limit.settle(entries[place], before[place], after[place], now)
-                if self._queued:
-                    self._pump(now)
+                self._correct(entries, before, after)
+        finally:
+            self.free_lock()
+
+    def _correct(
+        self, entries: tuple[Any, ...], before: tuple[Any, ...], after: tuple[Any, ...]
+    ) -> None:
+        now = self.monotonic_ns()
+        place = 0
+        for limit in self.limits:
+            old, new = before[place], after[place]
+            if old != new:
+                limit.settle(entries[place], old, new, now)
+            place += 1  # noqa: SIM113 - enumerate makes a tuple for each
+        if self._queued:
+            self._pump(now)
 
     def listen(self, breaker: BreakerLimit, listener: Callable[[BreakerChange], None]) -> None:
         """Call `listener` after each change of `breaker`."""
