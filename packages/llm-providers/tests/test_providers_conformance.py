@@ -14,19 +14,21 @@ from llm_providers.testing import (
     ANSWER,
     FAULT_TABLE,
     PROMPT,
+    TOOL_ARGUMENTS,
+    TOOL_PROMPT,
     FaultRow,
     check_answer,
     check_closing,
     check_fault,
     check_stream_protocol,
+    check_structured,
+    check_tool_call,
     fault_table_markdown,
 )
 from llm_sim import SimServer
 from llm_sim.faults import Faults
 
-IDLE_SECONDS = 0.3
-WHOLE_SECONDS = 1.0
-LIMITS = {"idle timeout": IDLE_SECONDS, "whole-call timeout": WHOLE_SECONDS}
+IDLE_SECONDS = 0.5
 
 Made = tuple[Provider, str]
 
@@ -40,18 +42,17 @@ def imported() -> None:
 
 @pytest.fixture(scope="module")
 def sim() -> Iterator[SimServer]:
-    rules = [{"exact": PROMPT, "reply": ANSWER}]
+    call = {"name": "weather", "arguments": TOOL_ARGUMENTS}
+    rules = [
+        {"exact": PROMPT, "reply": ANSWER},
+        {"exact": TOOL_PROMPT, "turns": [{"tool_calls": [call]}, ANSWER]},
+    ]
     with SimServer(rules, faults=Faults(slow_seconds=0.1, stall_seconds=30)) as server:
         yield server
 
 
 def _responses(sim: SimServer) -> Made:
-    provider = OpenAIProvider(
-        "key",
-        sim.openai_base_url,
-        timeout_seconds=WHOLE_SECONDS,
-        idle_timeout_seconds=IDLE_SECONDS,
-    )
+    provider = OpenAIProvider("key", sim.openai_base_url, idle_timeout_seconds=IDLE_SECONDS)
     return provider, "gpt-4o"
 
 
@@ -60,7 +61,6 @@ def _chat(sim: SimServer) -> Made:
         "key",
         sim.openai_base_url,
         "chat_completions",
-        timeout_seconds=WHOLE_SECONDS,
         idle_timeout_seconds=IDLE_SECONDS,
     )
     return provider, "gpt-4o"
@@ -70,16 +70,13 @@ def _anthropic(sim: SimServer) -> Made:
     provider = AnthropicProvider(
         "key",
         sim.anthropic_base_url,
-        timeout_seconds=WHOLE_SECONDS,
         idle_timeout_seconds=IDLE_SECONDS,
     )
     return provider, "claude-sonnet-4-5"
 
 
 def _ollama(sim: SimServer) -> Made:
-    provider = OllamaProvider(
-        sim.ollama_base_url, timeout_seconds=WHOLE_SECONDS, idle_timeout_seconds=IDLE_SECONDS
-    )
+    provider = OllamaProvider(sim.ollama_base_url, idle_timeout_seconds=IDLE_SECONDS)
     return provider, "llama3"
 
 
@@ -102,6 +99,14 @@ async def test_a_stream_keeps_the_protocol(made: Made) -> None:
     await check_stream_protocol(made[0], model=made[1])
 
 
+async def test_tools_are_called(made: Made) -> None:
+    await check_tool_call(made[0], model=made[1])
+
+
+async def test_schemas_are_satisfied(made: Made) -> None:
+    await check_structured(made[0], model=made[1])
+
+
 async def test_closing_early_leaves_nothing_open(made: Made) -> None:
     await check_closing(made[0], model=made[1])
 
@@ -110,7 +115,7 @@ async def test_closing_early_leaves_nothing_open(made: Made) -> None:
 @pytest.mark.parametrize("row", FAULT_TABLE, ids=lambda row: row.fault)
 async def test_faults(made: Made, row: FaultRow, streamed: bool) -> None:
     provider, model = made
-    await check_fault(provider, row, streamed=streamed, model=model, limits_seconds=LIMITS)
+    await check_fault(provider, row, streamed=streamed, model=model, idle_seconds=IDLE_SECONDS)
 
 
 async def test_the_simulator_sees_one_request_a_call_whatever_the_failure(
@@ -133,6 +138,21 @@ async def test_models_are_listed(made: Made) -> None:
     models = await provider.list_models()
     assert models
     assert all(model.id and model.provider == provider.name for model in models)
+
+
+async def test_texts_become_vectors(made: Made) -> None:
+    provider, _ = made
+    if isinstance(provider, AnthropicProvider):
+        assert not hasattr(provider, "embed")
+        return
+    assert isinstance(provider, (OpenAIProvider, OllamaProvider))
+    model = "text-embedding-3-small" if isinstance(provider, OpenAIProvider) else "llama3"
+    one = await provider.embed(["cat", "dog"], model=model)
+    other = await provider.embed(["dog", "cat"], model=model)
+    assert len(one.vectors) == 2
+    assert one.dimensions > 1
+    assert one.vectors == other.vectors[::-1]
+    assert one.usage.input_tokens > 0
 
 
 async def test_tokens_are_counted(made: Made) -> None:
