@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from llm_core import ErrorType, LLMCallRequest, Message, Provider, ProviderError
 from llm_providers import AnthropicProvider, OllamaProvider, OpenAIProvider
 from llm_providers.testing import (
@@ -27,6 +28,9 @@ from llm_providers.testing import (
 )
 from llm_sim import SimServer
 from llm_sim.faults import Faults
+
+# One loop for the module: a client is made for each loop, and making one reads the certificates.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 IDLE_SECONDS = 0.5
 
@@ -83,7 +87,12 @@ def _ollama(sim: SimServer) -> Made:
 MAKERS = (_responses, _chat, _anthropic, _ollama)
 
 
-@pytest.fixture(params=MAKERS, ids=[maker.__name__[1:] for maker in MAKERS])
+@pytest_asyncio.fixture(
+    scope="module",
+    loop_scope="module",
+    params=MAKERS,
+    ids=[maker.__name__[1:] for maker in MAKERS],
+)
 async def made(request: pytest.FixtureRequest, sim: SimServer) -> AsyncIterator[Made]:
     maker: Callable[[SimServer], Made] = request.param
     provider, model = maker(sim)
@@ -163,11 +172,11 @@ async def test_tokens_are_counted(made: Made) -> None:
     assert 60 < counted.input_tokens < 200
 
 
-def test_the_documented_table_is_the_tested_one() -> None:
+async def test_the_documented_table_is_the_tested_one() -> None:
     page = Path(__file__).parents[1] / "docs" / "failures.md"
     assert fault_table_markdown() in page.read_text(encoding="utf-8")
 
 
-def test_every_fault_appears_once() -> None:
+async def test_every_fault_appears_once() -> None:
     names = [row.fault for row in FAULT_TABLE]
     assert [name for name, group in itertools.groupby(sorted(names)) if len(list(group)) > 1] == []

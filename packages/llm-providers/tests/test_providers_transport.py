@@ -392,17 +392,20 @@ async def test_a_connection_that_is_never_made_is_a_connect_timeout() -> None:
             filler.connect_ex(deaf.getsockname())
             fillers.append(filler)
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}/v1"
-        async with OpenAIProvider("k", url, connect_seconds=0.2) as provider:
+        async with OpenAIProvider("k", url, connect_seconds=0.2) as patient:
             with pytest.raises(ProviderError) as caught:
-                await provider.invoke(HELLO)
+                await patient.invoke(HELLO)
         strict = LLMCallRequest(model="m", messages=(Message.user("Hi"),), timeout_seconds=0.8)
-        async with OpenAIProvider("k", url) as provider:
-            with pytest.raises(ProviderError) as caught_strictly:
-                await provider.invoke(strict)
+        strictly = []
+        for provider in (OpenAIProvider("k", url), OllamaProvider(url)):
+            async with provider:
+                with pytest.raises(ProviderError) as refused:
+                    await provider.invoke(strict)
+                strictly.append(refused.value.info.type)
         for filler in fillers:
             filler.close()
     assert caught.value.info.type is ErrorType.TIMEOUT_CONNECT
-    assert caught_strictly.value.info.type is ErrorType.TIMEOUT_CONNECT
+    assert strictly == [ErrorType.TIMEOUT_CONNECT] * 2
 
 
 def test_an_unknown_api_is_refused() -> None:

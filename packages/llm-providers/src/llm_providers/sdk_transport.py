@@ -17,9 +17,9 @@ from llm_providers.connection_errors import transport_failure
 from llm_providers.loop_clients import LoopClients
 from llm_providers.wire import TransportFailure, WireCall, WireReply, WireStream
 
-__all__ = ["ResponseStream", "SdkTransport", "lower_headers"]
+__all__ = ["CONNECT_SHARE", "ResponseStream", "SdkTransport", "lower_headers"]
 
-_CONNECT_SHARE = 0.75
+CONNECT_SHARE = 0.75
 """The part of a short time limit that connecting may take."""
 
 
@@ -67,7 +67,7 @@ class SdkTransport:
             options["headers"] = dict(call.headers)
         if call.timeout_seconds is not None and call.timeout_seconds <= self._connect_seconds:
             # Connecting must give up before the whole call does, to be told apart from a slow answer.
-            options["timeout"] = httpx2.Timeout(None, connect=call.timeout_seconds * _CONNECT_SHARE)
+            options["timeout"] = httpx2.Timeout(None, connect=call.timeout_seconds * CONNECT_SHARE)
         sending: dict[str, Any] = {"cast_to": httpx2.Response, "options": options}
         if stream:
             sending |= {"stream": True, "stream_cls": object}
