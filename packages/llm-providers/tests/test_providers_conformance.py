@@ -8,25 +8,31 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from llm_core import ErrorType, LLMCallRequest, Message, Provider, ProviderError
 from llm_providers import AnthropicProvider, OllamaProvider, OpenAIProvider
 from llm_providers.testing import (
     ANSWER,
     FAULT_TABLE,
     PROMPT,
+    TOOL_ARGUMENTS,
+    TOOL_PROMPT,
     FaultRow,
     check_answer,
     check_closing,
     check_fault,
     check_stream_protocol,
+    check_structured,
+    check_tool_call,
     fault_table_markdown,
 )
 from llm_sim import SimServer
 from llm_sim.faults import Faults
 
-IDLE_SECONDS = 0.3
-WHOLE_SECONDS = 1.0
-LIMITS = {"idle timeout": IDLE_SECONDS, "whole-call timeout": WHOLE_SECONDS}
+# One loop for the module: a client is made for each loop, and making one reads the certificates.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+IDLE_SECONDS = 0.5
 
 Made = tuple[Provider, str]
 
@@ -40,18 +46,17 @@ def imported() -> None:
 
 @pytest.fixture(scope="module")
 def sim() -> Iterator[SimServer]:
-    rules = [{"exact": PROMPT, "reply": ANSWER}]
+    call = {"name": "weather", "arguments": TOOL_ARGUMENTS}
+    rules = [
+        {"exact": PROMPT, "reply": ANSWER},
+        {"exact": TOOL_PROMPT, "turns": [{"tool_calls": [call]}, ANSWER]},
+    ]
     with SimServer(rules, faults=Faults(slow_seconds=0.1, stall_seconds=30)) as server:
         yield server
 
 
 def _responses(sim: SimServer) -> Made:
-    provider = OpenAIProvider(
-        "key",
-        sim.openai_base_url,
-        timeout_seconds=WHOLE_SECONDS,
-        idle_timeout_seconds=IDLE_SECONDS,
-    )
+    provider = OpenAIProvider("key", sim.openai_base_url, idle_timeout_seconds=IDLE_SECONDS)
     return provider, "gpt-4o"
 
 
@@ -60,7 +65,6 @@ def _chat(sim: SimServer) -> Made:
         "key",
         sim.openai_base_url,
         "chat_completions",
-        timeout_seconds=WHOLE_SECONDS,
         idle_timeout_seconds=IDLE_SECONDS,
     )
     return provider, "gpt-4o"
@@ -70,23 +74,25 @@ def _anthropic(sim: SimServer) -> Made:
     provider = AnthropicProvider(
         "key",
         sim.anthropic_base_url,
-        timeout_seconds=WHOLE_SECONDS,
         idle_timeout_seconds=IDLE_SECONDS,
     )
     return provider, "claude-sonnet-4-5"
 
 
 def _ollama(sim: SimServer) -> Made:
-    provider = OllamaProvider(
-        sim.ollama_base_url, timeout_seconds=WHOLE_SECONDS, idle_timeout_seconds=IDLE_SECONDS
-    )
+    provider = OllamaProvider(sim.ollama_base_url, idle_timeout_seconds=IDLE_SECONDS)
     return provider, "llama3"
 
 
 MAKERS = (_responses, _chat, _anthropic, _ollama)
 
 
-@pytest.fixture(params=MAKERS, ids=[maker.__name__[1:] for maker in MAKERS])
+@pytest_asyncio.fixture(
+    scope="module",
+    loop_scope="module",
+    params=MAKERS,
+    ids=[maker.__name__[1:] for maker in MAKERS],
+)
 async def made(request: pytest.FixtureRequest, sim: SimServer) -> AsyncIterator[Made]:
     maker: Callable[[SimServer], Made] = request.param
     provider, model = maker(sim)
@@ -102,6 +108,14 @@ async def test_a_stream_keeps_the_protocol(made: Made) -> None:
     await check_stream_protocol(made[0], model=made[1])
 
 
+async def test_tools_are_called(made: Made) -> None:
+    await check_tool_call(made[0], model=made[1])
+
+
+async def test_schemas_are_satisfied(made: Made) -> None:
+    await check_structured(made[0], model=made[1])
+
+
 async def test_closing_early_leaves_nothing_open(made: Made) -> None:
     await check_closing(made[0], model=made[1])
 
@@ -110,7 +124,7 @@ async def test_closing_early_leaves_nothing_open(made: Made) -> None:
 @pytest.mark.parametrize("row", FAULT_TABLE, ids=lambda row: row.fault)
 async def test_faults(made: Made, row: FaultRow, streamed: bool) -> None:
     provider, model = made
-    await check_fault(provider, row, streamed=streamed, model=model, limits_seconds=LIMITS)
+    await check_fault(provider, row, streamed=streamed, model=model, idle_seconds=IDLE_SECONDS)
 
 
 async def test_the_simulator_sees_one_request_a_call_whatever_the_failure(
@@ -135,6 +149,21 @@ async def test_models_are_listed(made: Made) -> None:
     assert all(model.id and model.provider == provider.name for model in models)
 
 
+async def test_texts_become_vectors(made: Made) -> None:
+    provider, _ = made
+    if isinstance(provider, AnthropicProvider):
+        assert not hasattr(provider, "embed")
+        return
+    assert isinstance(provider, (OpenAIProvider, OllamaProvider))
+    model = "text-embedding-3-small" if isinstance(provider, OpenAIProvider) else "llama3"
+    one = await provider.embed(["cat", "dog"], model=model)
+    other = await provider.embed(["dog", "cat"], model=model)
+    assert len(one.vectors) == 2
+    assert one.dimensions > 1
+    assert one.vectors == other.vectors[::-1]
+    assert one.usage.input_tokens > 0
+
+
 async def test_tokens_are_counted(made: Made) -> None:
     provider, model = made
     assert isinstance(provider, (OpenAIProvider, AnthropicProvider, OllamaProvider))
@@ -143,11 +172,11 @@ async def test_tokens_are_counted(made: Made) -> None:
     assert 60 < counted.input_tokens < 200
 
 
-def test_the_documented_table_is_the_tested_one() -> None:
+async def test_the_documented_table_is_the_tested_one() -> None:
     page = Path(__file__).parents[1] / "docs" / "failures.md"
     assert fault_table_markdown() in page.read_text(encoding="utf-8")
 
 
-def test_every_fault_appears_once() -> None:
+async def test_every_fault_appears_once() -> None:
     names = [row.fault for row in FAULT_TABLE]
     assert [name for name, group in itertools.groupby(sorted(names)) if len(list(group)) > 1] == []

@@ -101,6 +101,10 @@ def test_a_factory_is_called_when_first_needed() -> None:
     assert len(made) == 1
 
 
+def test_a_class_is_a_factory() -> None:
+    assert isinstance(registry(mine=OllamaProvider).resolve("mine/x").provider, OllamaProvider)
+
+
 @pytest.mark.usefixtures("no_keys")
 def test_an_endpoint_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "secret-of-openai")

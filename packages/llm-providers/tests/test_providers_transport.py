@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import socket
 import sys
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -23,7 +21,6 @@ from llm_core import (
 )
 from llm_providers import AnthropicProvider, OllamaProvider, OpenAIProvider
 from llm_providers.credentials import Secret, shown_url
-from llm_providers.loop_clients import LoopClients
 from llm_providers.provider import BaseLLMProvider
 from llm_providers.sdk_transport import SdkTransport
 from llm_providers.wire import TransportFailure, WireCall, WireReply, WireStream
@@ -331,93 +328,6 @@ async def test_a_missing_package_names_the_extra(
         await anext(aiter(provider.stream(HELLO)))
 
 
-class Client:
-    """A client that knows whether it was closed, and on which loop."""
-
-    def __init__(self) -> None:
-        self.closed_on: asyncio.AbstractEventLoop | None = None
-
-    async def close(self) -> None:
-        self.closed_on = asyncio.get_running_loop()
-
-
-def clients(made: list[Client]) -> LoopClients[Client]:
-    def make() -> Client:
-        made.append(Client())
-        return made[-1]
-
-    return LoopClients(make, Client.close)
-
-
-async def test_one_loop_has_one_client_however_many_ask_at_once() -> None:
-    made: list[Client] = []
-    known = clients(made)
-    got = await asyncio.gather(*[known.current() for _ in range(10)])
-    assert len(made) == 1
-    assert set(got) == set(made)
-
-
-async def test_another_loop_has_a_client_of_its_own_closed_where_it_lives() -> None:
-    made: list[Client] = []
-    known = clients(made)
-    here = await known.current()
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    there = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(known.current(), loop))
-    assert here is not there
-    await known.aclose()
-    assert here.closed_on is asyncio.get_running_loop()
-    assert there.closed_on is loop
-    assert await known.current() not in (here, there)
-    loop.call_soon_threadsafe(loop.stop)
-    await asyncio.to_thread(thread.join)
-    loop.close()
-
-
-async def test_the_client_of_a_loop_that_ended_is_let_go() -> None:
-    made: list[Client] = []
-    known = clients(made)
-    await asyncio.to_thread(lambda: asyncio.run(_current(known)))
-    await known.aclose()
-    assert made[0].closed_on is None
-    gc.collect()
-
-
-async def _current(known: LoopClients[Client]) -> None:
-    await known.current()
-
-
-async def test_a_client_checked_beforehand_serves_the_first_call() -> None:
-    made: list[Client] = []
-    known = clients(made)
-    known.check()
-    known.check()
-    assert await known.current() is made[0]
-    known.check()
-    assert len(made) == 1
-    unused = clients(made)
-    unused.check()
-    await unused.aclose()
-    assert made[1].closed_on is not None
-
-
-async def test_making_that_fails_is_tried_anew() -> None:
-    tries = 0
-
-    def make() -> Client:
-        nonlocal tries
-        tries += 1
-        if tries == 1:
-            raise MissingDependencyError("not yet")
-        return Client()
-
-    known = LoopClients(make, Client.close)
-    with pytest.raises(MissingDependencyError):
-        await known.current()
-    assert isinstance(await known.current(), Client)
-
-
 def test_a_provider_serves_several_loops() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(plain(OUTPUT))
@@ -454,6 +364,48 @@ def test_a_secret_is_not_shown_or_pickled() -> None:
 )
 def test_an_address_is_shown_without_its_secrets(url: str | None, shown: str | None) -> None:
     assert shown_url(url) == shown
+
+
+async def test_no_key_is_logged(
+    openai: OpenAIProvider, anthropic: AnthropicProvider, wire: Any, caplog: Any
+) -> None:
+    caplog.set_level("DEBUG")
+    wire.status = 401
+    for provider in (openai, anthropic):
+        provider._api_key = Secret("hush-hush")
+        with pytest.raises(ProviderError) as caught:
+            await provider.invoke(HELLO)
+        assert "hush-hush" not in repr(caught.value.info)
+    assert any("hush-hush" in str(request.headers.raw) for request in wire.requests)
+    assert caplog.records
+    assert "hush-hush" not in caplog.text
+
+
+async def test_a_connection_that_is_never_made_is_a_connect_timeout() -> None:
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        fillers = []
+        for _ in range(4):  # fills the queue of connections that nobody accepts
+            filler = socket.socket()
+            filler.setblocking(False)
+            filler.connect_ex(deaf.getsockname())
+            fillers.append(filler)
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/v1"
+        async with OpenAIProvider("k", url, connect_seconds=0.2) as patient:
+            with pytest.raises(ProviderError) as caught:
+                await patient.invoke(HELLO)
+        strict = LLMCallRequest(model="m", messages=(Message.user("Hi"),), timeout_seconds=0.8)
+        strictly = []
+        for provider in (OpenAIProvider("k", url), OllamaProvider(url)):
+            async with provider:
+                with pytest.raises(ProviderError) as refused:
+                    await provider.invoke(strict)
+                strictly.append(refused.value.info.type)
+        for filler in fillers:
+            filler.close()
+    assert caught.value.info.type is ErrorType.TIMEOUT_CONNECT
+    assert strictly == [ErrorType.TIMEOUT_CONNECT] * 2
 
 
 def test_an_unknown_api_is_refused() -> None:
@@ -518,4 +470,4 @@ async def test_other_methods_reach_the_server(http_client: Any, wire: Any) -> No
     await transport.send(WireCall(path="/files/1", method="DELETE"))
     await transport.send(WireCall(path="/x", content=b"{}", timeout_seconds=1))
     assert [r.method for r in wire.requests] == ["DELETE", "POST"]
-    assert wire.requests[1].extensions["timeout"]["connect"] == pytest.approx(0.9)
+    assert wire.requests[1].extensions["timeout"]["connect"] == 0.75

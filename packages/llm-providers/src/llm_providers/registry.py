@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from llm_core import ConfigurationError, InvalidValue, Provider, UnknownModel
 
@@ -132,8 +132,10 @@ class ProviderRegistry:
         """
         if not name or "/" in name:
             raise InvalidValue.of("ProviderRegistry.name", name, "a name without '/'")
-        made = provider if isinstance(provider, Provider) else None
-        factory = _constant(made) if made is not None else provider
+        # A provider's class has all of a provider's attributes, but is a factory.
+        is_made = isinstance(provider, Provider) and not isinstance(provider, type)
+        made = cast("Provider", provider) if is_made else None
+        factory = cast("ProviderFactory", provider) if made is None else _constant(made)
         if not callable(factory):
             raise InvalidValue.of("ProviderRegistry.provider", provider, "a provider or a factory")
         with self._lock:

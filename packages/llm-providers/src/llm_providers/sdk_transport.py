@@ -17,7 +17,10 @@ from llm_providers.connection_errors import transport_failure
 from llm_providers.loop_clients import LoopClients
 from llm_providers.wire import TransportFailure, WireCall, WireReply, WireStream
 
-__all__ = ["ResponseStream", "SdkTransport", "lower_headers"]
+__all__ = ["CONNECT_SHARE", "ResponseStream", "SdkTransport", "lower_headers"]
+
+CONNECT_SHARE = 0.75
+"""The part of a short time limit that connecting may take."""
 
 
 class SdkTransport:
@@ -64,7 +67,7 @@ class SdkTransport:
             options["headers"] = dict(call.headers)
         if call.timeout_seconds is not None and call.timeout_seconds <= self._connect_seconds:
             # Connecting must give up before the whole call does, to be told apart from a slow answer.
-            options["timeout"] = httpx2.Timeout(None, connect=call.timeout_seconds * 0.9)
+            options["timeout"] = httpx2.Timeout(None, connect=call.timeout_seconds * CONNECT_SHARE)
         sending: dict[str, Any] = {"cast_to": httpx2.Response, "options": options}
         if stream:
             sending |= {"stream": True, "stream_cls": object}

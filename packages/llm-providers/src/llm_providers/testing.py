@@ -5,7 +5,8 @@
     @pytest.mark.parametrize("row", FAULT_TABLE, ids=lambda row: row.fault)
     @pytest.mark.parametrize("streamed", [False, True])
     async def test_my_provider(row, streamed):
-        await check_fault(make_provider(), row, streamed=streamed, model="my-model", fault_header=…)
+        provider = MyProvider(idle_timeout_seconds=0.5)
+        await check_fault(provider, row, streamed=streamed, model="my-model", idle_seconds=0.5)
 
 `FAULT_TABLE` is at once the expectation of the tests and the documentation of what a caller gets.
 The faults are those of llm-sim, asked for by request header; any server that can misbehave on demand will do.
@@ -14,10 +15,12 @@ The faults are those of llm-sim, asked for by request header; any server that ca
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llm_core import (
+    EMPTY,
     ErrorInfo,
     ErrorType,
     FinishReason,
@@ -26,11 +29,17 @@ from llm_core import (
     Provider,
     ProviderError,
     ProviderResponse,
+    ResponseSchema,
     StreamDone,
     StreamEvent,
     StreamFailed,
     StreamStarted,
     TextDelta,
+    Tool,
+    ToolCallDelta,
+    ToolCallEnded,
+    ToolCallStarted,
+    ToolResult,
 )
 
 __all__ = [
@@ -41,6 +50,8 @@ __all__ = [
     "check_closing",
     "check_fault",
     "check_stream_protocol",
+    "check_structured",
+    "check_tool_call",
     "fault_table_markdown",
 ]
 
@@ -48,7 +59,27 @@ PROMPT = "Say something kind."
 """What the checks ask; the server must answer with `ANSWER`."""
 ANSWER = "Hello there, my dear friend 😀 how are you today?"
 
-SLACK_SECONDS = 2.0
+TOOL_PROMPT = "What is the weather in Rome?"
+TOOL_ARGUMENTS = {"city": "Rome"}
+WEATHER = Tool(
+    name="weather",
+    description="Tells the weather.",
+    parameters={
+        "type": "object",
+        "properties": {"city": {"type": "string"}},
+        "required": ["city"],
+    },
+)
+CITY = ResponseSchema(
+    name="city",
+    json_schema={
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "people": {"type": "integer"}},
+        "required": ["name", "people"],
+    },
+)
+
+SLACK_SECONDS = 5.0
 """What a machine under load may take beyond the time that a failure itself needs."""
 
 
@@ -178,10 +209,18 @@ def _cell(outcome: Outcome) -> str:
     return ", ".join(words)
 
 
-def asking(model: str, headers: Mapping[str, str] | None = None) -> LLMCallRequest:
-    """Return the request that every check sends."""
+def asking(
+    model: str,
+    *,
+    headers: Mapping[str, str] = EMPTY,
+    timeout_seconds: float | None = None,
+) -> LLMCallRequest:
+    """Return the request that the checks of plain answers send."""
     return LLMCallRequest(
-        model=model, messages=(Message.user(PROMPT),), headers=dict(headers or {})
+        model=model,
+        messages=(Message.user(PROMPT),),
+        headers=headers,
+        timeout_seconds=timeout_seconds,
     )
 
 
@@ -191,17 +230,24 @@ async def check_fault(
     *,
     streamed: bool,
     model: str,
+    idle_seconds: float,
+    whole_call_seconds: float = 1.0,
     fault_header: str = "x-llm-sim-fault",
-    limits_seconds: Mapping[str, float],
 ) -> None:
     """Assert that `provider` gives what the row says, in time.
 
-    `limits_seconds` maps ``idle timeout`` and ``whole-call timeout`` to what the provider was built with.
+    `idle_seconds` is the idle timeout that the provider was built with; where the whole-call timeout is what ends a call,
+    the request asks for `whole_call_seconds`.
     """
-    request = asking(model, {fault_header: row.fault})
     expected = row.streamed if streamed else row.plain
-    allowed = limits_seconds.get(expected.ends_by, 0.0) + SLACK_SECONDS
-    async with asyncio.timeout(allowed):
+    by_whole_call = expected.ends_by == "whole-call timeout"
+    request = asking(
+        model,
+        headers={fault_header: row.fault},
+        timeout_seconds=whole_call_seconds if by_whole_call else None,
+    )
+    needed = {"idle timeout": idle_seconds, "whole-call timeout": whole_call_seconds}
+    async with asyncio.timeout(needed.get(expected.ends_by, 0.0) + SLACK_SECONDS):
         outcome = await (_streamed(provider, request) if streamed else _plain(provider, request))
     if expected.error_type is None:
         assert isinstance(outcome, ProviderResponse), outcome
@@ -245,6 +291,52 @@ async def check_stream_protocol(provider: Provider, *, model: str) -> None:
     texts = [event.text for event in events if isinstance(event, TextDelta)]
     assert len(texts) > 1, "expected the answer in several pieces"
     assert "".join(texts) == events[-1].response.text == ANSWER
+
+
+async def check_tool_call(provider: Provider, *, model: str) -> None:
+    """Assert that a tool call comes whole, plain and streamed alike, and that its result may be sent back.
+
+    The server must answer `TOOL_PROMPT` with one call of ``weather`` with `TOOL_ARGUMENTS`, and its result with `ANSWER`.
+    """
+    asked = Message.user(TOOL_PROMPT)
+    request = LLMCallRequest(model=model, messages=(asked,), tools=(WEATHER,))
+    plain = await _plain(provider, request)
+    assert isinstance(plain, ProviderResponse), plain
+    assert plain.finish_reason is FinishReason.TOOL_CALLS
+    (call,) = plain.tool_calls
+    assert (call.name, call.arguments, call.complete) == ("weather", TOOL_ARGUMENTS, True)
+    events = [event async for event in provider.stream(request)]
+    (ended,) = [event for event in events if isinstance(event, ToolCallEnded)]
+    started = next(event for event in events if isinstance(event, ToolCallStarted))
+    pieces = [event.arguments_text for event in events if isinstance(event, ToolCallDelta)]
+    assert (started.index, started.name, started.id) == (0, "weather", ended.tool_call.id)
+    assert "".join(pieces) == ended.tool_call.arguments_text
+    assert ended.tool_call.arguments == TOOL_ARGUMENTS
+    assert isinstance(events[-1], StreamDone), events[-1]
+    assert events[-1].response.tool_calls == (ended.tool_call,)
+    assert events[-1].response.finish_reason is FinishReason.TOOL_CALLS
+    result = Message.tool(ToolResult(tool_call_id=call.id, content="sunny"))
+    conversation = (asked, plain.message, result)
+    after = await _plain(
+        provider, LLMCallRequest(model=model, messages=conversation, tools=(WEATHER,))
+    )
+    assert isinstance(after, ProviderResponse), after
+    assert after.text == ANSWER
+
+
+async def check_structured(provider: Provider, *, model: str) -> None:
+    """Assert that a schema is satisfied and that the reply says how it was asked for, plain and streamed alike."""
+    request = LLMCallRequest(
+        model=model, messages=(Message.user("Rome, please."),), response_schema=CITY
+    )
+    for answer in (await _plain(provider, request), await _streamed(provider, request)):
+        assert isinstance(answer, ProviderResponse), answer
+        assert answer.structured_by in ("native", "tool")
+        assert answer.tool_calls == ()
+        assert answer.finish_reason is FinishReason.STOP
+        city = json.loads(answer.text)
+        assert isinstance(city["name"], str), city
+        assert isinstance(city["people"], int), city
 
 
 async def check_closing(provider: Provider, *, model: str) -> None:

@@ -61,7 +61,8 @@ class OllamaProvider(BaseLLMProvider):
         self._dialect = OllamaDialect()
         super().__init__(
             name=name,
-            transport=transport or OllamaTransport(self._make_client),
+            transport=transport
+            or OllamaTransport(self._make_client, connect_seconds=connect_seconds),
             timeout_seconds=timeout_seconds,
             idle_timeout_seconds=idle_timeout_seconds,
             clock=clock,
