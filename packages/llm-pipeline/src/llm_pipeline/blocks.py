@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llm_pipeline.edits import Edits
+from llm_pipeline.faults import NotJson, TooDeep
 from llm_pipeline.grammar import MORE_MEMBERS
 from llm_pipeline.open_ended import broke_off, close
-from llm_pipeline.relaxed import NotJson, Reading, RelaxedReader, TooDeep
+from llm_pipeline.relaxed import Reading, RelaxedReader
 from llm_pipeline.strict import MAX_DEPTH, StrictDecoder
 
 __all__ = ["Block", "Search", "choose", "find_blocks"]
@@ -146,6 +147,8 @@ def _cut_block(
     """Take a value that is JSON as far as the text goes, if the text broke off inside it."""
     if strict.failed_at < 0 or not broke_off(text, strict.failed_at):
         return None
+    if not dropping_cut and text.rstrip("`; \n\r\t").endswith(("}", "]")):
+        return None  # whole texts end like this, so a quote is missing somewhere
     cut = close(text[start:], dropping_cut=dropping_cut)
     if cut is None:
         return None

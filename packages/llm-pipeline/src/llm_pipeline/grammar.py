@@ -16,8 +16,10 @@ __all__ = [
     "BODIES",
     "CALL",
     "CLOSERS",
+    "CLOSING_RUN",
     "COLON",
     "COLON_BELONGS",
+    "COMMA_BEFORE_QUOTE",
     "COMMENT",
     "CONTROL",
     "CUT_ESCAPE",
@@ -28,6 +30,7 @@ __all__ = [
     "GLUED",
     "GOES_ON",
     "GROUPED",
+    "KEY_AT_QUOTE",
     "KEY_FOLLOWS",
     "MORE_MEMBERS",
     "NOT_BLANK",
@@ -40,6 +43,7 @@ __all__ = [
     "SPACE",
     "TEXT_LIKE",
     "UNCLOSED_KEY",
+    "UNOPENED_KEY",
 ]
 
 BLANK = r"[\s\ufeff\u200b-\u200d\u2060]"
@@ -50,7 +54,12 @@ ELLIPSIS = re.compile(r"\.\.\.+|…")
 COLON = re.compile(r"=>|:=|[:=：]")
 BARE_KEY = re.compile(r"[\w$@.\-+/]++(?: [\w$@.\-+/]++)*+(?=\s*(?:[:：]|=>|=(?!=)))")
 BARE = re.compile(r"""[^\s,;，；:\[\]{}()"'`“”‘’][^\s,;，；\[\]{}()"'`“”]*+""")
-UNCLOSED_KEY = re.compile(r"[\"']([\w$][\w$ \-]{0,60})(?=:\s*[-\d\"'{\[tfn])")
+UNCLOSED_KEY = re.compile(r"[\"'][\w$][\w$ \-]{0,60}(?=:\s*[-\d\"'{\[tfn])")
+UNOPENED_KEY = re.compile(r"([\w$][\w$ \-]{0,60})[\"'](?=\s*:)")
+# A quote that opens a key, and so cannot be the closing one of the value before it.
+KEY_AT_QUOTE = re.compile(r"([\"'])[\w$][\w$ \-]{0,60}\1\s*:")
+COMMA_BEFORE_QUOTE = re.compile(r",\s*\Z")
+CLOSING_RUN = "}] \n\r\t`;"
 BARE_LINE = re.compile(r"[^,;\]}\n\"]{0,300}+")
 PREFIX = re.compile(r"[rRuU](?=[\"'])|[bB](?=[\"'])")
 SEPARATORS = ",;，；"

@@ -26,7 +26,8 @@ from llm_pipeline.blocks import Block, Search, choose, find_blocks
 from llm_pipeline.conversion import Conversion, NoValue
 from llm_pipeline.edits import Edits
 from llm_pipeline.evidence import unfounded
-from llm_pipeline.relaxed import NotJson, RelaxedReader
+from llm_pipeline.faults import NotJson
+from llm_pipeline.relaxed import RelaxedReader
 from llm_pipeline.repairers import (
     Unrepaired,
     by_json_repair,

@@ -14,27 +14,12 @@ from typing import Any
 
 from llm_pipeline import grammar
 from llm_pipeline.edits import Edits
-from llm_pipeline.scalars import bare_value, unescape
+from llm_pipeline.faults import NotJson, TooDeep
+from llm_pipeline.quoted import QuotedReader
+from llm_pipeline.scalars import bare_value
 from llm_pipeline.strict import MAX_DEPTH, StrictDecoder
 
-__all__ = ["NotJson", "Reading", "RelaxedReader", "TooDeep"]
-
-
-class NotJson(ValueError):
-    """The text at `at` cannot be part of the object or array that was being read.
-
-    `reach` is how far the reader had to look to know it.
-    """
-
-    def __init__(self, reason: str, at: int, *, reach: int | None = None) -> None:
-        super().__init__(f"{reason} at character {at}")
-        self.reason = reason
-        self.at = at
-        self.reach = at if reach is None else reach
-
-
-class TooDeep(NotJson):
-    """Brackets are nested deeper than `MAX_DEPTH`."""
+__all__ = ["Reading", "RelaxedReader"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -226,16 +211,13 @@ class RelaxedReader:
     def _key(self, reading: Reading) -> str:
         if self.text[self.at] in grammar.QUOTES:
             reading.quoted_keys += 1
-            start = self.at
-            try:
-                return self._string(grammar.AFTER_KEY)
-            except NotJson:
-                unclosed = grammar.UNCLOSED_KEY.match(self.text, start)
-                if unclosed is None:
-                    raise
-                self.edits.guess("missing quote", start)
-                self.at = unclosed.end()
-                return unclosed.group(1)
+            return self._string(grammar.AFTER_KEY)
+        unopened = grammar.UNOPENED_KEY.match(self.text, self.at)
+        if unopened is not None:
+            self.edits.guess("missing quote", self.at)
+            reading.quoted_keys += 1
+            self.at = unopened.end()
+            return unopened.group(1)
         match = grammar.BARE_KEY.match(self.text, self.at)
         if match is None:
             if grammar.BARE_TAIL.match(self.text, self.at):
@@ -373,75 +355,6 @@ class RelaxedReader:
 
     def _string(self, after: re.Pattern[str], *, raw: bool = False) -> str:
         """Read the string whose opening quote stands here."""
-        text, start = self.text, self.at
-        triple = text[start : start + 3]
-        if triple in ('"""', "'''") and (end := text.find(triple, start + 3)) >= 0:
-            self.edits.note("triple quotes", start)
-            self.at = end + 3
-            return self._decoded(text[start + 3 : end], start, raw=raw)
-        opener = text[start]
-        closer = grammar.QUOTES[opener]
-        if opener != '"':
-            kind = "single quotes" if opener == "'" else "other quotes"
-            self.edits.note(kind, start)
-        found = self._string_end(start + 1, closer, after, opener)
-        if found is None:
-            self.at = len(text)
-            self.edits.guess("text that was cut off", start)
-            return self._decoded(grammar.CUT_ESCAPE.sub(r"\1", text[start + 1 :]), start, raw=raw)
-        self.at = found + 1
-        return self._decoded(text[start + 1 : found], start, raw=raw)
-
-    def _string_end(
-        self, start: int, closer: str, after: re.Pattern[str], opener: str
-    ) -> int | None:
-        """Find the quote that ends a string; None if the text ends first."""
-        body = grammar.BODIES[closer]
-        position, inner = start, False
-        while (match := body.match(self.text, position)) is not None:
-            end = match.end() - 1
-            if (
-                inner
-                and after is grammar.AFTER_KEY
-                and grammar.NOT_IN_KEY.search(self.text, start, end)
-            ):
-                raise NotJson("expected a colon after the key", position, reach=end)
-            if after.match(self.text, end + 1) or self._joins(after, end):
-                if inner:
-                    self.edits.guess("quotes inside a string", start - 1)
-                return end
-            if after is grammar.AFTER_KEY and not inner and self._ends_key(end + 1):
-                return end
-            inner = True
-            position = end + 1
-        if inner:
-            reason = f"a string opened by {opener} that never ends properly"
-            raise NotJson(reason, start, reach=len(self.text))
-        return None
-
-    def _joins(self, after: re.Pattern[str], end: int) -> bool:
-        """Tell whether the quote at `end` is followed by the next member or item without a comma."""
-        if after is grammar.AFTER_KEY:
-            return False
-        gap = grammar.GAP.match(self.text, end + 1)
-        if gap is None or gap.end() == end + 1:
-            return False
-        follows = self.text[gap.end() : gap.end() + 1]
-        if after is grammar.AFTER_ITEM:
-            neatly = "\n" in gap.group() or not self.text[end - 1].isspace()
-            return follows in ("{", "[") or (follows in ('"', "'") and neatly)
-        return grammar.KEY_FOLLOWS.match(self.text, gap.end()) is not None
-
-    def _ends_key(self, at: int) -> bool:
-        """Tell whether a key ends before `at` although no colon follows: its colon or its value is missing."""
-        return len(self.stack) > 0 and grammar.NO_COLON.match(self.text, at) is not None
-
-    def _decoded(self, body: str, at: int, *, raw: bool) -> str:
-        if "\\" not in body or raw:
-            if not body.isprintable() and grammar.CONTROL.search(body):
-                self.edits.note("raw control character", at)
-            return body
-        return unescape(body, lambda what, lossy: self._escaped(what, lossy, at))
-
-    def _escaped(self, what: str, lossy: bool, at: int) -> None:
-        (self.edits.guess if lossy else self.edits.note)(what, at)
+        quoted = QuotedReader(self.text, self.edits, dropping_cut=self.dropping_cut)
+        value, self.at = quoted.read(self.at, after, raw=raw)
+        return value
