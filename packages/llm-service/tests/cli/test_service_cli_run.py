@@ -69,6 +69,7 @@ def wait_for_calls(shell: Any, process: subprocess.Popen[str], count: int) -> No
         time.sleep(0.01)
 
 
+@pytest.mark.timeout(240)
 def test_ten_kills_at_random_moments_lose_and_repeat_nothing(slow_shell: Any) -> None:
     """Real time: the command is killed, so it must really run."""
     shell, count, concurrency = slow_shell, 200, 4
@@ -113,6 +114,23 @@ def test_the_same_command_after_the_end_asks_nothing(shell: Any) -> None:
     assert "holds all 3 answers" in done.stderr
     assert shell(*RUN, "--restart").returncode == 0
     assert shell.sim.report().calls - before == 3
+
+
+@pytest.mark.parametrize("order", ["input", "finished"])
+def test_a_run_killed_before_its_output_appeared_only_writes_it(shell: Any, order: str) -> None:
+    questions(shell, 3)
+    assert shell(*RUN).returncode == 0
+    output = shell.folder / "out.jsonl"
+    written = output.read_bytes()
+    (shell.folder / "out.jsonl.journal").write_bytes(written + b'{"torn')
+    output.unlink()
+    before = shell.sim.report().calls
+
+    done = shell(*RUN, "--order", order)
+
+    assert (done.returncode, shell.sim.report().calls - before) == (0, 0)
+    assert output.read_bytes() == written
+    assert shell.files() == ["in.jsonl", "out.jsonl"]
 
 
 def test_lines_added_at_the_end_are_answered_and_nothing_else(shell: Any) -> None:
@@ -175,6 +193,25 @@ def test_ctrl_c_lets_calls_in_flight_finish_and_tells_how_to_go_on(slow_shell: A
     assert shell.sim.report().calls == kept, "a call in flight was not drained"
     assert shell(*RUN, "-c", "50").returncode == 0
     assert shell.sim.report().calls == 100
+
+
+def test_a_second_ctrl_c_stops_at_once(shell: Any) -> None:
+    """Real time: signals to a running process."""
+    with SimServer(latency=Latency(first_token=Constant(30.0))) as stuck:
+        shell.environment["OPENAI_BASE_URL"] = stuck.openai_base_url
+        questions(shell, 5)
+        process = shell.start(*RUN, "-c", "2")
+        while len(stuck.calls()) < 2:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert "2 calls in flight may finish within 30 s" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "stopped after 0 of 5" in told
+    assert shell.files() == ["in.jsonl"]
 
 
 def test_a_drain_of_no_seconds_cancels_what_is_in_flight(slow_shell: Any) -> None:

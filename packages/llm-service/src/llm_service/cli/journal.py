@@ -184,6 +184,8 @@ class Journal:
 
     def publish(self, *, in_input_order: bool) -> None:
         """Make the output appear, whole, and remove the journal."""
+        if not self._is_open:
+            self.open()
         self.sync()
         if in_input_order:
             partial = self.output.with_name(self.output.name + ".partial")
