@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -346,3 +347,23 @@ class TestTheEnd:
 
         reply = ProviderResponse(provider="p", model="m", parts=(TextPart(text="bye"),))
         assert (await Last(model="m", provider=ScriptedProvider([reply])).last()).content == "bye"
+
+
+async def test_a_service_from_a_file_gives_operations_their_fields(tmp_path: Path) -> None:
+    file = tmp_path / "llm.yaml"
+    file.write_text(
+        "models: {default: gpt-5-mini}\noperations:\n  triage: {model: gpt-5, deadline_seconds: 20}\n"
+    )
+    service = BaseLLMService.from_config(file, max_rpm=100)
+    provider = ScriptedProvider()
+    service.use_provider(provider)
+
+    plain = await service.generate("?")
+    triage = await service.generate("?", operation_name="triage")
+    own = await service.generate("?", operation_name="triage", deadline_seconds=3)
+
+    # The configuration resolves models for the vendors; the one put in afterwards gets them as they are.
+    assert plain.model.endswith("gpt-5-mini")
+    assert triage.model.endswith("gpt-5")
+    assert (triage.request.deadline_seconds, own.request.deadline_seconds) == (20, 3)
+    assert service.snapshot().gates[f"scripted/{plain.model}"].limit("rpm").limit == 100

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
@@ -15,7 +15,7 @@ from llm_service.gate_book import Limits
 if TYPE_CHECKING:
     from llm_service.service import BaseLLMService
 
-__all__ = ["Operation", "OperationDefaults", "current_defaults", "operation"]
+__all__ = ["Operation", "OperationDefaults", "completed", "current_defaults", "operation"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,15 +34,16 @@ class OperationDefaults:
     limits: Limits | None = None
     """Limits of the operation as a whole, whatever models it asks; each call passes them before the model's own."""
 
-    def completed(self, request: GenerationRequest) -> GenerationRequest:
-        """Return `request` with the defaults in place of what it leaves open."""
+    def fields(self) -> dict[str, Any]:
+        """Return the defaults that are set, by the names of `GenerationRequest`."""
         names = ("operation_name", "model", "pipeline", "deadline_seconds", "cache")
-        missing = {
-            name: value
-            for name in names
-            if (value := getattr(self, name)) is not None and getattr(request, name) is None
-        }
-        return request.replace(**missing) if missing else request
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+def completed(request: GenerationRequest, defaults: Mapping[str, Any]) -> GenerationRequest:
+    """Return `request` with `defaults` in place of what it leaves open."""
+    missing = {name: value for name, value in defaults.items() if getattr(request, name) is None}
+    return request.replace(**missing) if missing else request
 
 
 _current: ContextVar[OperationDefaults | None] = ContextVar("llm_service_operation", default=None)

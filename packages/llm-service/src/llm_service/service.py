@@ -13,6 +13,7 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -45,7 +46,7 @@ from llm_service.hedging import HedgePolicy, Hedger
 from llm_service.in_flight import InFlight
 from llm_service.invocation import Sink
 from llm_service.ladder import Fallback
-from llm_service.operations import current_defaults
+from llm_service.operations import completed, current_defaults
 from llm_service.parts import EngineParts
 from llm_service.portal import Portal
 from llm_service.retry import RetryPolicy
@@ -96,6 +97,7 @@ class BaseLLMService:
         cache: ResponseCache | None = None,
         telemetry: TelemetryClient | str | None = None,
         price_book: PriceBook | None = None,
+        operation_fields: Callable[[str | None], Mapping[str, Any]] | None = None,
         clock: Clock | None = None,
     ) -> None:
         """Put a service together; nothing is connected, read or started before the first call.
@@ -115,6 +117,8 @@ class BaseLLMService:
         *Around it.* `cache` is used by requests whose cache policy allows it. `telemetry` hears of every call: a backend,
         or names of installed ones (``"otel,jsonl"``, ``"none"``); without it ``LLM_TELEMETRY`` names them, else the
         only one installed is taken. `price_book` turns tokens into money; without one, costs say ``unpriced``.
+        `operation_fields` gives the fields that requests of an operation take where neither they nor `@operation`
+        say anything; `from_config` fills it.
 
         Raises InvalidValue for limits that contradict each other or cannot be, and ConfigurationError for telemetry
         that is not there, or of which several are installed and none is chosen.
@@ -131,6 +135,7 @@ class BaseLLMService:
         self._gates = GateBook(
             own_limits, per_model=limits, breaker=breaker, gate=gate, clock=self._clock
         )
+        self._operation_fields = operation_fields
         self._portal = Portal()
         self._in_flight = InFlight()
         self._metrics = MetricsRecorder(clock=self._clock)
@@ -152,6 +157,19 @@ class BaseLLMService:
         self._engine = GenerationEngine(parts)
         embedding = replace(parts, resolve=embedding_resolver(self._router.resolve), fallbacks=())
         self._embedding_engine = GenerationEngine(embedding)
+
+    @classmethod
+    def from_config(cls, path: str | Path | None = None, **arguments: Any) -> Self:
+        """Put a service together from a YAML file, the environment, `.env` and `arguments`, in that rising order.
+
+        `arguments` are settings such as ``model="fast"`` or ``max_rpm=100``; see `llm_service.config`.
+        Raises ConfigurationError that names file, line and key of every fault.
+        """
+        from llm_service.config import load_config, service_options
+
+        loaded = load_config(path, arguments=arguments)
+        options = service_options(loaded.config, secrets=loaded.secrets)
+        return cls(**options, operation_fields=loaded.config.request_fields)
 
     async def generate(
         self, request: GenerationRequest | str | None = None, /, **fields: Any
@@ -383,7 +401,9 @@ class BaseLLMService:
         if defaults is not None:
             if defaults.limits is not None:
                 self._gates.limit_operation(defaults.operation_name, defaults.limits)
-            request = defaults.completed(request)
+            request = completed(request, defaults.fields())
+        if self._operation_fields is not None:
+            request = completed(request, self._operation_fields(request.operation_name))
         with self._in_flight.enter():
             return await engine.generate(request, sink)
 
