@@ -10,7 +10,7 @@ import subprocess
 import sys
 import wave
 import zlib
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from types import SimpleNamespace
@@ -194,12 +194,23 @@ PNG = _png()
 DOWNLOADS = {"png": PNG, "pdf": b"%PDF-1.4\n%%EOF\n"}
 
 
-def model_over(*replies: Any, **options: Any) -> tuple[ServiceChatModel, ScriptedProvider]:
-    """Return a model whose answers are scripted, and its provider."""
-    arguments = {k: options.pop(k) for k in list(options) if k in ServiceChatModel.model_fields}
-    provider = ScriptedProvider(replies)
-    service = BaseLLMService(provider=provider, **{"model": "m", **options})
-    return ServiceChatModel(service=service, **arguments), provider
+ModelOver = Callable[..., tuple[ServiceChatModel, ScriptedProvider]]
+
+
+@pytest.fixture
+def model_over() -> Iterator[ModelOver]:
+    """Make models whose answers are scripted; give each with its provider, and close the services."""
+    services = []
+
+    def make(*replies: Any, **options: Any) -> tuple[ServiceChatModel, ScriptedProvider]:
+        arguments = {k: options.pop(k) for k in list(options) if k in ServiceChatModel.model_fields}
+        provider = ScriptedProvider(replies)
+        services.append(BaseLLMService(provider=provider, **{"model": "m", **options}))
+        return ServiceChatModel(service=services[-1], **arguments), provider
+
+    yield make
+    for service in services:
+        service.close()
 
 
 class Streams:
@@ -236,7 +247,7 @@ def get_weather(city: str) -> str:
 class TestRequest:
     """What reaches the service."""
 
-    def test_arguments_become_fields_of_the_request(self) -> None:
+    def test_arguments_become_fields_of_the_request(self, model_over: ModelOver) -> None:
         model, provider = model_over(
             "ok",
             model="small",
@@ -253,7 +264,7 @@ class TestRequest:
         assert (sent.max_output_tokens, sent.stop, sent.seed) == (7, ("END",), 3)
         assert sent.verbosity is Verbosity.LOW
 
-    def test_arguments_of_one_call_go_before_the_models_own(self) -> None:
+    def test_arguments_of_one_call_go_before_the_models_own(self, model_over: ModelOver) -> None:
         model, provider = model_over("ok", temperature=0.5, stop=["END"], model="small")
         model.bind(top_p=0.1).invoke(
             "hi", stop=["HALT"], model="big", temperature=0.0, stream=False
@@ -262,7 +273,7 @@ class TestRequest:
         assert sent.sampling == Sampling(temperature=0.0, top_p=0.1)
         assert (sent.stop, sent.model) == (("HALT",), "big")
 
-    def test_the_services_own_concerns_are_passed_on(self) -> None:
+    def test_the_services_own_concerns_are_passed_on(self, model_over: ModelOver) -> None:
         recorded = RecordingTelemetry()
         model, _ = model_over(
             "ok", operation_name="triage", tenant="t", priority=2, timeout=9, max_retries=1,
@@ -273,7 +284,7 @@ class TestRequest:
         assert (request.operation_name, request.tenant, request.priority) == ("triage", "t", 2)
         assert (request.deadline_seconds, request.max_attempts) == (9, 2)
 
-    def test_an_unknown_argument_is_refused(self) -> None:
+    def test_an_unknown_argument_is_refused(self, model_over: ModelOver) -> None:
         model, _ = model_over("ok")
         with pytest.raises(InvalidValue, match="temprature: no argument of ServiceChatModel"):
             model.invoke("hi", temprature=1)
@@ -282,7 +293,7 @@ class TestRequest:
         with pytest.raises(ValidationError, match="service"):
             ServiceChatModel(service=ScriptedProvider())
 
-    def test_tools_are_described(self) -> None:
+    def test_tools_are_described(self, model_over: ModelOver) -> None:
         model, provider = model_over("ok")
         model.bind_tools([get_weather], strict=True, parallel_tool_calls=False).invoke("hi")
         (sent,) = provider.requests
@@ -309,12 +320,14 @@ class TestRequest:
             ({"type": "any"}, ToolChoice(mode=ToolChoiceMode.REQUIRED)),
         ],
     )
-    def test_a_choice_of_tools(self, choice: Any, expected: ToolChoice | None) -> None:
+    def test_a_choice_of_tools(
+        self, model_over: ModelOver, choice: Any, expected: ToolChoice | None
+    ) -> None:
         model, provider = model_over("ok")
         model.bind_tools([get_weather], tool_choice=choice).invoke("hi")
         assert provider.requests[0].tool_choice == expected
 
-    def test_a_choice_in_our_words_is_taken_as_it_is(self) -> None:
+    def test_a_choice_in_our_words_is_taken_as_it_is(self, model_over: ModelOver) -> None:
         model, provider = model_over("ok")
         offered, choice = Tool(name="a"), ToolChoice(mode=ToolChoiceMode.NAMED, name="a")
         model.invoke("hi", tools=[offered], tool_choice=choice)
@@ -323,19 +336,19 @@ class TestRequest:
             choice,
         )
 
-    def test_a_choice_of_no_tool_fails_where_it_is_made(self) -> None:
+    def test_a_choice_of_no_tool_fails_where_it_is_made(self, model_over: ModelOver) -> None:
         model, _ = model_over("ok")
         with pytest.raises(
             InvalidValue, match="expected one of auto, none, any, required, get_weather"
         ):
             model.bind_tools([get_weather], tool_choice="get_wether")
 
-    def test_a_vendors_own_tool_is_refused(self) -> None:
+    def test_a_vendors_own_tool_is_refused(self, model_over: ModelOver) -> None:
         model, _ = model_over("ok")
         with pytest.raises(InvalidValue, match="web_search"):
             model.bind_tools([{"type": "web_search"}])
 
-    def test_two_models_differ_in_langchains_cache(self) -> None:
+    def test_two_models_differ_in_langchains_cache(self, model_over: ModelOver) -> None:
         model, _ = model_over("ok")
         assert model.asdict() != model.model_copy(update={"temperature": 1.0}).asdict()
 
@@ -343,7 +356,7 @@ class TestRequest:
 class TestAnswer:
     """What comes back."""
 
-    def test_usage_and_what_happened_are_told(self) -> None:
+    def test_usage_and_what_happened_are_told(self, model_over: ModelOver) -> None:
         usage = Usage(
             input_tokens=10, output_tokens=5, cache_read_tokens=4, cache_write_tokens=3,
             reasoning_tokens=2, audio_input_tokens=1, audio_output_tokens=1,
@@ -370,7 +383,7 @@ class TestAnswer:
         assert told["request_id"]
         json.dumps(told)
 
-    def test_thought_and_sound_are_kept(self) -> None:
+    def test_thought_and_sound_are_kept(self, model_over: ModelOver) -> None:
         sound = AudioPart(data=b"wav", transcript="hm", reference_id="a1")
         parts = (ReasoningPart(text="I think"), TextPart(text="hm"), sound)
         model, _ = model_over(ProviderResponse(provider="p", model="m", parts=parts))
@@ -383,7 +396,7 @@ class TestAnswer:
             "transcript": "hm",
         }
 
-    def test_calls_that_cannot_be_run_are_apart(self) -> None:
+    def test_calls_that_cannot_be_run_are_apart(self, model_over: ModelOver) -> None:
         parts = (
             ToolCall(
                 id="1", name="f", arguments={"a": {"b": [1]}}, arguments_text='{"a": {"b": [1]}}'
@@ -406,7 +419,7 @@ class TestAnswer:
             ("4", ""),
         ]
 
-    def test_a_conversation_with_tools_goes_round(self) -> None:
+    def test_a_conversation_with_tools_goes_round(self, model_over: ModelOver) -> None:
         call = ToolCall(id="1", name="get_weather", arguments={"city": "Rome"})
         asked = ProviderResponse(provider="p", model="m", parts=(call,))
         model, provider = model_over(asked, "Sunny.")
@@ -419,7 +432,9 @@ class TestAnswer:
         assert results == (ToolResult(tool_call_id="1", content="sunny in Rome"),)
 
     @pytest.mark.parametrize("streamed", [False, True])
-    def test_a_failure_is_raised_with_all_that_is_known(self, streamed: bool) -> None:
+    def test_a_failure_is_raised_with_all_that_is_known(
+        self, model_over: ModelOver, streamed: bool
+    ) -> None:
         busy = ErrorInfo.of(ErrorType.OVERLOADED, "try later")
         model, provider = model_over(busy, retry=RetryPolicy(max_attempts=2, initial_seconds=0))
         with pytest.raises(ProviderError, match="try later") as caught:
@@ -427,7 +442,7 @@ class TestAnswer:
         assert caught.value.info.type is ErrorType.OVERLOADED
         assert len(provider.requests) == 2
 
-    def test_a_fallback_value_is_the_answer(self) -> None:
+    def test_a_fallback_value_is_the_answer(self, model_over: ModelOver) -> None:
         busy = ErrorInfo.of(ErrorType.INVALID_REQUEST, "no")
         model, _ = model_over(busy, request_fields={"fallback_value": {"a": 1}})
         message = model.invoke("hi")
@@ -439,15 +454,15 @@ class TestAnswer:
     async def test_an_answer_from_the_cache_is_streamed_as_well(self) -> None:
         policy = CachePolicy(mode=CacheMode.USE)
         provider = ScriptedProvider(["one two"])
-        service = BaseLLMService(model="m", provider=provider, cache=MemoryCache())
-        model = ServiceChatModel(service=service, request_fields={"cache": policy})
-        await model.ainvoke("hi")
-        chunks = [chunk async for chunk in model.astream("hi")]
+        async with BaseLLMService(model="m", provider=provider, cache=MemoryCache()) as service:
+            model = ServiceChatModel(service=service, request_fields={"cache": policy})
+            await model.ainvoke("hi")
+            chunks = [chunk async for chunk in model.astream("hi")]
         assert "".join(chunk.text for chunk in chunks) == "one two"
         assert chunks[-1].response_metadata["cached"]
         assert len(provider.requests) == 1
 
-    def test_it_works_in_a_chain(self) -> None:
+    def test_it_works_in_a_chain(self, model_over: ModelOver) -> None:
         model, _ = model_over("one two")
         chain = ChatPromptTemplate.from_messages([("human", "{x}")]) | model | StrOutputParser()
         assert "".join(chain.stream({"x": "?"})) == chain.invoke({"x": "?"}) == "one two"
@@ -504,7 +519,7 @@ class TestStream:
         with pytest.raises(ProviderError, match="busy"):
             await summed(Streams(TextDelta(text="a"), again, finished(content="b")).model())
 
-    def test_leaving_early_closes_the_stream(self) -> None:
+    def test_leaving_early_closes_the_stream(self, model_over: ModelOver) -> None:
         model, _ = model_over("one two three")
         stream = model.stream("hi")
         assert next(stream).text
@@ -537,7 +552,7 @@ class TestStructuredOutput:
         ],
     )
     def test_the_schema_is_asked_for(
-        self, method: Any, strict: bool | None, expected: bool
+        self, model_over: ModelOver, method: Any, strict: bool | None, expected: bool
     ) -> None:
         model, provider = model_over('{"setup": "a"}')
         chain = model.with_structured_output(Joke, method=method, strict=strict)
@@ -546,7 +561,7 @@ class TestStructuredOutput:
         assert schema is not None
         assert (schema.name, schema.description, schema.strict) == ("Joke", "A joke.", expected)
 
-    def test_a_schema_without_a_proper_name_gets_one(self) -> None:
+    def test_a_schema_without_a_proper_name_gets_one(self, model_over: ModelOver) -> None:
         model, provider = model_over("{}")
         schema = {"title": "my answer", "type": "object", "properties": {}}
         assert model.with_structured_output(schema).invoke("?") == {}
@@ -554,14 +569,14 @@ class TestStructuredOutput:
         assert sent is not None
         assert sent.name == "my_answer"
 
-    def test_by_a_tool(self) -> None:
+    def test_by_a_tool(self, model_over: ModelOver) -> None:
         call = ToolCall(id="1", name="Joke", arguments={"setup": "a"})
         model, provider = model_over(ProviderResponse(provider="p", model="m", parts=(call,)))
         chain = model.with_structured_output(Joke, method="function_calling")
         assert chain.invoke("?") == Joke(setup="a")
         assert provider.requests[0].tool_choice == ToolChoice(mode=ToolChoiceMode.REQUIRED)
 
-    def test_the_raw_answer_may_be_kept(self) -> None:
+    def test_the_raw_answer_may_be_kept(self, model_over: ModelOver) -> None:
         model, _ = model_over('{"setup": "a"}', "no JSON")
         chain: Any = model.with_structured_output(Joke, include_raw=True)
         good, bad = chain.invoke("?"), chain.invoke("?")
@@ -569,7 +584,7 @@ class TestStructuredOutput:
         assert (bad["raw"].text, bad["parsed"]) == ("no JSON", None)
         assert "no JSON" in str(bad["parsing_error"])
 
-    def test_another_method_is_refused(self) -> None:
+    def test_another_method_is_refused(self, model_over: ModelOver) -> None:
         model, _ = model_over("{}")
         with pytest.raises(
             InvalidValue, match="expected json_schema, function_calling or json_mode"
