@@ -52,6 +52,7 @@ class Wish:
         "lease",
         "local",
         "rank",
+        "reserved",
         "state",
         "timeout",
         "waited_for",
@@ -74,6 +75,8 @@ class Wish:
         self.state = PENDING
         self.due = 0.0
         """When it may go, by `time.monotonic`."""
+        self.reserved = 0.0
+        """The earliest time at which it may be that the server expects it to go."""
         self.entries: list[int] = []
         self.error: LLMError | None = None
         self.local = False
@@ -169,7 +172,7 @@ class Courier:
 
     def left(self, wish: Wish, now: float) -> None:
         """Note when an admitted call really left, if that was too late to be covered by the guard."""
-        late_us = round((now - wish.due) * 1e6)
+        late_us = round((now - wish.reserved) * 1e6)
         if late_us > self._tolerance_us:
             with self._ready:
                 for place, limit in enumerate(self.limits):
@@ -305,6 +308,7 @@ class Courier:
         for wish in batch:
             wish.lease = f"{self._process}:{next(self._order)}" if self._slots else ""
             words += [wish.lease, *wish.costs]
+        sent = time.monotonic()
         try:
             answer = self._call(words)
         except LLMError as error:
@@ -316,7 +320,7 @@ class Courier:
             self._lose(batch, corrections, error)
             return
         self._found()
-        self._deliver(batch, [int(word) for word in answer])
+        self._deliver(batch, [int(word) for word in answer], sent)
 
     def _call(self, words: list[Any]) -> list[Any]:
         if self._client is None:
@@ -373,7 +377,7 @@ class Courier:
         """Whether newcomers are to be admitted locally for now."""
         return self.lost and self._local and time.monotonic() < self._ask_at
 
-    def _deliver(self, batch: list[Wish], answer: list[int]) -> None:
+    def _deliver(self, batch: list[Wish], answer: list[int], sent: float) -> None:
         admitted, next_us, place = answer[:3]
         now = time.monotonic()
         width = 1 + len(self.limits)
@@ -383,6 +387,7 @@ class Courier:
             for number, wish in enumerate(batch[:admitted]):
                 delay_us, *entries = answer[3 + number * width : 3 + (number + 1) * width]
                 wish.due = last_due = now + delay_us / 1e6
+                wish.reserved = sent + delay_us / 1e6
                 wish.entries = entries
                 if wish.lease:
                     self._leases.add(wish.lease)
