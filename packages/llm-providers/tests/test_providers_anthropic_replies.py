@@ -256,3 +256,8 @@ async def test_models_are_listed_page_by_page(anthropic: AnthropicProvider, wire
     assert first.created.year == 2026
     assert (second.id, second.created, second.context_tokens) == ("claude-y", None, None)
     assert wire.paths[1].endswith("after_id=claude-x")
+
+
+async def test_the_package_traces_nothing_itself(anthropic: AnthropicProvider) -> None:
+    options = anthropic._make_client()._open_telemetry
+    assert (options["traces"]["enabled"], options["propagation"]) == (False, False)

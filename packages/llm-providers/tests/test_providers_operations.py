@@ -344,6 +344,21 @@ async def test_an_openai_batch_from_submission_to_results(
     assert results[3].error.retryable
 
 
+async def test_results_are_not_read_before_their_time(openai: OpenAIProvider, wire: Any) -> None:
+    wire.json({"id": "b", "status": "in_progress"})
+    with pytest.raises(ProviderError, match="'b' is in_progress: wait for it"):
+        await openai.batches.results("b", wishes("a"))
+
+
+async def test_a_batch_without_id_is_the_servers_fault(
+    openai: OpenAIProvider, anthropic: AnthropicProvider, wire: Any
+) -> None:
+    wire.json({"status": "validating"})
+    for provider in (openai, anthropic):
+        with pytest.raises(ProviderError, match=r"expected something with an id, got \['status'\]"):
+            await provider.batches.submit(wishes("a", max_output_tokens=5))
+
+
 async def test_a_failed_openai_batch_fails_every_request(openai: OpenAIProvider, wire: Any) -> None:
     wire.json({"id": "b", "status": "failed", "errors": {"data": [{"message": "bad line"}]}})
     batch = await openai.batches.poll("b")

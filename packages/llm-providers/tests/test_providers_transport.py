@@ -328,6 +328,14 @@ async def test_a_missing_package_names_the_extra(
         await anext(aiter(provider.stream(HELLO)))
 
 
+async def test_the_callers_http_client_is_left_open(http_client: Any, wire: Any) -> None:
+    wire.body = OUTPUT
+    async with OpenAIProvider("k", http_client=http_client) as provider:
+        await provider.invoke(HELLO)
+    assert not http_client.is_closed
+    await http_client.aclose()
+
+
 def test_a_provider_serves_several_loops() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(plain(OUTPUT))

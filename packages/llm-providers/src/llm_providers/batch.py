@@ -17,9 +17,12 @@ from llm_core import (
     GenerationResult,
     InvalidValue,
     LLMCallRequest,
+    ProviderError,
     ProviderResponse,
 )
 from llm_core.record import Record
+
+from llm_providers.json_reading import text_at
 
 __all__ = [
     "Batch",
@@ -28,6 +31,7 @@ __all__ = [
     "Batches",
     "calls_of",
     "custom_id",
+    "id_in",
     "in_order",
     "wait_for",
 ]
@@ -76,7 +80,10 @@ class Batches(Protocol):
     async def results(
         self, batch_id: str, requests: Sequence[GenerationRequest]
     ) -> tuple[GenerationResult[str], ...]:
-        """Return one result per request, in their order; `requests` as they were submitted."""
+        """Return one result per request, in their order; `requests` as they were submitted.
+
+        Raises ProviderError while the batch is under way.
+        """
 
     async def wait(self, batch_id: str, *, interval_seconds: float = 60.0) -> Batch:
         """Poll until the batch is over."""
@@ -99,6 +106,15 @@ def calls_of(requests: Sequence[GenerationRequest], max_requests: int) -> list[L
             raise InvalidValue.of(path, None, "the vendor's name of a model")
         calls.append(request.to_call(request.model))
     return calls
+
+
+def id_in(payload: Mapping[str, Any], provider: str) -> str:
+    """Return the id of what the vendor just described; raises ProviderError if there is none."""
+    found = text_at(payload, "id")
+    if not found:
+        words = f"expected something with an id, got {sorted(payload)[:8]!r}"
+        raise ProviderError(ErrorInfo.of(ErrorType.SERVER_ERROR, words, provider=provider))
+    return found
 
 
 def custom_id(position: int) -> str:

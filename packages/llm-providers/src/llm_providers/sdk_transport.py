@@ -27,10 +27,14 @@ class SdkTransport:
     """Carries calls over an SDK's async client, one client per event loop.
 
     `make_client` builds one with its own retries off; `connect_seconds` bounds the making of a connection.
+    With `closes` False the clients are left open in the end, because they send with an HTTP client of the caller's.
     """
 
-    def __init__(self, make_client: Callable[[], Any], *, connect_seconds: float) -> None:
-        self._clients: LoopClients[Any] = LoopClients(make_client, _close_client)
+    def __init__(
+        self, make_client: Callable[[], Any], *, connect_seconds: float, closes: bool = True
+    ) -> None:
+        close = _close_client if closes else _leave_client
+        self._clients: LoopClients[Any] = LoopClients(make_client, close)
         self._connect_seconds = connect_seconds
 
     def check(self) -> None:
@@ -133,3 +137,7 @@ def lower_headers(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
 def _close_client(client: Any) -> Awaitable[None]:
     closing: Awaitable[None] = client.close()
     return closing
+
+
+async def _leave_client(_: Any) -> None:
+    """Do nothing: what the caller made, the caller closes."""

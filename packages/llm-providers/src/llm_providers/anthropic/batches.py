@@ -14,6 +14,7 @@ from llm_providers.batch import (
     BatchState,
     calls_of,
     custom_id,
+    id_in,
     in_order,
     wait_for,
 )
@@ -138,7 +139,7 @@ class AnthropicBatches:
         succeeded = int_at(counts, "succeeded")
         return Batch(
             provider=self._provider.name,
-            id=text_at(payload, "id"),
+            id=id_in(payload, self._provider.name),
             state=_STATES.get(text_at(payload, "processing_status"), BatchState.IN_PROGRESS),
             total=succeeded + failed + int_at(counts, "processing"),
             succeeded=succeeded,

@@ -63,7 +63,12 @@ class AnthropicProvider(BaseLLMProvider):
         self._dialect = MessagesDialect("anthropic")
         super().__init__(
             name=name,
-            transport=transport or SdkTransport(self._make_client, connect_seconds=connect_seconds),
+            transport=transport
+            or SdkTransport(
+                self._make_client,
+                connect_seconds=connect_seconds,
+                closes=http_client is None,
+            ),
             timeout_seconds=timeout_seconds,
             idle_timeout_seconds=idle_timeout_seconds,
             clock=clock,
@@ -130,7 +135,8 @@ class AnthropicProvider(BaseLLMProvider):
             api_key=key.reveal(),
             base_url=self._base_url or os.environ.get("ANTHROPIC_BASE_URL") or None,
             max_retries=0,
-            open_telemetry=False,
+            # Neither spans nor headers of its own: the caller traces the call, and says so in the request's headers.
+            open_telemetry={"traces": {"enabled": False}, "propagation": False},
             timeout=httpx2.Timeout(None, connect=self._connect_seconds),
             http_client=self._http_client,
         )

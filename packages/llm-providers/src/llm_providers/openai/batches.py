@@ -14,6 +14,7 @@ from llm_core import (
     GenerationRequest,
     GenerationResult,
     InvalidValue,
+    ProviderError,
 )
 
 from llm_providers.batch import (
@@ -22,6 +23,7 @@ from llm_providers.batch import (
     BatchState,
     calls_of,
     custom_id,
+    id_in,
     in_order,
     wait_for,
 )
@@ -86,7 +88,7 @@ class OpenAIBatches:
             )
         )
         body = {
-            "input_file_id": text_at(uploaded, "id"),
+            "input_file_id": id_in(uploaded, self._provider.name),
             "endpoint": endpoints.pop(),
             "completion_window": "24h",
         }
@@ -112,8 +114,14 @@ class OpenAIBatches:
     async def results(
         self, batch_id: str, requests: Sequence[GenerationRequest]
     ) -> tuple[GenerationResult[str], ...]:
-        """Return one result per request, in their order."""
+        """Return one result per request, in their order; raises ProviderError while the batch is under way."""
         batch = await self.poll(batch_id)
+        if batch.state not in (BatchState.ENDED, BatchState.FAILED):
+            words = (
+                f"batch {batch_id!r} is {batch.state.value}: wait for it before reading its results"
+            )
+            info = ErrorInfo.of(ErrorType.INVALID_REQUEST, words, provider=self._provider.name)
+            raise ProviderError(info)
         outcomes: dict[str, BatchOutcome] = {}
         for field in ("output_file_id", "error_file_id"):
             file_id = text_at(batch.raw, field)
@@ -192,7 +200,7 @@ class OpenAIBatches:
         counts = dict_at(payload, "request_counts")
         return Batch(
             provider=self._provider.name,
-            id=text_at(payload, "id"),
+            id=id_in(payload, self._provider.name),
             state=_STATES.get(text_at(payload, "status"), BatchState.IN_PROGRESS),
             total=int_at(counts, "total"),
             succeeded=int_at(counts, "completed"),

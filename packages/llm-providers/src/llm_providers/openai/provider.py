@@ -105,7 +105,12 @@ class OpenAIProvider(BaseLLMProvider):
         self._api = api
         super().__init__(
             name=name,
-            transport=transport or SdkTransport(self._make_client, connect_seconds=connect_seconds),
+            transport=transport
+            or SdkTransport(
+                self._make_client,
+                connect_seconds=connect_seconds,
+                closes=http_client is None,
+            ),
             timeout_seconds=timeout_seconds,
             idle_timeout_seconds=idle_timeout_seconds,
             clock=clock,
