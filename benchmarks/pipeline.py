@@ -306,7 +306,7 @@ A silent corruption is a wrong value that comes without a warning.
 
 Documents made by dice, with one bracket, comma, colon or quote lost, doubled or changed.
 Often the original cannot be told any more; what counts then is that the reader says so.
-What is silently wrong there for us is a text with another sensible meaning, such as `01` for `0,1`.
+With other dice one in some thousands is silently wrong for us: texts with another sensible meaning, such as `01` for `0,1`.
 
 | reader | right | silently wrong |
 |---|---|---|

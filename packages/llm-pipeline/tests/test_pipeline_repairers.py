@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from llm_pipeline.evidence import NotPlain, plain, unfounded
 from llm_pipeline.repairers import (
     LONGEST_REPAIR,

@@ -10,6 +10,7 @@ import pytest
 import llm_pipeline
 
 HEAVY = (
+    "asyncio",
     "jiter",
     "json_repair",
     "jsonpath",

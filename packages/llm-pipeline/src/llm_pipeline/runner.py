@@ -6,7 +6,6 @@ There is one body for sync and async runs: a generator that yields what must be 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass, field
@@ -264,6 +263,9 @@ def drive_sync(flow: Generator[Awaitable[Any], Any, R], run_awaitable: RunAwaita
 
 
 def _on_own_loop(awaitable: Awaitable[Any]) -> Any:
+    # Here, because pipelines without asynchronous steps should not pay for its import.
+    import asyncio
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:
