@@ -18,10 +18,11 @@ _used: ContextVar[TraceContext | None] = ContextVar("llm_metrics_trace", default
 def active_trace() -> TraceContext | None:
     """Return the active OpenTelemetry span's context, else what `use_trace` set, else None.
 
-    OpenTelemetry is not imported for it: where it is not loaded, no span of it can be active.
+    OpenTelemetry is not loaded for it: where nobody has loaded it, no span of it can be active.
     """
-    trace = sys.modules.get("opentelemetry.trace")
-    if trace is not None:
+    if "opentelemetry.trace" in sys.modules:
+        from opentelemetry import trace
+
         context = trace.get_current_span().get_span_context()
         if context.is_valid:
             return TraceContext(
