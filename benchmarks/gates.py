@@ -271,8 +271,7 @@ def our_waiters() -> tuple[Callable[[], Coroutine[Any, Any, None]], Callable[[],
     gate.acquire_sync()
 
     async def wait() -> None:
-        async with gate.admit():
-            pass
+        await gate.acquire()
 
     return wait, lambda: gate.set_limit(100_000)
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from llm_core import Clock, LLMError, SystemClock
 from llm_gates.limits import NEVER, Limit
-from llm_gates.permit import WAITING, GatePermit
+from llm_gates.permit import WAITING, GatePermit, ThreadSignal
 from llm_gates.timer import Timer
 from llm_gates.turnstile import HOLD, Turnstile, expire_deadlines, too_heavy
 
@@ -254,7 +254,7 @@ class Lane(Turnstile):
         self,
         permit: GatePermit,
         future: asyncio.Future[None] | None,
-        signal: threading.Lock | None,
+        signal: ThreadSignal | None,
     ) -> None:
         """Put `permit` into the lane; see `Turnstile.enqueue`."""
         self.queue.waiting += 1

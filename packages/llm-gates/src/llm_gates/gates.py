@@ -152,25 +152,31 @@ class GateSet:
         turnstile = self._turnstile
         limit = turnstile.alone
         if limit is not None and not turnstile.busy:
-            cost = tokens if turnstile.weighs else 1
             # Half the price of `with turnstile.lock`.
             turnstile.take_lock()
             try:
-                entry = limit.try_take(turnstile.monotonic_ns(), cost)
+                entry = limit.try_take(turnstile.monotonic_ns(), tokens if turnstile.weighs else 1)
             finally:
                 turnstile.free_lock()
             if entry is not None:
-                permit = Acquired()
-                permit.turnstile = turnstile
-                permit.tokens = tokens
-                permit.entry = entry
-                return permit
-        admission = self.admit(tokens=tokens)
-        if not turnstile.pass_and_end(admission):
-            await admission.__aenter__()
-            if not turnstile.holds:
-                admission.release()
-        return admission
+                acquired = Acquired()
+                acquired.turnstile = turnstile
+                acquired.tokens = tokens
+                acquired.entry = entry
+                return acquired
+        permit = self.admit(tokens=tokens)
+        future = turnstile.begin(permit)
+        # The wait stands here because a coroutine of its own would cost each waiter a quarter more memory.
+        if future is not None:
+            try:
+                await future
+            except BaseException:
+                turnstile.withdraw(permit)
+                raise
+            turnstile.leave(permit)
+        if not turnstile.holds:
+            permit.release()
+        return permit
 
     def acquire_sync(self, tokens: int = 0) -> GatePermit:
         """Do what `acquire` does from a thread, which blocks while it waits."""

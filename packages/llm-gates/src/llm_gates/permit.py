@@ -31,6 +31,23 @@ CANCELLED = 5
 """Nothing of it counts."""
 
 
+class ThreadSignal:
+    """What a waiting thread sleeps on."""
+
+    __slots__ = ("lock", "wake_at")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.lock.acquire()
+        self.wake_at: int | None = None
+        """When the thread must look at the queue by itself, because it is the first there."""
+
+    def nudge(self) -> None:
+        """Make the thread look at its permit again; the queue's lock is held."""
+        if self.lock.locked():
+            self.lock.release()
+
+
 class GatePermit:
     """The right to make one call; the `Permit` of `llm_core.interfaces`.
 
@@ -39,7 +56,6 @@ class GatePermit:
     """
 
     __slots__ = (
-        "blocked",
         "cost",
         "costs",
         "deadline",
@@ -59,7 +75,6 @@ class GatePermit:
         "turnstile",
         "wait_ns",
         "waited_for",
-        "wake_at",
     )
 
     turnstile: Turnstile
@@ -76,7 +91,7 @@ class GatePermit:
     costs: tuple[Any, ...]
     """What the call weighs on each limit of the turnstile."""
     entries: tuple[Any, ...]
-    """The entries that the limits keep of it, once stamped."""
+    """The entries that the limits keep of it, once stamped; before, how long each limit had held the queue up."""
     outcome: ErrorInfo | None
     """How the call failed, for limits that learn from failures; None if it did not."""
     wait_ns: int
@@ -85,10 +100,8 @@ class GatePermit:
     # Only of those who wait:
     enqueued: int
     deadline: int | None
-    blocked: tuple[int, ...]
     future: asyncio.Future[None] | None
-    signal: threading.Lock | None
-    wake_at: int | None
+    signal: ThreadSignal | None
     failure: LLMError | None
 
     @property
@@ -208,15 +221,14 @@ class SyncAdmission(GatePermit):
                     return self
                 if self.state != NEW:
                     raise RuntimeError(_ENTERED_TWICE)
-                signal = threading.Lock()
-                signal.acquire()
+                signal = ThreadSignal()
                 turnstile.enqueue(self, None, signal)
         finally:
             if turnstile.listeners:
                 turnstile.announce()
         try:
             while self.state == WAITING:
-                signal.acquire(timeout=turnstile.thread_timeout(self))
+                signal.lock.acquire(timeout=turnstile.thread_timeout(self))
                 turnstile.pump()
         except BaseException:
             turnstile.withdraw(self)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from llm_core import Clock, SystemClock
-from llm_gates.permit import GatePermit
+from llm_gates.permit import GatePermit, ThreadSignal
 
 __all__ = ["Timer"]
 
@@ -27,7 +27,7 @@ class Timer:
         self._clock = clock
         self._real_time = isinstance(clock, SystemClock)
         self._fire = fire
-        self._home: asyncio.AbstractEventLoop | GatePermit | None = None
+        self._home: asyncio.AbstractEventLoop | ThreadSignal | None = None
         self._when = 0
         self._handle: asyncio.TimerHandle | asyncio.Task[None] | None = None
         # A timer of another thread's loop cannot be taken back at once; it finds itself outdated instead.
@@ -35,13 +35,14 @@ class Timer:
 
     def set(self, when: int, first: GatePermit) -> None:
         """Fire at `when`, in the loop or the thread of `first`; RuntimeError if its loop is closed."""
-        home = first if first.future is None else first.future.get_loop()
+        home = first.signal if first.future is None else first.future.get_loop()
+        assert home is not None
         if home is self._home and abs(when - self._when) < _SAME_NS:
             return
         self.clear()
-        if isinstance(home, GatePermit):
+        if isinstance(home, ThreadSignal):
             home.wake_at = when
-            nudge(home)
+            home.nudge()
         elif home is asyncio._get_running_loop():
             self._set_here(home, when, self._generation)
         else:
@@ -56,7 +57,7 @@ class Timer:
             return
         self._generation += 1
         self._home = None
-        if isinstance(home, GatePermit):
+        if isinstance(home, ThreadSignal):
             home.wake_at = None
             return
         if self._handle is not None and home is asyncio._get_running_loop():
@@ -83,10 +84,3 @@ class Timer:
             self._home = None
             self._handle = None
             self._fire()
-
-
-def nudge(permit: GatePermit) -> None:
-    """Make a waiting thread look at its permit again."""
-    signal = permit.signal
-    if signal is not None and signal.locked():
-        signal.release()

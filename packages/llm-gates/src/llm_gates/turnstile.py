@@ -32,9 +32,9 @@ from llm_core import (
 from llm_gates.estimates import LearnedEstimates
 from llm_gates.feedback import Feedback
 from llm_gates.limits import NEVER, Charge, Limit, Metric
-from llm_gates.permit import CANCELLED, ENDED, ENTERED, GRANTED, WAITING, GatePermit
+from llm_gates.permit import CANCELLED, ENDED, ENTERED, GRANTED, WAITING, GatePermit, ThreadSignal
 from llm_gates.snapshot import GateSnapshot, LimitSnapshot
-from llm_gates.timer import Timer, nudge
+from llm_gates.timer import Timer
 
 if TYPE_CHECKING:
     from llm_gates.breaker import BreakerChange, BreakerLimit
@@ -191,19 +191,25 @@ class Turnstile:
             self.feedback.note(now, permit)
         return True
 
-    def pass_and_end(self, permit: GatePermit) -> bool:
-        """Admit `permit` at once if it can be, and if nothing holds it, as a call that is over for the gate."""
-        if self.holds or self.feedback is not None:
-            return False
+    def begin(self, permit: GatePermit) -> asyncio.Future[None] | None:
+        """Admit `permit` at once and return None, or put it into the queue and return what to wait for.
+
+        Where nothing holds a call it has ended for the gate as soon as it is admitted at once.
+        """
         self.take_lock()
         try:
-            passed = self.pass_through(permit)
-            if passed:
-                self.in_flight -= 1
-                permit.state = ENDED
+            if self.pass_through(permit):
+                if not self.holds and self.feedback is None:
+                    self.in_flight -= 1
+                    permit.state = ENDED
+                return None
+            future = asyncio.get_running_loop().create_future()
+            self.enqueue(permit, future, None)
+            return future
         finally:
             self.free_lock()
-        return passed
+            if self.listeners:
+                self.announce()
 
     def _refusal(self, costs: tuple[Any, ...], now: int) -> LLMError | None:
         for place, limit in self._refusing:
@@ -231,11 +237,11 @@ class Turnstile:
         self,
         permit: GatePermit,
         future: asyncio.Future[None] | None,
-        signal: threading.Lock | None,
+        signal: ThreadSignal | None,
     ) -> None:
         """Put `permit` into the queue, or raise what is already known to go wrong; the lock is held.
 
-        It is woken through `future`, or, in a thread, by the release of `signal`.
+        It is woken through `future`, or, in a thread, by `signal`.
         """
         now = self.monotonic_ns()
         costs = permit.costs = self.unit_costs or self._costs_of(permit)
@@ -256,10 +262,10 @@ class Turnstile:
         permit.signal = signal
         permit.state = WAITING
         permit.enqueued = now
-        permit.failure = permit.wake_at = None
+        permit.failure = None
         if len(self.limits) > 1:
             self._note_blocked(now, self._blocker)
-            permit.blocked = tuple(self._blocked_ns)
+            permit.entries = tuple(self._blocked_ns)
         line = self._lines.get(permit.priority)
         if line is None:
             line = self._lines[permit.priority] = deque()
@@ -421,7 +427,7 @@ class Turnstile:
             self._note_blocked(now, self._blocker)
             spans = [
                 after - before
-                for before, after in zip(permit.blocked, self._blocked_ns, strict=True)
+                for before, after in zip(permit.entries, self._blocked_ns, strict=True)
             ]
             place = spans.index(max(spans))
         return HOLD if place == len(self.limits) else self.limits[place].name
@@ -513,7 +519,7 @@ class Turnstile:
         self.take_lock()
         try:
             entries = permit.entries
-            if not entries:
+            if not entries or (len(self.limits) > 1 and permit.state < ENTERED):
                 return
             before = permit.costs
             permit.tokens = tokens
@@ -616,7 +622,8 @@ class Turnstile:
         if not self._real_time:
             # Nobody wakes a thread when the hands of such a clock move, so it looks by itself.
             return 0.001
-        times = [time for time in (permit.wake_at, permit.deadline) if time is not None]
+        wake_at = None if permit.signal is None else permit.signal.wake_at
+        times = [time for time in (wake_at, permit.deadline) if time is not None]
         if not times:
             return -1
         return min(max(min(times) - self.monotonic_ns(), 0) / 1e9, threading.TIMEOUT_MAX)
@@ -648,7 +655,8 @@ def _wake(permit: GatePermit) -> bool:
     """Wake a waiter, wherever it lives; return False if its event loop is gone."""
     future = permit.future
     if future is None:
-        nudge(permit)
+        assert permit.signal is not None
+        permit.signal.nudge()
         return True
     loop = future.get_loop()
     if loop is asyncio._get_running_loop():
