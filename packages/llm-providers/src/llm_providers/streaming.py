@@ -78,6 +78,8 @@ class StreamSession:
                     if self._reader.complete:
                         break
             if self._reader.complete:
+                for event in self._assembly.start("", ""):  # if nothing was said before the end
+                    yield event
                 yield StreamDone(response=self._assembly.whole())
                 return
             info = self._cut_off()
