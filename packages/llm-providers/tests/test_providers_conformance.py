@@ -27,7 +27,7 @@ from llm_providers.testing import (
     fault_table_markdown,
 )
 from llm_sim import SimServer
-from llm_sim.faults import Faults
+from llm_sim.faults import FAULTS, Faults
 
 # One loop for the module: a client is made for each loop, and making one reads the certificates.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -175,6 +175,11 @@ async def test_tokens_are_counted(made: Made) -> None:
 async def test_the_documented_table_is_the_tested_one() -> None:
     page = Path(__file__).parents[1] / "docs" / "failures.md"
     assert fault_table_markdown() in page.read_text(encoding="utf-8")
+
+
+async def test_every_fault_of_the_simulator_is_in_the_table_or_known_to_be_undetectable() -> None:
+    tabled = {row.fault for row in FAULT_TABLE}
+    assert set(FAULTS) - tabled == {"duplicate_chunks"}
 
 
 async def test_every_fault_appears_once() -> None:

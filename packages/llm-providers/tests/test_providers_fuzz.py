@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -22,44 +20,20 @@ from llm_core import (
     ResponseSchema,
     StreamDone,
     StreamFailed,
+    StreamStarted,
 )
 from llm_providers import AnthropicProvider, BaseLLMProvider, OllamaProvider, OpenAIProvider
-from llm_providers.wire import WireCall, WireReply, WireStream
+from llm_providers.testing import CannedTransport
 
 SCHEMA = ResponseSchema(name="city", json_schema={"type": "object", "properties": {"a": {}}})
 
 
-@dataclass
-class Bytes:
-    """A transport that gives the bytes it was made with."""
-
-    content: bytes
-    status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
-    cuts: tuple[int, ...] = ()
-
-    def check(self) -> None:
-        """Nothing is missing."""
-
-    async def ready(self) -> None:
-        """Nothing to prepare."""
-
-    async def send(self, call: WireCall) -> WireReply:
-        return WireReply(status=self.status, headers=self.headers, content=self.content)
-
-    async def open(self, call: WireCall) -> WireStream:
-        return self
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        edges = [0, *sorted(cut % (len(self.content) + 1) for cut in self.cuts), None]
-        for start, end in pairwise(edges):
-            yield self.content[start:end]
-
-    async def aclose(self) -> None:
-        """Nothing to close."""
+def cut(content: bytes, places: list[int]) -> list[bytes]:
+    edges = [0, *sorted(place % (len(content) + 1) for place in places), len(content)]
+    return [content[start:end] for start, end in pairwise(edges)]
 
 
-def providers(transport: Bytes) -> list[tuple[BaseLLMProvider, str]]:
+def providers(transport: CannedTransport) -> list[tuple[BaseLLMProvider, str]]:
     return [
         (OpenAIProvider("k", transport=transport), "gpt-4-turbo"),
         (OpenAIProvider("k", api="chat_completions", transport=transport), "gpt-4-turbo"),
@@ -257,7 +231,7 @@ async def answer_or_failure(provider: BaseLLMProvider, request: LLMCallRequest) 
 def test_no_body_makes_a_plain_call_raise_anything_else(
     content: bytes, status: int, headers: dict[str, str], structured: bool
 ) -> None:
-    transport = Bytes(content, status, headers)
+    transport = CannedTransport(content, status=status, headers=headers)
     for provider, model in providers(transport):
         outcome = asyncio.run(answer_or_failure(provider, request_for(model, structured)))
         if isinstance(outcome, ProviderResponse):
@@ -302,13 +276,16 @@ async def last_of(provider: BaseLLMProvider, request: LLMCallRequest) -> list[An
 def test_no_body_makes_a_stream_end_in_any_other_way(
     content: bytes, status: int, cuts: list[int], structured: bool
 ) -> None:
-    transport = Bytes(content, status, {}, tuple(cuts))
+    transport = CannedTransport(content, status=status, chunks=cut(content, cuts))
     for provider, model in providers(transport):
         events = asyncio.run(last_of(provider, request_for(model, structured)))
         terminal = [event for event in events if isinstance(event, (StreamDone, StreamFailed))]
         assert terminal == events[-1:]
         if isinstance(events[-1], StreamFailed):
             assert events[-1].error.type is not ErrorType.INTERNAL, events[-1]
+        started = [event for event in events if isinstance(event, StreamStarted)]
+        if not isinstance(events[0], StreamFailed):
+            assert started == events[:1]
         for event in events:
             json.dumps(event.to_dict())
 
@@ -317,7 +294,7 @@ def test_no_body_makes_a_stream_end_in_any_other_way(
 @given(BODIES)
 def test_no_body_breaks_what_is_not_a_chat_call(content: bytes) -> None:
     async def run() -> None:
-        transport = Bytes(content)
+        transport = CannedTransport(content)
         openai, anthropic, ollama = (
             OpenAIProvider("k", transport=transport),
             AnthropicProvider("k", transport=transport),
@@ -351,14 +328,14 @@ def test_no_body_breaks_what_is_not_a_chat_call(content: bytes) -> None:
 
 def test_a_list_of_models_that_never_ends_is_left() -> None:
     page = b'{"data":[{"id":"a"}],"has_more":true,"last_id":"a"}'
-    models = asyncio.run(AnthropicProvider("k", transport=Bytes(page)).list_models())
+    models = asyncio.run(AnthropicProvider("k", transport=CannedTransport(page)).list_models())
     assert [model.id for model in models] == ["a"]
 
 
 @pytest.mark.parametrize("depth", [100, 100_000])
 def test_deep_nesting_is_no_way_in(depth: int) -> None:
     content = b'{"error":' + b"[" * depth + b"]" * depth + b"}"
-    for provider, model in providers(Bytes(content)):
+    for provider, model in providers(CannedTransport(content)):
         outcome = asyncio.run(answer_or_failure(provider, request_for(model, False)))
         assert outcome.type is ErrorType.SERVER_ERROR
         events = asyncio.run(last_of(provider, request_for(model, False)))
@@ -367,11 +344,11 @@ def test_deep_nesting_is_no_way_in(depth: int) -> None:
 
 def test_huge_numbers_are_not_counted() -> None:
     content = b'{"message":{"content":"x"},"done":true,"eval_count":1e308,"prompt_eval_count":-5}'
-    provider = OllamaProvider(transport=Bytes(content))
+    provider = OllamaProvider(transport=CannedTransport(content))
     reply = asyncio.run(provider.invoke(request_for("llama3", False)))
     assert reply.usage.total_tokens == 0
     digits = b'{"message":{"content":"x"},"eval_count":' + b"9" * 5000 + b"}"
-    provider = OllamaProvider(transport=Bytes(digits))
+    provider = OllamaProvider(transport=CannedTransport(digits))
     outcome = asyncio.run(answer_or_failure(provider, request_for("llama3", False)))
     assert outcome.type is ErrorType.SERVER_ERROR
 
@@ -384,7 +361,7 @@ def test_a_bug_in_reading_is_an_internal_failure_and_no_exception(
 
     monkeypatch.setattr("llm_providers.ollama.provider.read_ollama", broken)
     monkeypatch.setattr("llm_providers.ollama.provider.OllamaStreamReader.read", broken)
-    provider = OllamaProvider(transport=Bytes(b'{"a":1}\n'))
+    provider = OllamaProvider(transport=CannedTransport(b'{"a":1}\n'))
     outcome = asyncio.run(answer_or_failure(provider, request_for("llama3", False)))
     assert (outcome.type, "ZeroDivisionError" in outcome.message) == (ErrorType.INTERNAL, True)
     events = asyncio.run(last_of(provider, request_for("llama3", False)))

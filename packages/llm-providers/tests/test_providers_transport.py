@@ -16,14 +16,17 @@ from llm_core import (
     Message,
     MissingDependencyError,
     ProviderError,
+    StreamDone,
     StreamFailed,
+    StreamStarted,
     TextDelta,
 )
 from llm_providers import AnthropicProvider, OllamaProvider, OpenAIProvider
 from llm_providers.credentials import Secret, shown_url
 from llm_providers.provider import BaseLLMProvider
 from llm_providers.sdk_transport import SdkTransport
-from llm_providers.wire import TransportFailure, WireCall, WireReply, WireStream
+from llm_providers.testing import CannedTransport
+from llm_providers.wire import WireCall
 
 HELLO = LLMCallRequest(model="gpt-4o", messages=(Message.user("Hi"),))
 OUTPUT = b'{"id":"r","status":"completed","output":[],"usage":{}}'
@@ -434,38 +437,20 @@ def test_what_has_no_json_form_is_refused_before_it_is_sent() -> None:
             asyncio.run(OpenAIProvider("k").invoke(request))
 
 
-class EchoTransport:
-    """A transport without any SDK: swapping it touches no conversion."""
-
-    def __init__(self) -> None:
-        self.calls: list[WireCall] = []
-
-    def check(self) -> None:
-        """Nothing is missing."""
-
-    async def ready(self) -> None:
-        """Nothing to prepare."""
-
-    async def send(self, call: WireCall) -> WireReply:
-        self.calls.append(call)
-        return WireReply(status=200, headers={"x-request-id": "r1"}, content=OUTPUT)
-
-    async def open(self, call: WireCall) -> WireStream:
-        raise TransportFailure(ErrorType.CONNECTION, "no streams here")
-
-    async def aclose(self) -> None:
-        """Nothing to close."""
-
-
 async def test_the_transport_can_be_swapped() -> None:
-    transport = EchoTransport()
+    transport = CannedTransport(OUTPUT, headers={"x-request-id": "r1"})
     provider: BaseLLMProvider = OpenAIProvider(transport=transport)
     assert (await provider.invoke(HELLO)).provider_request_id == "r1"
     assert transport.calls[0].path == "/responses"
-    (failed,) = [event async for event in provider.stream(HELLO)]
-    assert isinstance(failed, StreamFailed)
-    assert failed.error.message == "no streams here"
+    end = b'data: {"type":"response.completed","response":{"status":"completed"}}\n\n'
+    provider = OpenAIProvider(transport=CannedTransport(chunks=[DELTA[:9], DELTA[9:], end]))
+    assert [type(event) for event in [e async for e in provider.stream(HELLO)]] == [
+        StreamStarted,
+        TextDelta,
+        StreamDone,
+    ]
     provider.check()
+    await provider.aclose()
 
 
 async def test_other_methods_reach_the_server(http_client: Any, wire: Any) -> None:

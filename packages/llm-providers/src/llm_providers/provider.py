@@ -6,8 +6,8 @@ import asyncio
 import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from contextlib import aclosing, contextmanager
+from typing import Any, Self
 
 from llm_core import (
     Clock,
@@ -103,22 +103,23 @@ class BaseLLMProvider(ABC):
         if isinstance(upstream, ErrorInfo):
             yield StreamFailed(error=upstream)
             return
+        session = StreamSession(
+            dialect,
+            upstream,
+            self._frame(prepared, request.model, upstream.headers),
+            request,
+            idle_seconds=self._idle_timeout_seconds,
+            deadline=deadline,
+            now=self._clock.now,
+        )
         try:
-            session = StreamSession(
-                dialect,
-                upstream,
-                self._frame(prepared, request.model, upstream.headers),
-                request,
-                idle_seconds=self._idle_timeout_seconds,
-                deadline=deadline,
-                now=self._clock.now,
-            )
-            async for event in session.events():
-                yield event
-                if isinstance(event, StreamDone):
-                    await session.drain()
+            async with aclosing(session.events()) as events:
+                async for event in events:
+                    yield event
+                    if isinstance(event, StreamDone):
+                        await session.drain()
         finally:
-            await upstream.aclose()
+            await session.aclose()
 
     def check(self) -> None:
         """Raise MissingCredentials or MissingDependencyError if no call could even be sent; sends nothing."""
@@ -128,7 +129,7 @@ class BaseLLMProvider(ABC):
         """Give back connections; may be called more than once, and the provider used again."""
         await self._transport.aclose()
 
-    async def __aenter__(self) -> BaseLLMProvider:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -136,27 +137,6 @@ class BaseLLMProvider(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(name={self._name!r})"
-
-    def _wire_call(self, request: LLMCallRequest, prepared: PreparedCall) -> WireCall:
-        headers = {**prepared.headers, **request.headers}
-        return WireCall(
-            path=prepared.path,
-            content=encode_json(prepared.body),
-            headers=headers,
-            timeout_seconds=request.timeout_seconds or self._timeout_seconds,
-        )
-
-    def _frame(self, prepared: PreparedCall, model: str, headers: Mapping[str, str]) -> ReplyFrame:
-        return ReplyFrame(
-            provider=self._name,
-            model=model,
-            schema_tool=prepared.schema_tool,
-            structured_by=prepared.structured_by,
-            dropped=prepared.dropped,
-            audio_format=prepared.audio_format,
-            rate_limits=read_rate_limits(headers, self._clock.now()),
-            provider_request_id=request_id_of(headers),
-        )
 
     async def send(self, call: WireCall, *, model: str | None = None) -> WireReply:
         """Send one call of any kind and return its reply; raises ProviderError for a failure of whatever kind."""
@@ -201,6 +181,7 @@ class BaseLLMProvider(ABC):
                 model=model,
                 status_code=reply.status,
                 provider_request_id=request_id_of(reply.headers),
+                exception=type(error).__name__,
             )
             raise ProviderError(info) from error
 
@@ -209,6 +190,27 @@ class BaseLLMProvider(ABC):
         reply = await self.send(call, model=model)
         with self.reading(reply, model=model):
             return parse_object(reply.content)
+
+    def _wire_call(self, request: LLMCallRequest, prepared: PreparedCall) -> WireCall:
+        headers = {**prepared.headers, **request.headers}
+        return WireCall(
+            path=prepared.path,
+            content=encode_json(prepared.body),
+            headers=headers,
+            timeout_seconds=request.timeout_seconds or self._timeout_seconds,
+        )
+
+    def _frame(self, prepared: PreparedCall, model: str, headers: Mapping[str, str]) -> ReplyFrame:
+        return ReplyFrame(
+            provider=self._name,
+            model=model,
+            schema_tool=prepared.schema_tool,
+            structured_by=prepared.structured_by,
+            dropped=prepared.dropped,
+            audio_format=prepared.audio_format,
+            rate_limits=read_rate_limits(headers, self._clock.now()),
+            provider_request_id=request_id_of(headers),
+        )
 
     async def _open(self, call: WireCall, deadline: float, model: str) -> WireStream | ErrorInfo:
         """Open a stream; returns what went wrong instead, if it was refused or never reached."""

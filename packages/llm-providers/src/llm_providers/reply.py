@@ -171,14 +171,14 @@ class ReplyAssembly:
         if not text:
             return ()
         self._grow("text", text)
-        return (TextDelta(text=text),)
+        return self._said(TextDelta(text=text))
 
     def reasoning(self, text: str) -> tuple[StreamEvent, ...]:
         """Add to the thought."""
         if not text:
             return ()
         self._grow("reasoning", text)
-        return (ReasoningDelta(text=text),)
+        return self._said(ReasoningDelta(text=text))
 
     def close_part(self) -> None:
         """End the current text or thought: what follows of the same kind is a part of its own."""
@@ -206,7 +206,7 @@ class ReplyAssembly:
         self._current = None
         if hidden:
             return ()
-        return (ToolCallStarted(index=index, id=call_id, name=name),)
+        return self._said(ToolCallStarted(index=index, id=call_id, name=name))
 
     def tool_delta(self, key: object, arguments_text: str) -> tuple[StreamEvent, ...]:
         """Add to the arguments of the tool call `key`; what has no beginning is passed over."""
@@ -215,7 +215,7 @@ class ReplyAssembly:
             return ()
         piece.texts.append(arguments_text)
         if piece.kind == "text-tool":
-            return (TextDelta(text=arguments_text),)
+            return self._said(TextDelta(text=arguments_text))
         return (ToolCallDelta(index=piece.index, arguments_text=arguments_text),)
 
     def tool_text(self, key: object) -> str:
@@ -248,7 +248,7 @@ class ReplyAssembly:
             self._transcript.append(transcript)
         if not data and not transcript:
             return ()
-        return (AudioDelta(data=data, transcript=transcript or None),)
+        return self._said(AudioDelta(data=data, transcript=transcript or None))
 
     def image(self, base64_text: str) -> None:
         """Add a finished picture; it is part of the reply but no event."""
@@ -263,7 +263,7 @@ class ReplyAssembly:
         if usage == self.usage:
             return ()
         self.usage = usage
-        return (UsageUpdate(usage=usage),)
+        return self._said(UsageUpdate(usage=usage))
 
     @property
     def is_empty(self) -> bool:
@@ -326,6 +326,10 @@ class ReplyAssembly:
             server_seconds=self.server_seconds,
             raw=self.raw,
         )
+
+    def _said(self, event: StreamEvent) -> tuple[StreamEvent, ...]:
+        """Return the event, after the stream's beginning if the server forgot to tell that."""
+        return (event,) if self._started else (*self.start("", ""), event)
 
     def _grow(self, kind: str, text: str) -> None:
         piece = self._current

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
+from dataclasses import replace
 from datetime import datetime
 
 from llm_core import (
@@ -62,7 +63,7 @@ class StreamSession:
         self._read_nothing = True
         self._first_bytes = b""
 
-    async def events(self) -> AsyncIterator[StreamEvent]:
+    async def events(self) -> AsyncGenerator[StreamEvent, None]:
         """Give every event, the terminal one last and exactly once."""
         try:
             while not self._reader.complete:
@@ -78,6 +79,8 @@ class StreamSession:
                     if self._reader.complete:
                         break
             if self._reader.complete:
+                for event in self._assembly.start("", ""):  # if nothing was said before the end
+                    yield event
                 yield StreamDone(response=self._assembly.whole())
                 return
             info = self._cut_off()
@@ -97,7 +100,7 @@ class StreamSession:
             )
         except Exception as error:  # noqa: BLE001 - a stream must end with an event, whatever a server makes of us
             words = f"{type(error).__name__} while reading the stream: {error}"
-            info = self._failure(ErrorType.INTERNAL, words)
+            info = replace(self._failure(ErrorType.INTERNAL, words), exception=type(error).__name__)
         yield StreamFailed(error=info)
 
     async def drain(self) -> None:
@@ -106,6 +109,13 @@ class StreamSession:
             async with asyncio.timeout(_DRAIN_SECONDS):
                 while True:
                     await anext(self._chunks)
+
+    async def aclose(self) -> None:
+        """Close the upstream connection at once, whatever is still to come."""
+        await self._upstream.aclose()
+        close = getattr(self._chunks, "aclose", None)
+        if close is not None:
+            await close()
 
     def _read_all(self, payloads: Iterable[bytes]) -> list[StreamEvent]:
         return [event for payload in payloads for event in self._reader.read(payload)]

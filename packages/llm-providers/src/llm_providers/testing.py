@@ -1,4 +1,4 @@
-"""The conformance suite: what every provider must do, whatever goes wrong at the server.
+"""The conformance suite: what every provider must do, whatever goes wrong at the server; and a transport without a server.
 
     from llm_providers.testing import FAULT_TABLE, check_fault
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from llm_core import (
@@ -42,8 +42,11 @@ from llm_core import (
     ToolResult,
 )
 
+from llm_providers.wire import WireCall, WireReply, WireStream
+
 __all__ = [
     "FAULT_TABLE",
+    "CannedTransport",
     "FaultRow",
     "Outcome",
     "check_answer",
@@ -83,12 +86,66 @@ SLACK_SECONDS = 5.0
 """What a machine under load may take beyond the time that a failure itself needs."""
 
 
+class CannedTransport:
+    """A transport that gives the bytes it was made with to every call, and keeps the calls in `calls`.
+
+    `chunks` is how a stream's body is cut; None gives it in one piece.
+    """
+
+    def __init__(
+        self,
+        content: bytes = b"",
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] = EMPTY,
+        chunks: Sequence[bytes] | None = None,
+    ) -> None:
+        self._reply = WireReply(status=status, headers=dict(headers), content=content)
+        self._chunks = [content] if chunks is None else list(chunks)
+        self.calls: list[WireCall] = []
+
+    def check(self) -> None:
+        """Find nothing missing."""
+
+    async def ready(self) -> None:
+        """Be ready."""
+
+    async def send(self, call: WireCall) -> WireReply:
+        """Give the whole body."""
+        self.calls.append(call)
+        return self._reply
+
+    async def open(self, call: WireCall) -> WireStream:
+        """Give the body piece by piece."""
+        self.calls.append(call)
+        return _CannedStream(self._reply, self._chunks)
+
+    async def aclose(self) -> None:
+        """Have nothing to close."""
+
+
+class _CannedStream:
+    def __init__(self, reply: WireReply, chunks: Sequence[bytes]) -> None:
+        self.status = reply.status
+        self.headers = reply.headers
+        self._chunks = chunks
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for chunk in self._chunks:
+            yield chunk
+
+    async def aclose(self) -> None:
+        pass
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What a call comes to."""
 
     error_type: ErrorType | None = None
     """None: the whole answer."""
+    or_type: ErrorType | None = None
+    """Another type, where the vendors' own words for one status differ."""
     retryable: bool = False
     keeps_text: bool = False
     """The beginning of the answer is in `error.partial`, with a usage above zero."""
@@ -111,11 +168,16 @@ _ANSWER = Outcome()
 
 
 def _refused(
-    fault: str, meaning: str, error_type: ErrorType, *, retryable: bool | None = None
+    fault: str,
+    meaning: str,
+    error_type: ErrorType,
+    *,
+    or_type: ErrorType | None = None,
+    retryable: bool | None = None,
 ) -> FaultRow:
     """Build a row for a status that plain and streamed calls meet alike."""
     by_table = error_type.traits.retryable if retryable is None else retryable
-    outcome = Outcome(error_type=error_type, retryable=by_table)
+    outcome = Outcome(error_type=error_type, or_type=or_type, retryable=by_table)
     return FaultRow(fault=fault, meaning=meaning, plain=outcome, streamed=outcome)
 
 
@@ -126,6 +188,7 @@ def _broken(
     streamed: ErrorType,
     *,
     keeps_text: bool = True,
+    or_streamed: ErrorType | None = None,
     plain_ends_by: str = "at once",
     stream_ends_by: str = "at once",
 ) -> FaultRow:
@@ -135,7 +198,11 @@ def _broken(
         meaning=meaning,
         plain=Outcome(error_type=plain, retryable=True, ends_by=plain_ends_by),
         streamed=Outcome(
-            error_type=streamed, retryable=True, keeps_text=keeps_text, ends_by=stream_ends_by
+            error_type=streamed,
+            or_type=or_streamed,
+            retryable=True,
+            keeps_text=keeps_text,
+            ends_by=stream_ends_by,
         ),
     )
 
@@ -147,6 +214,12 @@ def _harmless(fault: str, meaning: str) -> FaultRow:
 FAULT_TABLE: tuple[FaultRow, ...] = (
     _refused("400", "the request is called invalid", _T.INVALID_REQUEST),
     _refused("401", "the key is called wrong", _T.AUTHENTICATION),
+    _refused(
+        "403",
+        "the key may not do this, or not from here",
+        _T.PERMISSION,
+        or_type=_T.UNSUPPORTED_REGION,
+    ),
     _refused("404", "the model is called unknown", _T.MODEL_NOT_FOUND),
     _refused("408", "the vendor timed out", _T.TIMEOUT_READ),
     _refused("409", "a conflict with another request", _T.INVALID_REQUEST, retryable=True),
@@ -157,6 +230,7 @@ FAULT_TABLE: tuple[FaultRow, ...] = (
     _refused("500", "the vendor failed", _T.SERVER_ERROR),
     _refused("502", "a gateway got no good answer", _T.SERVER_ERROR),
     _refused("503", "the vendor is overloaded", _T.OVERLOADED),
+    _refused("504", "a gateway timed out", _T.SERVER_ERROR, or_type=_T.TIMEOUT_READ),
     _refused("529", "the vendor is overloaded (Anthropic)", _T.OVERLOADED),
     _harmless("slow_headers", "the headers come late"),
     _harmless("slow_body", "the body comes drop by drop"),
@@ -177,6 +251,13 @@ FAULT_TABLE: tuple[FaultRow, ...] = (
     ),
     _broken(
         "empty", "an empty body with status 200", _T.SERVER_ERROR, _T.SERVER_ERROR, keeps_text=False
+    ),
+    _broken(
+        "error_event",
+        "an error event in the midst of a stream; a plain call gets a 500",
+        _T.SERVER_ERROR,
+        _T.SERVER_ERROR,
+        or_streamed=_T.OVERLOADED,
     ),
     _harmless("wrong_content_type", "the content type is text/plain"),
     _harmless("split_emoji", "characters are split across chunks"),
@@ -200,7 +281,8 @@ def fault_table_markdown() -> str:
 def _cell(outcome: Outcome) -> str:
     if outcome.error_type is None:
         return "the whole answer"
-    words = [f"`{outcome.error_type.value}`"]
+    kinds = [kind for kind in (outcome.error_type, outcome.or_type) if kind is not None]
+    words = [" or ".join(f"`{kind.value}`" for kind in kinds)]
     words.append("retryable" if outcome.retryable else "not retryable")
     if outcome.keeps_text:
         words.append("partial text kept")
@@ -254,7 +336,7 @@ async def check_fault(
         assert outcome.text == ANSWER
         return
     assert isinstance(outcome, ErrorInfo), f"expected {expected.error_type}, got an answer"
-    assert outcome.type is expected.error_type, outcome
+    assert outcome.type in (expected.error_type, expected.or_type), outcome
     assert outcome.retryable is expected.retryable, outcome
     assert outcome.provider == provider.name
     if expected.keeps_text:
