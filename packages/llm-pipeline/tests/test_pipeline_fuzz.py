@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import json
 import string
 import time
@@ -165,11 +166,17 @@ def test_time_grows_with_the_length_only(piece: str) -> None:
     """This one looks at the processor's clock: 50 times the length may take 75 times as long, and a little."""
     short, long = ((piece * (n // len(piece) + 1))[:n] for n in (2_000, 100_000))
     spent = {short: 9.0, long: 9.0}
-    for _ in range(3):
-        for text in spent:
-            started = time.process_time()
-            PIPELINE.run_sync(text)
-            spent[text] = min(spent[text], time.process_time() - started)
+    # What else this process holds would otherwise be searched for garbage on our time.
+    gc.collect()
+    gc.freeze()
+    try:
+        for _ in range(4):
+            for text in spent:
+                started = time.process_time()
+                PIPELINE.run_sync(text)
+                spent[text] = min(spent[text], time.process_time() - started)
+    finally:
+        gc.unfreeze()
     assert spent[long] <= 75 * spent[short] + 0.02
 
 
