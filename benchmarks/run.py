@@ -82,7 +82,10 @@ def many(lines: int) -> None:
         texts = (f"question {number}" for number in range(lines))
         async with BaseLLMService(model="gpt-5-mini", provider=SimProvider()) as service:
             results = service.generate_many(texts, in_flight=IN_FLIGHT)
-            return sum([result.success async for _, result in results])
+            succeeded = 0
+            async for _, result in results:
+                succeeded += result.success
+            return succeeded
 
     if asyncio.run(take()) != lines:
         raise SystemExit("not every call succeeded")
