@@ -254,6 +254,21 @@ def test_doctor_reads_the_configuration(shell: Any) -> None:
     assert found["advice"] == "llm-service config check llm-service.yaml"
 
 
+def test_doctor_reads_which_telemetry_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics: Any = importlib.import_module("llm_metrics")
+
+    def look(chosen: str, *installed: str) -> tuple[State, str]:
+        monkeypatch.setattr(metrics, "installed_telemetry", lambda: dict.fromkeys(installed, "x"))
+        (found,) = checks.telemetry({"LLM_TELEMETRY": chosen})
+        return found.state, found.said
+
+    assert look("") == (State.WORKS, "none")
+    assert look("", "otel") == (State.WORKS, "otel")
+    assert look("jsonl, otel", "otel", "prometheus") == (State.WORKS, "jsonl, otel")
+    assert look("", "otel", "prometheus")[0] is State.FAULTY
+    assert look("nobody") == (State.FAULTY, "no backend is called 'nobody'")
+
+
 def test_doctor_offline_sends_nothing(shell: Any) -> None:
     before = len(shell.sim.calls())
     shell.environment["NATS_URL"] = "nats://127.0.0.1:1"
