@@ -80,9 +80,14 @@ def many(lines: int) -> None:
 
     async def take() -> int:
         texts = (f"question {number}" for number in range(lines))
-        async with BaseLLMService(model="gpt-5-mini", provider=SimProvider()) as service:
+        async with BaseLLMService(
+            model="gpt-5-mini", provider=SimProvider(), telemetry="none"
+        ) as service:
             results = service.generate_many(texts, in_flight=IN_FLIGHT)
-            return sum([result.success async for _, result in results])
+            succeeded = 0
+            async for _, result in results:
+                succeeded += result.success
+            return succeeded
 
     if asyncio.run(take()) != lines:
         raise SystemExit("not every call succeeded")
@@ -104,7 +109,7 @@ def file(lines: int) -> None:
             total = sum(not journal.index.answers(item) for item in source)
             journal.open()
             answering = Answering(
-                BaseLLMService(model="gpt-5-mini", provider=SimProvider()),
+                BaseLLMService(model="gpt-5-mini", provider=SimProvider(), telemetry="none"),
                 source,
                 journal,
                 in_flight=IN_FLIGHT,

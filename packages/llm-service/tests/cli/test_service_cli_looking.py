@@ -243,6 +243,32 @@ def test_doctor_finds_what_cannot_be_reached_and_hides_passwords(shell: Any) -> 
     assert "hidden" not in done.stdout + json.dumps(found)
 
 
+def test_doctor_reads_the_configuration(shell: Any) -> None:
+    assert findings(shell, "--offline")["file"]["state"] == "absent"
+    shell.write("llm-service.yaml", "limits:", "  max_rpm: 5")
+    assert findings(shell, "--offline")["file"]["said"] == "llm-service.yaml is good"
+    shell.write("llm-service.yaml", "modell: gpt-5-mini", "moddel: x")
+    found = findings(shell, "--offline")["file"]
+    assert found["state"] == "faulty"
+    assert "llm-service.yaml:1" in found["said"]
+    assert found["advice"] == "llm-service config check llm-service.yaml"
+
+
+def test_doctor_reads_which_telemetry_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics: Any = importlib.import_module("llm_metrics")
+
+    def look(chosen: str, *installed: str) -> tuple[State, str]:
+        monkeypatch.setattr(metrics, "installed_telemetry", lambda: dict.fromkeys(installed, "x"))
+        (found,) = checks.telemetry({"LLM_TELEMETRY": chosen})
+        return found.state, found.said
+
+    assert look("") == (State.WORKS, "none")
+    assert look("", "otel") == (State.WORKS, "otel")
+    assert look("jsonl, otel", "otel", "prometheus") == (State.WORKS, "jsonl, otel")
+    assert look("", "otel", "prometheus")[0] is State.FAULTY
+    assert look("nobody") == (State.FAULTY, "no backend is called 'nobody'")
+
+
 def test_doctor_offline_sends_nothing(shell: Any) -> None:
     before = len(shell.sim.calls())
     shell.environment["NATS_URL"] = "nats://127.0.0.1:1"

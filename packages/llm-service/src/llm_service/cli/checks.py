@@ -15,7 +15,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from llm_core import ErrorInfo, ErrorType, LLMError, MissingCredentials, MissingDependencyError
+from llm_core import (
+    ConfigurationError,
+    ErrorInfo,
+    ErrorType,
+    LLMError,
+    MissingCredentials,
+    MissingDependencyError,
+)
 from llm_providers import ProviderRegistry
 
 __all__ = ["Finding", "State", "examine"]
@@ -100,6 +107,8 @@ async def examine(environment: Mapping[str, str], *, offline: bool) -> list[Find
     checks: list[Awaitable[Iterable[Finding]]] = [
         _in_thread(packages),
         _in_thread(extras),
+        _in_thread(lambda: configuration(environment)),
+        _in_thread(lambda: telemetry(environment)),
         providers(environment, offline=offline),
         _in_thread(devices),
         services(environment, offline=offline),
@@ -138,6 +147,46 @@ def extras() -> list[Finding]:
             )
         )
     return found
+
+
+def configuration(environment: Mapping[str, str]) -> list[Finding]:
+    """Look at the configuration file, if there is one, together with the variables that go before it."""
+    from llm_service.config import find_config, load_config
+
+    def finding(state: State, said: str, advice: str = "") -> list[Finding]:
+        area = "configuration"
+        return [Finding(area=area, subject="file", state=state, said=said, advice=advice)]
+
+    path = find_config(environment)
+    try:
+        load_config(path, environ=environment)
+    except ConfigurationError as error:
+        first, _, more = str(error).partition("\n")
+        advice = f"llm-service config check {path}" if more and path else ""
+        return finding(State.FAULTY, first, advice)
+    if path is None:
+        return finding(State.ABSENT, "no llm-service.yaml here, and LLM_SERVICE_CONFIG is not set")
+    return finding(State.WORKS, f"{path} is good")
+
+
+def telemetry(environment: Mapping[str, str]) -> list[Finding]:
+    """Look at which backend will be told of calls, without making one."""
+    from llm_metrics import installed_telemetry
+
+    installed = installed_telemetry()
+    known = sorted({"jsonl", "none", *installed})
+    asked = [name.strip() for name in environment.get("LLM_TELEMETRY", "").split(",")]
+    names = [name for name in asked if name]
+    unknown = [name for name in names if name not in known]
+    state, said, advice = State.WORKS, ", ".join(names or installed) or "none", ""
+    if unknown:
+        state, said = State.FAULTY, f"no backend is called {unknown[0]!r}"
+        advice = f"LLM_TELEMETRY: one or more of {', '.join(known)}"
+    elif not names and len(installed) > 1:
+        state, said = State.FAULTY, f"several are installed and none is chosen: {said}"
+        advice = "set LLM_TELEMETRY to one, to several with commas, or to none"
+    area = "configuration"
+    return [Finding(area=area, subject="telemetry", state=state, said=said, advice=advice)]
 
 
 async def providers(environment: Mapping[str, str], *, offline: bool) -> list[Finding]:
