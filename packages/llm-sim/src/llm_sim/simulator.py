@@ -170,6 +170,7 @@ class Simulator:
             error = json.loads(vendor.error_body(refusal, stamp.id("req_")))
             return refusal.status, error, Usage()
         reply = self.brain.reply(ask, stamp)
+        self.referee.count_batched(ask.model, reply.usage)
         return 200, json.loads(dialogue.render(ask, reply, stamp)), reply.usage
 
     def finish(self, answer: Answer, *, abandoned: bool = False) -> None:
