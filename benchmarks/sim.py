@@ -158,7 +158,9 @@ def main() -> None:
     print(f"bare Starlette  {bare_rate:>10,.0f} /s   ratio {plain_rate / bare_rate:.2f}")
     print(f"streamed chunks {chunk_rate:>10,.0f} /s   target {CHUNKS_PER_SECOND:,}")
     if options.memory_calls:
-        print(f"memory          {growth:>+10.2f} MB over {options.memory_calls:,} calls")
+        print(
+            f"memory          {before:>10.1f} MB, {growth:+.2f} over {options.memory_calls:,} calls"
+        )
     missed = (
         plain_rate < CALLS_PER_SECOND
         or chunk_rate < CHUNKS_PER_SECOND

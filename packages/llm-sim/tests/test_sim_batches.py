@@ -138,6 +138,16 @@ def test_a_batch_takes_its_time_and_can_be_cancelled() -> None:
         assert client.batches.retrieve(batch.id).status == "in_progress"
         assert client.batches.cancel(batch.id).status == "cancelled"
     with (
+        SimServer() as sim,
+        openai.OpenAI(base_url=sim.openai_base_url, api_key="k", max_retries=0) as client,
+    ):
+        client.batches.retrieve(start(client, [line("a"), line("b")]).id)
+        report = sim.report()
+        assert (report.batched, report.by_model) == (2, {})
+        # Twice 7 tokens in and 1 out, at half of 1.25 and 10 dollars a million.
+        assert str(report.cost_usd) == "0.00001875"
+        assert report.usage.total_tokens == 16
+    with (
         SimServer(models=["gpt-4o"]) as sim,
         openai.OpenAI(base_url=sim.openai_base_url, api_key="k", max_retries=0) as client,
     ):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_sim.json_schema import example
+from llm_sim.json_schema import InvalidSchema, example
 
 TREE = {
     "type": "object",
@@ -142,3 +142,25 @@ def composed(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict
 @given(st.recursive(scalars(), composed, max_leaves=12))
 def test_the_example_of_any_such_schema_satisfies_it(schema: dict[str, Any]) -> None:
     jsonschema.validate(example(schema), schema)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "pattern": "["},
+        {"type": "integer", "minimum": "five"},
+        {"anyOf": {"a": 1}},
+        {"type": "object", "properties": ["a"]},
+    ],
+)
+def test_what_is_no_schema_is_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(InvalidSchema):
+        example(schema)
+
+
+def test_a_schema_cannot_ask_for_more_than_memory_holds() -> None:
+    row = {"type": "array", "minItems": 10**9, "items": {"type": "integer"}}
+    made = example({"type": "array", "minItems": 10**9, "items": row})
+    assert sum(map(len, made)) <= 10_000
+    assert len(example({"type": "string", "minLength": 10**12})) == 100_000
+    assert len(example({"type": "object", "minProperties": 10**9})) <= 10_000

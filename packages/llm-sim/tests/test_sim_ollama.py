@@ -259,3 +259,10 @@ def test_log_probabilities_are_those_of_the_tokens(client: ollama.Client) -> Non
     made = client.generate(model="m", prompt="one two", logprobs=True)
     assert made.logprobs is not None
     assert made.logprobs[0].token == "one"
+
+
+def test_a_format_that_is_no_schema_is_refused(sim: SimServer) -> None:
+    body = {"model": "m", "prompt": "x", "format": {"type": "string", "pattern": "["}}
+    response = httpx.post(f"{sim.url}/api/generate", json=body)
+    assert response.status_code == 400
+    assert response.json()["error"].startswith("Invalid schema: ")

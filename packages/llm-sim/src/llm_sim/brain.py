@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
 
 from llm_sim import sound, tokens
+from llm_sim.errors import Refusal
 from llm_sim.exchange import Ask, FinishReason, Reply, Stamp, ToolCall, Usage
-from llm_sim.json_schema import example
+from llm_sim.json_schema import InvalidSchema, example
 from llm_sim.script import Draft, Script
 
 CACHE_MINIMUM_TOKENS = 1024
@@ -155,7 +158,7 @@ def _text(ask: Ask, draft: Draft, has_calls: bool) -> str:
     if has_calls or draft.refusal or ask.silent:
         return ""
     if ask.schema is not None:
-        made = example(ask.schema) if ask.schema else {"text": ask.user_text}
+        made = _example(ask.schema) if ask.schema else {"text": ask.user_text}
         return json.dumps(made, ensure_ascii=False)
     return ask.user_text
 
@@ -167,4 +170,16 @@ def _made_calls(ask: Ask, draft: Draft) -> list[tuple[str, str]]:
     chosen = [tool for tool in ask.tools if ask.tool_choice in ("required", tool.name)]
     if not ask.parallel_tools:
         chosen = chosen[:1]
-    return [(tool.name, json.dumps(example(tool.schema or {"type": "object"}))) for tool in chosen]
+    return [(tool.name, json.dumps(_example(tool.schema or {"type": "object"}))) for tool in chosen]
+
+
+def _example(schema: Mapping[str, Any]) -> Any:
+    try:
+        return example(schema)
+    except InvalidSchema as error:
+        raise Refusal(
+            400,
+            f"Invalid schema: {error}",
+            type="invalid_request_error",
+            code="invalid_json_schema",
+        ) from error

@@ -23,6 +23,7 @@ _OPENAI_FIELDS = frozenset(["dimensions", "encoding_format", "input", "model", "
 _OPENAI_DIMENSIONS = {"text-embedding-3-large": 3072}
 _OPENAI_DEFAULT_DIMENSIONS = 1536
 _OLLAMA_DIMENSIONS = 768
+_MOST_DIMENSIONS = 4096
 _MOST_INPUTS = 2048
 """OpenAI: "any array must be 2048 dimensions or less"."""
 
@@ -49,7 +50,7 @@ class OpenAIEmbeddings:
         fields = Fields(openai_wire.read_json(request.body), openai_wire.WORDING)
         fields.known(_OPENAI_FIELDS)
         model = fields.text("model")
-        fields.count("dimensions")
+        fields.count("dimensions", most=_MOST_DIMENSIONS)
         form = fields.body.get("encoding_format", "float")
         if form not in ("float", "base64"):
             raise openai_wire.refuse(
@@ -103,7 +104,7 @@ class OllamaEmbed(OpenAIEmbeddings):
         fields = Fields(ollama_wire.read_json(request.body), ollama_wire.WORDING)
         if not fields.body.get("model"):
             raise ollama_wire.refuse("model is required")
-        fields.count("dimensions")
+        fields.count("dimensions", most=_MOST_DIMENSIONS)
         return self._ask(fields, fields.words("input"))
 
     def render(self, ask: Ask, reply: Reply, stamp: Stamp) -> bytes:

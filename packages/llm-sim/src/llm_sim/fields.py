@@ -121,8 +121,8 @@ class Fields:
             raise self.wording.wrong_type(name, value, "a boolean")
         return value
 
-    def count(self, name: str, *, least: int = 1) -> int | None:
-        """Return a whole number of at least `least`, or None if it is left out or null."""
+    def count(self, name: str, *, least: int = 1, most: int | None = None) -> int | None:
+        """Return a whole number from `least` to `most`, or None if it is left out or null."""
         value = self.body.get(name)
         if value is None:
             return None
@@ -130,6 +130,8 @@ class Fields:
             raise self.wording.wrong_type(name, value, "an integer")
         if value < least:
             raise self.wording.below(name, value, least)
+        if most is not None and value > most:
+            raise self.wording.above(name, value, most)
         return value
 
     def number(self, name: str, low: float, high: float) -> float | None:

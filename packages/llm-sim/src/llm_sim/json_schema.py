@@ -29,18 +29,45 @@ _FORMATS = {
 }
 
 
+_MOST_VALUES = 10_000
+"""How many values an example may hold; what a schema asks for beyond is left out."""
+_LONGEST_STRING = 100_000
+
+_MALFORMED = (
+    AttributeError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
+class InvalidSchema(ValueError):
+    """What was given is no JSON schema."""
+
+
 def example(schema: Mapping[str, Any] | bool, *, text: str = "example") -> Any:
-    """Make a value that satisfies the schema; free strings are filled with `text`."""
+    """Make a value that satisfies the schema; free strings are filled with `text`.
+
+    Raises InvalidSchema for what is malformed.
+    """
     root = schema if isinstance(schema, Mapping) else {}
-    return _Maker(root, text).make(schema, "", 0)
+    try:
+        return _Maker(root, text).make(schema, "", 0)
+    except (*_MALFORMED, re.error) as error:  # whatever a keyword with a wrong value leads to
+        raise InvalidSchema(f"{type(error).__name__}: {error}") from error
 
 
 class _Maker:
     def __init__(self, root: Mapping[str, Any], text: str) -> None:
         self._root = root
         self._text = text
+        self._left = _MOST_VALUES
 
     def make(self, schema: Mapping[str, Any] | bool, name: str, depth: int) -> Any:
+        self._left -= 1
         if not isinstance(schema, Mapping):
             return self._text
         schema = self._flat(schema, depth)
@@ -114,7 +141,8 @@ class _Maker:
             for key in dict.fromkeys(names)
         }
         free = schema.get("additionalProperties", True)
-        for index in range(int(schema.get("minProperties", 0)) - len(made)):
+        missing = int(schema.get("minProperties", 0)) - len(made)
+        for index in range(min(missing, max(self._left, 0))):
             made[f"key{index}"] = self.make(free, name, depth + 1)
         return made
 
@@ -122,7 +150,7 @@ class _Maker:
         least = int(schema.get("minItems", 0 if depth >= _MAX_DEPTH // 2 else 1))
         size = min(max(least, 0), int(schema.get("maxItems", max(least, 1))))
         prefix = schema.get("prefixItems") or []
-        size = max(size, int(schema.get("minItems", 0)))
+        size = min(max(size, int(schema.get("minItems", 0))), max(self._left, 0))
         items = schema.get("items", True)
         made = [
             self.make(prefix[i] if i < len(prefix) else items, name, depth + 1) for i in range(size)
@@ -138,7 +166,7 @@ class _Maker:
         if "pattern" in schema:
             return _matching(schema["pattern"], self._text)
         text = self._text if depth == 0 or not name else f"{name} {self._text}"
-        text = text.ljust(int(schema.get("minLength", 0)), ".")
+        text = text.ljust(min(int(schema.get("minLength", 0)), _LONGEST_STRING), ".")
         return text[: int(schema["maxLength"])] if "maxLength" in schema else text
 
     def _integer(self, schema: Mapping[str, Any], name: str, depth: int) -> int:
@@ -243,5 +271,5 @@ def _times(pattern: str, i: int) -> tuple[int, int]:
     if i < len(pattern) and pattern[i] in "?*+":
         return (1 if pattern[i] == "+" else 0), i + 1
     if counted := re.compile(r"\{(\d+)(?:,\d*)?\}").match(pattern, i):
-        return int(counted[1]), counted.end()
+        return min(int(counted[1]), _LONGEST_STRING), counted.end()
     return 1, i

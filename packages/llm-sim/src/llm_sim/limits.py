@@ -123,7 +123,8 @@ class SlidingLog:
         for at, amount in self._entries:
             used -= amount
             if used + cost <= self._limit:
-                return at + self._window - now
+                # Rounding may make it 0, which would say that the cost fits already.
+                return max(at + self._window - now, 1e-9)
         return self._window
 
     def take(self, now: float, cost: int) -> None:

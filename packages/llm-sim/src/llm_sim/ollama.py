@@ -38,7 +38,6 @@ class _OllamaDialogue(ABC):
         most = options.get("num_predict")
         texts, user_text, turns, images = self._prompt(fields)
         tool_list = fields.items("tools")
-        stop = options.get("stop") or ()
         return Ask(
             operation=self.operation,
             model=fields.text("model"),
@@ -49,7 +48,7 @@ class _OllamaDialogue(ABC):
             schema=_schema(body.get("format")),
             # Negative numbers ask for as much as there is.
             max_output_tokens=most if isinstance(most, int) and most >= 0 else None,
-            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+            stop=Fields(dict(options), wire.WORDING).words("stop"),
             stream=fields.flag("stream", True),
             effort=_effort(body.get("think")),
             silent=not texts,
@@ -133,7 +132,7 @@ class OllamaChat(_OllamaDialogue):
                 turns += 1
                 text += dump(message["tool_calls"]).decode() if message.get("tool_calls") else ""
             texts.append(text)
-            images += len(message.get("images") or ())
+            images += len(Fields(message, wire.WORDING).items("images"))
         return tuple(texts), user_text, turns, images
 
     def _piece(self, text: str, thinking: str, reply: Reply | None) -> Json:

@@ -56,6 +56,7 @@ KNOWN_FIELDS = frozenset(
 )
 """The request's fields, as openai-python 3.54 types them; the vendor refuses any other."""
 
+_MOST_CHOICES = 128
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _FINISH = {"stop_sequence": "stop", "refusal": "stop"}
 
@@ -97,7 +98,7 @@ def read(request: Request) -> Ask:
         stop=fields.words("stop"),
         stream=fields.flag("stream"),
         effort=wire.effort(body.get("reasoning_effort"), "reasoning_effort"),
-        choices=fields.count("n") or 1,
+        choices=fields.count("n", most=_MOST_CHOICES) or 1,
         extra_tokens=prompt.image_tokens + wire.function_tokens(tool_list),
         image_tokens=prompt.image_tokens,
         audio_tokens=prompt.audio_tokens,

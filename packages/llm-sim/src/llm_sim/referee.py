@@ -65,8 +65,12 @@ class Report:
     streams: int
     streams_abandoned: int
     """Streams that the client left before their end."""
+    batched: int
+    """Requests that were answered in batches; they are no calls of their own."""
     usage: Usage
+    """Tokens of all calls and batched requests."""
     cost_usd: Decimal
+    """By the price list; batched requests at half the price, as OpenAI and Anthropic bill them."""
     unpriced_models: tuple[str, ...]
     """Models that were used and are in no price list; their cost counts as 0."""
 
@@ -96,6 +100,7 @@ class Report:
             "futile_retries": self.futile_retries,
             "streams": self.streams,
             "streams_abandoned": self.streams_abandoned,
+            "batched": self.batched,
             "usage": {name: getattr(self.usage, name) for name in Usage.__slots__},
             "cost_usd": str(self.cost_usd),
             "unpriced_models": list(self.unpriced_models),
@@ -150,6 +155,8 @@ class _Tally:
     by_fault: Counter[str] = field(default_factory=Counter)
     by_model: dict[str, list[int]] = field(default_factory=dict)
     """Calls, then the sums of the fields of Usage in their order."""
+    batched: dict[str, tuple[int, Usage]] = field(default_factory=dict)
+    """Batched requests of each model and their usage."""
     watches: dict[tuple[str, LimitName], _Watch] = field(default_factory=dict)
     running: dict[str, list[int]] = field(default_factory=dict)
     """Running, peak, violations and refusals of concurrency of each account."""
@@ -233,6 +240,11 @@ class Referee:
             running = tally.running[call.account]
             running[0] = max(running[0] - 1, 0)
 
+    def count_batched(self, model: str, usage: Usage) -> None:
+        """A request of a batch was answered."""
+        count, used = self._tally.batched.get(model, (0, Usage()))
+        self._tally.batched[model] = (count + 1, used + usage)
+
     def cost(self, key_usage: Mapping[str, Usage]) -> Decimal:
         """Price the usage of several models."""
         found = ((self._prices.find(model), usage) for model, usage in key_usage.items())
@@ -242,6 +254,7 @@ class Referee:
         """Sum up."""
         tally = self._tally
         usage = {model: _usage(sums) for model, (_, *sums) in tally.by_model.items()}
+        batched = {model: used for model, (_, used) in tally.batched.items()}
         return Report(
             calls=tally.calls,
             running=self._running,
@@ -257,9 +270,12 @@ class Referee:
             futile_retries=tally.futile_retries,
             streams=tally.streams,
             streams_abandoned=tally.streams_abandoned,
-            usage=_usage([sum(column) for column in zip(*map(_sums, usage.values()), strict=True)]),
-            cost_usd=self.cost(usage),
-            unpriced_models=tuple(model for model in usage if self._prices.find(model) is None),
+            batched=sum(count for count, _ in tally.batched.values()),
+            usage=sum((*usage.values(), *batched.values()), Usage()),
+            cost_usd=self.cost(usage) + self.cost(batched) / 2,
+            unpriced_models=tuple(
+                model for model in {**usage, **batched} if self._prices.find(model) is None
+            ),
         )
 
     def _limit_reports(self) -> list[LimitReport]:

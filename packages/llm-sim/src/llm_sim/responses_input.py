@@ -79,7 +79,7 @@ def read_ask(fields: Fields, earlier: Iterable[Any]) -> Ask:
         tools=tuple(_tools(tool_list)),
         tool_choice=_tool_choice(fields.body.get("tool_choice")),
         parallel_tools=fields.flag("parallel_tool_calls", True),
-        schema=_schema(fields.mapping("text").get("format") or {}),
+        schema=_schema(Fields(dict(fields.mapping("text")), wire.WORDING).mapping("format")),
         max_output_tokens=fields.count("max_output_tokens", least=16),
         stream=fields.flag("stream"),
         effort=wire.effort(fields.mapping("reasoning").get("effort"), "reasoning.effort"),

@@ -23,6 +23,9 @@ from llm_sim.referee import Referee, Report
 from llm_sim.script import Script
 from llm_sim.wire import Dialogue, Vendor
 
+_WRONG_VALUES = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+"""What reading a request raises where it holds, say, a text instead of an object."""
+
 _REMEMBERED_BODY_BYTES = 65_536
 """Larger requests (images, sound) are forgotten, so that a thousand remembered calls stay small."""
 
@@ -160,13 +163,14 @@ class Simulator:
         vendor = self._catalogue.vendor_of(request)
         stamp = self.stamp()
         try:
-            ask = dialogue.read(request)
+            ask = _read(dialogue, request)
             if not self._catalogue.models.exists(ask.model):
                 raise vendor.unknown_model(ask.model)
         except Refusal as refusal:
             error = json.loads(vendor.error_body(refusal, stamp.id("req_")))
             return refusal.status, error, Usage()
         reply = self.brain.reply(ask, stamp)
+        self.referee.count_batched(ask.model, reply.usage)
         return 200, json.loads(dialogue.render(ask, reply, stamp)), reply.usage
 
     def finish(self, answer: Answer, *, abandoned: bool = False) -> None:
@@ -213,7 +217,10 @@ class Simulator:
         if not callable(endpoint):
             return self._converse(vendor, endpoint, request, stamp, call)
         call.operation = "resource"
-        answer = endpoint(request, stamp)
+        try:
+            answer = endpoint(request, stamp)
+        except _WRONG_VALUES as error:
+            raise _wrong_value(error) from error
         if faults.HEADER in request.headers:
             # Stored things fail only when asked to: chance is for what limits are for.
             call.fault = self._fault(request.headers[faults.HEADER])
@@ -225,7 +232,7 @@ class Simulator:
     def _converse(
         self, vendor: Vendor, dialogue: Dialogue, request: Request, stamp: Stamp, call: Call
     ) -> Answer:
-        ask = dialogue.read(request)
+        ask = _read(dialogue, request)
         if len(request.body) <= _REMEMBERED_BODY_BYTES:
             call.body = ask.body
         reply, fault = self.reply(vendor, ask, stamp, call, request.headers.get(faults.HEADER))
@@ -317,6 +324,20 @@ class Simulator:
     def _paced(self, ask: Ask, reply: Reply) -> Answer:
         first, each = self.pace(reply)
         return Answer(usage=reply.usage, delay_seconds=first, seconds_per_token=each)
+
+
+def _read(dialogue: Dialogue, request: Request) -> Ask:
+    try:
+        return dialogue.read(request)
+    except _WRONG_VALUES as error:
+        raise _wrong_value(error) from error
+
+
+def _wrong_value(error: Exception) -> Refusal:
+    """Refuse a value of a wrong type, deep in a request, that no check of its own has caught."""
+    return Refusal(
+        400, f"A value in the request has a wrong type: {error}", type="invalid_request_error"
+    )
 
 
 def charge_of(ask: Ask) -> Charge:
