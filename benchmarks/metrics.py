@@ -23,7 +23,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -41,24 +40,14 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, set_span_in_context
 
 from llm_core import (
-    AttemptEnded,
-    AttemptStarted,
-    AttemptTimestamps,
-    Cost,
-    CostStatus,
-    EventTimestamps,
-    FinishReason,
-    FirstToken,
-    GenerationFinished,
-    GenerationRequest,
-    GenerationResult,
+    BackoffStats,
     GenerationStarted,
-    InvocationAttempt,
     TelemetryClient,
     TelemetryEvent,
     Usage,
 )
 from llm_core.conventions import request_attributes
+from llm_core.example_call import events_of, example_result
 from llm_metrics import (
     JsonLinesTelemetry,
     Labels,
@@ -97,61 +86,10 @@ class Row:
 
 
 def one_call() -> list[TelemetryEvent]:
-    """Return the events of a streamed call with one attempt."""
-    request = GenerationRequest(
-        user="Where is Lima?", model="gpt-5-mini", operation_name="translate", tenant="acme"
-    )
-    times = AttemptTimestamps(
-        enqueued=0,
-        admitted=_MS,
-        started=_MS,
-        request_sent=_MS,
-        first_token=200 * _MS,
-        last_token=800 * _MS,
-        ended=800 * _MS,
-    )
-    usage = Usage(input_tokens=900, output_tokens=40, cache_read_tokens=100)
-    cost = Cost(amount=Decimal("0.0003"), status=CostStatus.PRICED, source="genai-prices@0.2.3")
-    attempt = InvocationAttempt(
-        number=1,
-        provider="openai",
-        model="gpt-5-mini",
-        timestamps=times,
-        usage=usage,
-        cost=cost,
-        finish_reason=FinishReason.STOP,
-        response_id="resp-1",
-    )
-    result = GenerationResult(
-        success=True,
-        content="Peru",
-        raw_content="Peru",
-        request=request,
-        timestamps=EventTimestamps(
-            requested_at=datetime.now(UTC),
-            requested=0,
-            started=_MS,
-            first_token=200 * _MS,
-            completed=801 * _MS,
-        ),
-        attempts=(attempt,),
-        usage=usage,
-        cost=cost,
-        finish_reason=FinishReason.STOP,
-        model="gpt-5-mini-2025-08-07",
-        provider="openai",
-        operation_name="translate",
-        response_id="resp-1",
-    )
-    call: dict[str, Any] = {"request_id": "call-1"}
-    sent = {"number": 1, "provider": "openai", "model": "gpt-5-mini"}
-    return [
-        GenerationStarted(**call, at_ns=0, request=request),
-        AttemptStarted(**call, at_ns=_MS, **sent),
-        FirstToken(**call, at_ns=200 * _MS, number=1),
-        AttemptEnded(**call, at_ns=800 * _MS, attempt=attempt),
-        GenerationFinished(**call, at_ns=801 * _MS, result=result),
-    ]
+    """Return the events of a streamed call with one attempt that waited for nothing."""
+    made = example_result()
+    answer = replace(made.attempts[1], number=1)
+    return events_of(replace(made, attempts=(answer,), steps=(), backoff=BackoffStats()))
 
 
 def contended_microseconds(mark: Callable[[], object], marks: int) -> float:

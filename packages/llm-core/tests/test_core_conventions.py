@@ -84,6 +84,41 @@ def test_a_provider_has_its_well_known_name(ours: str, theirs: str) -> None:
 def test_a_span_is_named_by_operation_and_model() -> None:
     assert conventions.span_name("gpt-4o") == "chat gpt-4o"
     assert conventions.span_name(None) == "chat"
+    assert conventions.span_name("e-3", conventions.EMBEDDINGS) == "embeddings e-3"
+
+
+@pytest.mark.parametrize(
+    ("said", "operation"),
+    [
+        ({}, "chat"),
+        ({"gen_ai.operation.name": "embeddings"}, "embeddings"),
+        ({"gen_ai.operation.name": "text_completion"}, "text_completion"),
+        ({"gen_ai.operation.name": "made up"}, "chat"),
+        ({"gen_ai.operation.name": 3}, "chat"),
+    ],
+)
+def test_a_request_may_say_which_operation_it_is(said: dict[str, Any], operation: str) -> None:
+    assert conventions.operation_of(GenerationRequest(user="hi", metadata=said)) == operation
+    assert conventions.operation_of(None) == "chat"
+
+
+def test_embeddings_have_their_own_attributes() -> None:
+    request = GenerationRequest(
+        user="hi",
+        provider_options={"dimensions": 256},
+        metadata={"gen_ai.operation.name": "embeddings"},
+    )
+    asked = conventions.request_attributes(request)
+    assert asked["gen_ai.embeddings.dimension.count"] == 256
+    result = finished(
+        request=request,
+        attempts=(attempt(),),
+        finish_reason=FinishReason.STOP,
+        usage=Usage(input_tokens=10),
+    )
+    answered = conventions.result_attributes(result)
+    assert answered["gen_ai.usage.input_tokens"] == 10
+    assert not {"gen_ai.usage.output_tokens", "gen_ai.response.finish_reasons"} & set(answered)
 
 
 def test_a_request_says_every_parameter_it_has_and_no_content() -> None:

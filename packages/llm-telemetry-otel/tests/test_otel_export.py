@@ -107,10 +107,14 @@ def test_a_collector_that_is_not_there_harms_nobody(
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     telemetry = from_environment()
     for event in events:
         telemetry.emit(event)
     telemetry.close(0.1)
+    for thread in threading.enumerate():
+        if thread.name == "llm-telemetry-otel-close":
+            thread.join(20)
 
 
 def test_the_providers_of_the_application_are_used_and_left_alone(

@@ -13,7 +13,14 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 
-from llm_core import EventTimestamps, GenerationFinished, GenerationResult, TelemetryEvent, Usage
+from llm_core import (
+    EventTimestamps,
+    GenerationFinished,
+    GenerationRequest,
+    GenerationResult,
+    TelemetryEvent,
+    Usage,
+)
 from llm_telemetry_otel import OTelTelemetry
 from llm_telemetry_otel import instruments as instruments_module
 from llm_telemetry_otel.instruments import Instruments
@@ -128,6 +135,14 @@ def test_a_failure_without_usage_invents_no_numbers(make_result: Make, events_of
     assert set(metrics) == {"gen_ai.client.operation.duration", "llm_service.attempts"}
     point = point_of(metrics["gen_ai.client.operation.duration"])
     assert point.attributes["error.type"] == "rate_limited"
+
+
+def test_embeddings_have_no_output_tokens(make_result: Make, events_of: Life) -> None:
+    request = GenerationRequest(user="hi", metadata={"gen_ai.operation.name": "embeddings"})
+    made = make_result(request=request, usage=Usage(input_tokens=10))
+    [point] = recorded(events_of(made))["gen_ai.client.token.usage"].data.data_points
+    assert point.attributes["gen_ai.token.type"] == "input"
+    assert point.attributes["gen_ai.operation.name"] == "embeddings"
 
 
 def test_a_call_that_was_cancelled_before_anything_is_recorded_without_a_time(

@@ -37,6 +37,7 @@ from llm_core import (
     ToolResult,
     TraceContext,
     TraceSource,
+    Usage,
 )
 from llm_core import ErrorInfo as Info
 from llm_telemetry_otel import OTelTelemetry
@@ -465,6 +466,24 @@ class TestContents:
         made = make_result(success=False, raw_content=None, finish_reason=None)
         *_, span = Collected(capture_content=True).tell(events_of(made))
         assert "gen_ai.output.messages" not in attributes_of(span)
+
+
+def test_embeddings_follow_their_own_table(
+    collected: Collected, make_result: Make, events_of: Life
+) -> None:
+    request = GenerationRequest(
+        user="the question",
+        provider_options={"dimensions": 256},
+        metadata={"gen_ai.operation.name": "embeddings"},
+    )
+    made = make_result(request=request, usage=Usage(input_tokens=10))
+    *_, call = collected.tell(events_of(made))
+    assert (call.name, call.kind) == ("embeddings gpt-5-mini", SpanKind.CLIENT)
+    attributes = attributes_of(call)
+    assert attributes["gen_ai.operation.name"] == "embeddings"
+    assert attributes["gen_ai.embeddings.dimension.count"] == 256
+    assert attributes["gen_ai.usage.input_tokens"] == 10
+    assert "gen_ai.usage.output_tokens" not in attributes
 
 
 def test_a_call_that_found_no_model_is_named_by_its_operation(

@@ -13,6 +13,7 @@ from llm_core import (
     ConfigurationError,
     EventTimestamps,
     GenerationFinished,
+    GenerationRequest,
     GenerationResult,
     InvalidValue,
     TelemetryClient,
@@ -117,6 +118,18 @@ def test_a_failure_invents_no_numbers(telemetry: PrometheusTelemetry, make_resul
     unfinished = replace(failed, timestamps=replace(failed.timestamps, completed=None))
     telemetry.emit(GenerationFinished(request_id="r", at_ns=0, result=unfinished))
     assert telemetry.render().decode().count("operation_duration_seconds_count{") == 1
+
+
+def test_embeddings_have_no_output_tokens(
+    telemetry: PrometheusTelemetry, make_result: Make
+) -> None:
+    request = GenerationRequest(user="hi", metadata={"gen_ai.operation.name": "embeddings"})
+    made = make_result(request=request, usage=Usage(input_tokens=10))
+    telemetry.emit(GenerationFinished(request_id="r", at_ns=0, result=made))
+    text = telemetry.render().decode()
+    assert 'gen_ai_operation_name="embeddings"' in text
+    assert 'gen_ai_token_type="input"' in text
+    assert 'gen_ai_token_type="output"' not in text
 
 
 def test_calls_under_way_are_seen(

@@ -17,6 +17,7 @@ from llm_core.result import GenerationResult
 
 __all__ = [
     "CALL_METRICS",
+    "EMBEDDINGS",
     "OPERATION",
     "OPERATION_DURATION",
     "PROVIDER_NAMES",
@@ -25,6 +26,7 @@ __all__ = [
     "TIME_TO_FIRST_CHUNK",
     "TOKEN_USAGE",
     "Metric",
+    "operation_of",
     "provider_name",
     "request_attributes",
     "result_attributes",
@@ -35,7 +37,12 @@ SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.41.1"
 """Which version of the conventions the names follow."""
 
 OPERATION: Final = "chat"
-"""``gen_ai.operation.name`` of every call: messages in, a message out."""
+"""``gen_ai.operation.name`` of a call unless its request says otherwise: messages in, one out."""
+
+EMBEDDINGS: Final = "embeddings"
+"""``gen_ai.operation.name`` of a call that turns texts into vectors."""
+
+_OPERATIONS: Final = frozenset({OPERATION, EMBEDDINGS, "generate_content", "text_completion"})
 
 _TOKEN_BOUNDARIES = tuple(float(4**power) for power in range(14))
 _SECONDS_BOUNDARIES = tuple(0.01 * 2**power for power in range(14))
@@ -101,21 +108,31 @@ def provider_name(provider: str) -> str:
     return PROVIDER_NAMES.get(provider, provider)
 
 
-def span_name(model: str | None) -> str:
+def operation_of(request: GenerationRequest | None) -> str:
+    """Return ``gen_ai.operation.name``: what the request's metadata says by that name, else chat.
+
+    Only the conventions' words for inference count.
+    """
+    said = request.metadata.get("gen_ai.operation.name") if request is not None else None
+    return said if isinstance(said, str) and said in _OPERATIONS else OPERATION
+
+
+def span_name(model: str | None, operation: str = OPERATION) -> str:
     """Return the name of a call's span: ``chat {model}``, or ``chat`` while no model is known."""
-    return f"{OPERATION} {model}" if model else OPERATION
+    return f"{operation} {model}" if model else operation
 
 
 def request_attributes(request: GenerationRequest) -> dict[str, Any]:
     """Return what the conventions say of a call when it starts; nothing of what was said in it."""
     sampling = request.sampling
     attributes = {
-        "gen_ai.operation.name": OPERATION,
+        "gen_ai.operation.name": operation_of(request),
         "gen_ai.request.model": request.model,
         "gen_ai.request.max_tokens": request.max_output_tokens,
         "gen_ai.request.seed": request.seed,
         "gen_ai.request.stop_sequences": request.stop or None,
         "gen_ai.output.type": _output_type(request),
+        "gen_ai.embeddings.dimension.count": _dimensions(request),
         "gen_ai.conversation.id": request.metadata.get("conversation_id"),
         "llm_service.operation": request.operation_name,
         "llm_service.tenant": request.tenant,
@@ -165,7 +182,16 @@ def result_attributes(result: GenerationResult[Any]) -> dict[str, Any]:
             "gen_ai.usage.reasoning.output_tokens": usage.reasoning_tokens or None,
             "llm_service.usage.estimated": usage.estimated or None,
         }
+    if operation_of(result.request) == EMBEDDINGS:  # vectors have no tokens and no reason to end
+        attributes["gen_ai.response.finish_reasons"] = None
+        attributes["gen_ai.usage.output_tokens"] = None
     return {name: value for name, value in attributes.items() if value is not None}
+
+
+def _dimensions(request: GenerationRequest) -> int | None:
+    asked = request.provider_options.get("dimensions")
+    embeds = operation_of(request) == EMBEDDINGS
+    return asked if embeds and isinstance(asked, int) else None
 
 
 def _output_type(request: GenerationRequest) -> str | None:

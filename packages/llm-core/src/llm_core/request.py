@@ -148,7 +148,6 @@ class LLMCallRequest(CheckedRecord):
         if self.timeout_seconds is not None:
             _require_positive(self, "timeout_seconds")
 
-
     def sent_with(
         self, *, headers: Mapping[str, str] = EMPTY, timeout_seconds: float | None = None
     ) -> LLMCallRequest:

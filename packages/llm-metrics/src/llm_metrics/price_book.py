@@ -78,7 +78,7 @@ class PriceBook:
             thread.start()
 
     def reload(self) -> None:
-        """Let the next question read `prices_file` again."""
+        """Read `prices_file` again, on this thread; who asks meanwhile gets the old prices."""
         self._catalogue.reload()
 
     def price(

@@ -66,28 +66,59 @@ class Quote:
     """False when a price was taken that may not be the one that is billed."""
 
 
+class _Edition:
+    """One version of the prices, and which model each name was found to be."""
+
+    __slots__ = ("_found", "_snapshot", "version")
+
+    def __init__(self, snapshot: DataSnapshot, version: str) -> None:
+        self._snapshot = snapshot
+        self.version = version
+        self._found: dict[tuple[str, str], tuple[Vendor, ModelInfo] | None] = {}
+
+    def find(self, provider: str, model: str) -> tuple[Vendor, ModelInfo] | None:
+        key = (provider, model)
+        try:
+            return self._found[key]
+        except KeyError:
+            pass
+        if len(self._found) >= _REMEMBERED:
+            self._found.clear()
+        found = self._found[key] = self._look_up(_VENDORS.get(provider, provider), model)
+        return found
+
+    def _look_up(self, vendor_id: str, model: str) -> tuple[Vendor, ModelInfo] | None:
+        providers = self._snapshot.providers
+        vendor = next((vendor for vendor in providers if vendor.id == vendor_id), None)
+        if vendor is None:
+            return None
+        info = vendor.find_model(model, all_providers=providers)
+        return None if info is None else (vendor, info)
+
+
 class Catalogue:
     """Looks up prices; any thread may ask. Answers to "which model is it" are remembered."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self._lock = threading.Lock()
-        self._snapshot: DataSnapshot | None = None
-        self._version = ""
-        self._found: dict[tuple[str, str], tuple[Vendor, ModelInfo] | None] = {}
+        self._loading = threading.Lock()
+        self._edition: _Edition | None = None
 
-    def load(self) -> str:
-        """Read the prices now instead of at the first question; return their version."""
-        with self._lock:
-            if self._snapshot is None:
-                self._snapshot, self._version = _read(self._path)
-            return self._version
+    def load(self) -> None:
+        """Read the prices now instead of at the first question."""
+        self._current()
 
     def reload(self) -> None:
-        """Forget everything read, so that the next question reads the file again."""
-        with self._lock:
-            self._snapshot = None
-            self._found = {}
+        """Read the prices again; who asks meanwhile is answered by the old ones."""
+        with self._loading:
+            self._edition = _read(self._path)
+
+    def _current(self) -> _Edition:
+        edition = self._edition
+        if edition is None:
+            with self._loading:
+                edition = self._edition = self._edition or _read(self._path)
+        return edition
 
     def quote(
         self,
@@ -100,9 +131,9 @@ class Catalogue:
         also: Quantities,
     ) -> Quote:
         """Return what `usage` and `also` cost by the prices of time `at`."""
-        self.load()
-        source = f"genai-prices@{self._version}"
-        found = self._find(provider, model)
+        edition = self._current()
+        source = f"genai-prices@{edition.version}"
+        found = edition.find(provider, model)
         if found is None:
             return Quote(None, source)
         vendor, info = found
@@ -127,25 +158,8 @@ class Catalogue:
             return Quote(bill.total_price, f"{source} (standard; no {tier} price)", exact=False)
         return Quote(bill.total_price, source)
 
-    def _find(self, provider: str, model: str) -> tuple[Vendor, ModelInfo] | None:
-        key = (provider, model)
-        if key not in self._found:
-            if len(self._found) >= _REMEMBERED:
-                self._found = {}
-            self._found[key] = self._look_up(_VENDORS.get(provider, provider), model)
-        return self._found[key]
 
-    def _look_up(self, vendor_id: str, model: str) -> tuple[Vendor, ModelInfo] | None:
-        assert self._snapshot is not None
-        providers = self._snapshot.providers
-        vendor = next((vendor for vendor in providers if vendor.id == vendor_id), None)
-        if vendor is None:
-            return None
-        info = vendor.find_model(model, all_providers=providers)
-        return None if info is None else (vendor, info)
-
-
-def _read(path: Path | None) -> tuple[DataSnapshot, str]:
+def _read(path: Path | None) -> _Edition:
     """Return the fetched prices if there are any that can be read, else those installed."""
     import genai_prices
     from genai_prices import data_snapshot
@@ -157,8 +171,8 @@ def _read(path: Path | None) -> tuple[DataSnapshot, str]:
         except (OSError, ValueError) as error:
             _log.warning("prices in %s cannot be read, taking those installed: %s", path, error)
         else:
-            return snapshot, file.version
-    return data_snapshot.get_snapshot(), genai_prices.__version__
+            return _Edition(snapshot, file.version)
+    return _Edition(data_snapshot.get_snapshot(), genai_prices.__version__)
 
 
 def _context(tier: str | None) -> Mapping[str, str] | None:

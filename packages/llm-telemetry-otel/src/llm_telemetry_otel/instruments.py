@@ -121,7 +121,8 @@ class Instruments:
         usage = result.usage
         if usage.total_tokens:
             self._tokens.record(usage.input_tokens, shared | {"gen_ai.token.type": "input"})
-            self._tokens.record(usage.output_tokens, shared | {"gen_ai.token.type": "output"})
+            if "gen_ai.usage.output_tokens" in facts:
+                self._tokens.record(usage.output_tokens, shared | {"gen_ai.token.type": "output"})
         seconds = result.timestamps.total_seconds
         if seconds is not None:
             error = facts.get("error.type")

@@ -24,8 +24,8 @@ from llm_core import (
     TraceContext,
 )
 from llm_core.conventions import (
-    OPERATION,
     SCHEMA_URL,
+    operation_of,
     provider_name,
     request_attributes,
     result_attributes,
@@ -133,7 +133,7 @@ class OTelTelemetry:
         if self._capture_content:
             attributes |= input_attributes(request)
         span = self._tracer.start_span(
-            span_name(request.model), context, SpanKind.CLIENT, attributes
+            span_name(request.model, operation_of(request)), context, SpanKind.CLIENT, attributes
         )
         self._calls[event.request_id] = Call(span, context, request.model, event.at_ns)
 
@@ -157,7 +157,7 @@ class OTelTelemetry:
         model = facts.pop("gen_ai.request.model", None)
         if span.is_recording():
             if model is not None and model != call.model:
-                span.update_name(span_name(model))
+                span.update_name(span_name(model, operation_of(result.request)))
                 span.set_attribute("gen_ai.request.model", model)
             span.set_attributes(facts)
             if self._capture_content:
@@ -169,7 +169,7 @@ class OTelTelemetry:
                 span.add_event("gen_ai.client.operation.exception", {"exception.type": name})
         span.end(call.world_ns(event.at_ns))
         if self._instruments is not None:
-            facts["gen_ai.operation.name"] = OPERATION
+            facts["gen_ai.operation.name"] = operation_of(result.request)
             facts["gen_ai.request.model"] = model
             self._instruments.put(result, facts)
 

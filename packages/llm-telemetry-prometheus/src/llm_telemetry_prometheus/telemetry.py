@@ -22,12 +22,12 @@ from llm_core import (
     TelemetryEvent,
 )
 from llm_core.conventions import (
-    OPERATION,
     OPERATION_DURATION,
     TIME_PER_OUTPUT_CHUNK,
     TIME_TO_FIRST_CHUNK,
     TOKEN_USAGE,
     Metric,
+    operation_of,
     result_attributes,
 )
 from llm_telemetry_prometheus.names import BoundedValues, prometheus_name
@@ -121,11 +121,13 @@ class PrometheusTelemetry:
             server.server_close()
 
     def _record(self, result: GenerationResult[Any]) -> None:
-        shared = self._shared(result)
+        facts = result_attributes(result)
+        shared = self._shared(result, facts)
         usage = result.usage
         if usage.total_tokens:
             self._tokens.labels(*shared, "input").observe(usage.input_tokens)
-            self._tokens.labels(*shared, "output").observe(usage.output_tokens)
+            if "gen_ai.usage.output_tokens" in facts:
+                self._tokens.labels(*shared, "output").observe(usage.output_tokens)
         seconds = result.timestamps.total_seconds
         if seconds is not None:
             self._duration.labels(*shared, _error_type(result)).observe(seconds)
@@ -146,9 +148,8 @@ class PrometheusTelemetry:
             currency = self._values.of("llm_service.cost.currency", cost.currency)
             self._cost.labels(*shared, currency).inc(float(cost.amount))
 
-    def _shared(self, result: GenerationResult[Any]) -> list[str]:
-        facts = result_attributes(result)
-        facts["gen_ai.operation.name"] = OPERATION
+    def _shared(self, result: GenerationResult[Any], facts: dict[str, Any]) -> list[str]:
+        facts["gen_ai.operation.name"] = operation_of(result.request)
         facts["llm_service.operation"] = result.operation_name or ""
         return [self._values.of(name, str(facts.get(name, ""))) for name in _SHARED]
 

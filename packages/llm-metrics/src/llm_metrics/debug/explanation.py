@@ -11,6 +11,8 @@ __all__ = ["explain"]
 
 _QUEUE, _CALL, _BACKOFF, _REFINE, _REST = "▒", "█", "░", "▓", "·"
 _LABEL_WIDTH: Final = 24
+# A gate that is open takes some microseconds; a line for that would tell nobody anything.
+_WORTH_A_LINE_NS: Final = 100_000
 
 _Piece = tuple[str, str, int, int]
 
@@ -61,7 +63,7 @@ def _attempt_pieces(attempts: tuple[InvocationAttempt, ...]) -> Iterator[_Piece]
         times, number = attempt.timestamps, attempt.number
         if times.enqueued is not None and times.admitted is not None:
             limit = f" ({attempt.waited_for})" if attempt.waited_for else ""
-            if limit or times.admitted > times.enqueued:
+            if limit or times.admitted - times.enqueued >= _WORTH_A_LINE_NS:
                 yield (_QUEUE, f"queue {number}{limit}", times.enqueued, times.admitted)
         if times.started is not None and times.ended is not None:
             outcome = attempt.error.type.value if attempt.error else "ok"
