@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import struct
 import wave
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -12,6 +14,7 @@ import openai
 import pytest
 
 from llm_sim import SimServer
+from llm_sim.sound import tone_hz
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +98,19 @@ def test_speech_lasts_as_long_as_its_words(client: openai.OpenAI, shape: Any) ->
     else:
         assert len(made) % 417 == 0
         assert made.startswith(b"\xff\xfb")
+
+
+def test_each_word_has_its_pitch(client: openai.OpenAI) -> None:
+    spoken = "one two one"
+    made = client.audio.speech.create(
+        model="gpt-4o-mini-tts", voice="alloy", input=spoken, response_format="pcm"
+    ).read()
+    samples = struct.unpack(f"<{len(made) // 2}h", made)
+    one, two, again = (samples[start : start + 6_000] for start in (0, 6_000, 12_000))
+    assert one == again != two
+    for tone, word in ((one, "one"), (two, "two")):
+        rising = sum(before < 0 <= after for before, after in pairwise(tone))
+        assert rising * 4 == pytest.approx(tone_hz(f" {word} "), abs=4)
 
 
 def test_speech_is_streamed_as_events(client: openai.OpenAI) -> None:

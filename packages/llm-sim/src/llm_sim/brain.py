@@ -67,7 +67,7 @@ class Brain:
                 spent = ask.max_output_tokens
             if len(pieces) > left:
                 pieces, stopped_by, finish = pieces[:left], None, "length"
-        audio = sound.speak(len(pieces)) if ask.wants_audio else b""
+        audio = sound.speak(pieces) if ask.wants_audio else b""
         return Reply(
             pieces=tuple(pieces),
             tool_calls=calls,

@@ -1,7 +1,8 @@
 """OpenAI Audio: transcriptions, translations and speech.
 
 A transcription's text is looked up by the file's name, as if the user had said it; without a rule
-it is the name itself. Speech is a tone, a quarter of a second for each token of the input.
+it is the name itself. Speech is a tone for each token of the input, a quarter of a second long, whose
+pitch is the word's (`llm_sim.sound.tone_hz`).
 """
 
 from __future__ import annotations
