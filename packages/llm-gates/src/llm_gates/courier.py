@@ -210,7 +210,6 @@ class Courier:
             self._thread = threading.Thread(target=self._run, name="llm-gates courier", daemon=True)
             self._thread.start()
 
-    # ------------------------------------------------------------------ the way
     def _run(self) -> None:
         while True:
             with self._ready:
@@ -455,7 +454,6 @@ class Courier:
         wish.error = error
         wish.done()
 
-    # ------------------------------------------------------------------ the mail
     def _listen(self) -> None:
         """Hear when another process gives something back; the lock is held."""
         if self._listener is None:

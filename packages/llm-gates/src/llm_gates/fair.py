@@ -19,9 +19,10 @@ from typing import Any
 
 from llm_core import Clock, LLMError, SystemClock
 from llm_gates.limits import NEVER, Limit
-from llm_gates.permit import WAITING, GatePermit, ThreadSignal
+from llm_gates.lines import Deadlines
+from llm_gates.permit import GatePermit, ThreadSignal
 from llm_gates.timer import Timer
-from llm_gates.turnstile import HOLD, Turnstile, expire_deadlines, too_heavy
+from llm_gates.turnstile import HOLD, Turnstile, too_heavy
 
 __all__ = ["CommonLane", "FairQueue", "Lane"]
 
@@ -35,8 +36,8 @@ class FairQueue:
         self.lock = threading.Lock()
         self.held_until = 0
         self.round: deque[Lane] = deque()
-        self.deadlines: list[tuple[int, int, GatePermit]] = []
-        self.order = itertools.count()
+        self.deadlines = Deadlines()
+        self._order = itertools.count()
         self.waiting = 0
         self._asleep: list[tuple[int, int, Lane]] = []
         self._timer = Timer(self.clock, self.pump)
@@ -53,9 +54,8 @@ class FairQueue:
         with self.lock:
             now = self.clock.monotonic_ns()
             self.held_until = max(self.held_until, now + round(seconds * 1e9))
-            for deadline, _, permit in list(self.deadlines):
-                if deadline < self.held_until and permit.state == WAITING:
-                    permit.turnstile.refuse(permit, HOLD, self.held_until - now)
+            for permit in self.deadlines.before(self.held_until):
+                permit.turnstile.refuse(permit, HOLD, self.held_until - now)
             self.serve(now)
 
     def join(self, lane: Lane) -> None:
@@ -69,7 +69,7 @@ class FairQueue:
 
     def serve(self, now: int) -> None:
         """Go through the round until the common limits are full or nobody is left; set the timer."""
-        expire_deadlines(self.deadlines, now)
+        self.deadlines.expire(now)
         self._wake_lanes(now)
         while self.round:
             lane = self.round[0]
@@ -81,7 +81,7 @@ class FairQueue:
             if own_wait:
                 self._leave_round(lane)
                 if own_wait < NEVER:
-                    heapq.heappush(self._asleep, (now + own_wait, next(self.order), lane))
+                    heapq.heappush(self._asleep, (now + own_wait, next(self._order), lane))
                     lane.asleep_at = lane.nap
                 continue
             if not self._may_send(lane, head):
@@ -122,11 +122,10 @@ class FairQueue:
         if self._asleep and self._asleep[0][0] < when:
             when = self._asleep[0][0]
             head = head or self._asleep[0][2].first()
-        while self.deadlines and self.deadlines[0][2].state != WAITING:
-            heapq.heappop(self.deadlines)
-        if self.deadlines and self.deadlines[0][0] < when:
-            when = self.deadlines[0][0]
-            head = head or self.deadlines[0][2]
+        deadline = self.deadlines.first()
+        if deadline is not None and deadline[0] < when:
+            when = deadline[0]
+            head = head or deadline[1]
         if head is None or when >= NEVER:
             self._timer.clear()
         else:
@@ -170,15 +169,14 @@ class Lane(Turnstile):
         self.lock = queue.lock
         self.take_lock = queue.lock.acquire
         self.free_lock = queue.lock.release
-        self._deadlines = queue.deadlines
-        self._order = queue.order
+        self._lines.deadlines = queue.deadlines
         self.listeners.extend(listeners)
 
     @property
     def lane_idle(self) -> bool:
         """Whether nothing of this key counts any more, whatever the common limits say."""
         with self.lock:
-            if self._queued or self.in_flight:
+            if self._lines.count or self.in_flight:
                 return False
             now = self.monotonic_ns()
             own = self.limits[: self._own]
@@ -191,18 +189,18 @@ class Lane(Turnstile):
         return super().pass_through(permit)
 
     def _pump(self, now: int) -> None:
-        if self._queued:
+        if self._lines.count:
             self.queue.join(self)
         self.queue.serve(now)
-        self.busy = bool(self._queued) or now < self.held_until
+        self.busy = bool(self._lines.count) or now < self.held_until
 
     def first(self) -> GatePermit | None:
         """Return who is first in this lane."""
-        return self._head()
+        return self._lines.first()
 
     def next_valid(self, now: int) -> GatePermit | None:
         """Return who is first and can go at all."""
-        while (head := self._head()) is not None:
+        while (head := self._lines.first()) is not None:
             error = self._refusal(head.costs, now) or self._too_heavy(head)
             if error is None:
                 return head
@@ -233,7 +231,7 @@ class Lane(Turnstile):
             if at_least > wait_ns:
                 wait_ns, place = at_least, index
         if wait_ns:
-            self._note_blocked(now, place)
+            self._blame.note(now, place)
         return wait_ns
 
     def share_of(self, permit: GatePermit) -> float:
@@ -289,7 +287,7 @@ class Lane(Turnstile):
     def _serve_others(self) -> None:
         if self.queue.waiting:
             with self.lock:
-                if self._queued:
+                if self._lines.count:
                     self.queue.join(self)
                 self.queue.serve(self.monotonic_ns())
 

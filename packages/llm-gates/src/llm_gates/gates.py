@@ -7,7 +7,7 @@ from decimal import Decimal
 from llm_core import Clock, ConfigurationError, InvalidValue, RateLimitFacts
 from llm_gates.estimates import LearnedEstimates
 from llm_gates.limits import Limit
-from llm_gates.permit import Acquired, AsyncAdmission, GatePermit, SyncAdmission
+from llm_gates.permit import ENTERED, Acquired, AsyncAdmission, GatePermit, SyncAdmission
 from llm_gates.snapshot import GateSnapshot
 from llm_gates.turnstile import Turnstile
 
@@ -174,7 +174,7 @@ class GateSet:
                 turnstile.withdraw(permit)
                 raise
             turnstile.leave(permit)
-        if not turnstile.holds:
+        if not turnstile.holds and permit.state == ENTERED:
             permit.release()
         return permit
 

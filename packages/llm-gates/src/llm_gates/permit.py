@@ -31,6 +31,11 @@ CANCELLED = 5
 """Nothing of it counts."""
 
 
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 class ThreadSignal:
     """What a waiting thread sleeps on."""
 
@@ -135,6 +140,23 @@ class GatePermit:
     def release(self) -> None:
         """End the call: concurrency slots go back. Leaving the context manager does this by itself."""
         self.turnstile.finish(self)
+
+    def wake(self) -> bool:
+        """Wake the waiter, wherever it lives; return False if its event loop is gone. The queue's lock is held."""
+        future = self.future
+        if future is None:
+            assert self.signal is not None
+            self.signal.nudge()
+            return True
+        loop = future.get_loop()
+        if loop is asyncio._get_running_loop():
+            _resolve(future)
+            return True
+        try:
+            loop.call_soon_threadsafe(_resolve, future)
+        except RuntimeError:
+            return False
+        return True
 
     def _note_failure(self, error: BaseException) -> None:
         """Keep how the body of the `with` statement failed, unless `fail` has said it."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from llm_core import Record
+from llm_gates.limits import Limit
 
 __all__ = ["GateSnapshot", "LimitSnapshot"]
 
@@ -24,6 +25,19 @@ class LimitSnapshot(Record):
     """What may go now; never below zero."""
     window_seconds: float | None = None
     """The length of the window; None for concurrency and for totals."""
+
+    @classmethod
+    def of(cls, limit: Limit, now: int) -> LimitSnapshot:
+        """Describe `limit` at the monotonic time `now`."""
+        used = limit.usage(now)
+        return cls(
+            name=limit.name,
+            metric=limit.metric.name.lower(),
+            limit=limit.capacity,
+            used=used,
+            remaining=max(limit.capacity - used, 0),
+            window_seconds=None if limit.window_ns is None else limit.window_ns / 1e9,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,11 +8,8 @@ Everything here happens under one lock, which is never held while somebody waits
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from operator import itemgetter
@@ -32,6 +29,7 @@ from llm_core import (
 from llm_gates.estimates import LearnedEstimates
 from llm_gates.feedback import Feedback
 from llm_gates.limits import NEVER, Charge, Limit, Metric
+from llm_gates.lines import Blame, Deadlines, Lines
 from llm_gates.permit import CANCELLED, ENDED, ENTERED, GRANTED, WAITING, GatePermit, ThreadSignal
 from llm_gates.snapshot import GateSnapshot, LimitSnapshot
 from llm_gates.timer import Timer
@@ -56,20 +54,13 @@ class Turnstile:
     """
 
     __slots__ = (
-        "_aging_ns",
-        "_blocked_ns",
-        "_blocked_since",
-        "_blocker",
+        "_blame",
         "_by_key",
         "_by_tokens",
-        "_deadlines",
         "_lines",
         "_metrics",
-        "_order",
         "_pair",
         "_pick",
-        "_queued",
-        "_queued_costs",
         "_real_time",
         "_refusing",
         "_timer",
@@ -116,7 +107,6 @@ class Turnstile:
         self.held_until = 0
         self.monotonic_ns = self.clock.monotonic_ns
         self._real_time = isinstance(self.clock, SystemClock)
-        self._aging_ns = round(aging_seconds * 1e9)
         self._metrics = tuple(int(limit.metric) for limit in self.limits)
         self._pick = itemgetter(*self._metrics) if self._metrics else tuple
         self._by_tokens = len(self.limits) > 1 and max(self._metrics) <= Metric.TOKENS
@@ -136,24 +126,17 @@ class Turnstile:
         plain = plain and self._metrics[0] <= Metric.INPUT_TOKENS
         self.alone = self.limits[0] if plain else None
         self.weighs = self.unit_costs is None
-        # One line per priority; who was withdrawn stays in its line until it comes to the front.
-        self._lines: dict[int, deque[GatePermit]] = {}
-        self._queued = 0
-        self._queued_costs: list[Any] = [0] * len(self.limits)
-        self._deadlines: list[tuple[int, int, GatePermit]] = []
-        self._order = itertools.count()
+        self._lines = Lines(
+            len(self.limits), aging_ns=round(aging_seconds * 1e9), deadlines=Deadlines()
+        )
+        self._blame = Blame([*[limit.name for limit in self.limits], HOLD])
         # Whether the first one's wait is unknown as long as nobody leaves.
         self._unknown = False
         self._timer = Timer(self.clock, self.pump)
         self.listeners: list[tuple[BreakerLimit, Callable[[BreakerChange], None]]] = []
         for limit in self.limits:
             limit.bind(self.clock)
-        # What the head of the queue waits for: one place per limit and the last one for holds.
-        self._blocked_ns = [0] * (len(self.limits) + 1)
-        self._blocker: int | None = None
-        self._blocked_since = 0
 
-    # ------------------------------------------------------------------ in
     def pass_through(self, permit: GatePermit) -> bool:
         """Admit `permit` at once if nothing stands in its way; the lock is held."""
         if permit.state or (self.busy and not self._clear_hold()):
@@ -219,7 +202,7 @@ class Turnstile:
 
     def _clear_hold(self) -> bool:
         """Return whether nobody waits and no hold is on any more."""
-        if self._queued or self.monotonic_ns() < self.held_until:
+        if self._lines.count or self.monotonic_ns() < self.held_until:
             return False
         self.busy = False
         return True
@@ -250,10 +233,10 @@ class Turnstile:
         for limit, cost in zip(self.limits, costs, strict=True):
             if cost > limit.capacity:
                 raise too_heavy(limit, cost)
-        if self.max_queue is not None and self._queued >= self.max_queue:
+        if self.max_queue is not None and self._lines.count >= self.max_queue:
             raise QueueFull(
-                f"the queue is full: {self._queued} calls wait already (max_queue={self.max_queue})",
-                details={"queued": self._queued, "max_queue": self.max_queue},
+                f"the queue is full: {self._lines.count} calls wait already (max_queue={self.max_queue})",
+                details={"queued": self._lines.count, "max_queue": self.max_queue},
             )
         permit.deadline = None
         if permit.timeout is not None:
@@ -263,17 +246,9 @@ class Turnstile:
         permit.state = WAITING
         permit.enqueued = now
         permit.failure = None
-        if len(self.limits) > 1:
-            self._note_blocked(now, self._blocker)
-            permit.entries = tuple(self._blocked_ns)
-        line = self._lines.get(permit.priority)
-        if line is None:
-            line = self._lines[permit.priority] = deque()
-        line.append(permit)
-        self._queued += 1
-        self._queued_costs = [sum(pair) for pair in zip(self._queued_costs, costs, strict=True)]
+        permit.entries = self._blame.so_far(now)
         self.busy = True
-        if self._queued == 1 or permit.deadline is not None or len(self._lines) > 1:
+        if self._lines.add(permit) or permit.deadline is not None:
             self._pump(now)
 
     def _check_timeout(self, permit: GatePermit, now: int) -> None:
@@ -282,22 +257,21 @@ class Turnstile:
         assert timeout is not None
         wait_ns = max(self.held_until - now, 0)
         name = HOLD
-        for limit, cost, queued in zip(self.limits, permit.costs, self._queued_costs, strict=True):
+        for limit, cost, queued in zip(self.limits, permit.costs, self._lines.costs, strict=True):
             at_least = limit.earliest(now, queued + cost)
             if at_least > wait_ns:
                 wait_ns, name = at_least, limit.name
         if timeout <= 0 or wait_ns > timeout * 1e9:
             raise self._timed_out(permit, name, wait_ns)
-        permit.deadline = now + round(timeout * 1e9)
-        heapq.heappush(self._deadlines, (permit.deadline, next(self._order), permit))
+        self._lines.deadlines.add(permit, now + round(timeout * 1e9))
 
     def _timed_out(self, permit: GatePermit, name: str, wait_ns: int) -> GateTimeout:
         wait = f"at least {wait_ns / 1e9:.3f} s more" if wait_ns else "an unknown time"
         return GateTimeout(
             f"timeout: got {permit.timeout!r}, but {name} needs {wait} "
-            f"with {self._queued} calls in the queue",
+            f"with {self._lines.count} calls in the queue",
             retry_after=wait_ns / 1e9 if wait_ns else None,
-            details={"limit": name, "timeout": permit.timeout, "queued": self._queued},
+            details={"limit": name, "timeout": permit.timeout, "queued": self._lines.count},
         )
 
     def estimate(self, permit: GatePermit) -> None:
@@ -312,7 +286,6 @@ class Turnstile:
                 permit.tokens, permit.output_tokens = permit.estimate
                 return
 
-    # ---------------------------------------------------------------- through
     def pump(self) -> None:
         """Admit whoever may go now, and set the timer for the next."""
         with self.lock:
@@ -321,40 +294,24 @@ class Turnstile:
             self.announce()
 
     def _pump(self, now: int) -> None:
-        expire_deadlines(self._deadlines, now)
-        while (head := self._head()) is not None:
+        self._lines.deadlines.expire(now)
+        while (head := self._lines.first()) is not None:
             if self._refusing and (error := self._refusal(head.costs, now)):
                 self._remove(head)
                 self._fail(head, error)
                 continue
             wait_ns, place = self._plan(head, now)
             if wait_ns:
-                self._note_blocked(now, place)
+                self._blame.note(now, place)
                 if self._set_timer(head, now, wait_ns):
                     return
                 self._remove(head)
             else:
                 self._remove(head)
                 self._grant(head, now)
-        self._note_blocked(now, None)
+        self._blame.note(now, None)
         self._timer.clear()
         self.busy = now < self.held_until
-
-    def _head(self) -> GatePermit | None:
-        """Return who is first, by waiting time and priority."""
-        first: GatePermit | None = None
-        first_rank = 0
-        for priority, line in list(self._lines.items()):
-            while line and line[0].state != WAITING:
-                line.popleft()
-            if not line:
-                del self._lines[priority]
-                continue
-            # All ranks age at the same pace, so that the order of two waiters never changes.
-            rank = line[0].enqueued - priority * self._aging_ns
-            if first is None or rank < first_rank:
-                first, first_rank = line[0], rank
-        return first
 
     def _plan(self, permit: GatePermit, now: int) -> tuple[int, int]:
         """Return the wait in nanoseconds and the place of the limit that asks for the longest one."""
@@ -371,8 +328,8 @@ class Turnstile:
         """Set the timer for `head` or the first deadline; return False if its event loop is gone."""
         self._unknown = wait_ns >= NEVER
         when = NEVER if self._unknown else now + wait_ns
-        if self._deadlines:
-            when = min(when, self._deadlines[0][0])
+        if (deadline := self._lines.deadlines.first()) is not None:
+            when = min(when, deadline[0])
         if when == NEVER:
             self._timer.clear()
             return True
@@ -386,53 +343,29 @@ class Turnstile:
         for limit, cost in zip(self.limits, permit.costs, strict=True):
             limit.take(cost)
         permit.state = GRANTED
-        permit.waited_for = self._longest_wait(permit, now)
-        if not _wake(permit):
+        permit.waited_for = self._blame.longest(permit, now)
+        if not permit.wake():
             self._take_back(permit)
 
     def _fail(self, permit: GatePermit, error: LLMError) -> None:
         permit.failure = error
         permit.state = ENDED
-        _wake(permit)
+        permit.wake()
 
     def _remove(self, permit: GatePermit) -> None:
         """Take a waiter out of the counts; its line forgets it later."""
         permit.state = ENDED
-        self._queued -= 1
-        self._queued_costs = [
-            queued - cost for queued, cost in zip(self._queued_costs, permit.costs, strict=True)
-        ]
+        self._lines.remove(permit)
 
     def expire(self, permit: GatePermit) -> None:
         """Fail a waiter whose time is up; the lock is held."""
-        place = self._blocker or 0
-        self.refuse(permit, HOLD if place == len(self.limits) else self.limits[place].name, 0)
+        self.refuse(permit, self._blame.name, 0)
 
     def refuse(self, permit: GatePermit, name: str, wait_ns: int) -> None:
         """Fail a waiter because it would have to wait `wait_ns` more for `name`; the lock is held."""
         self._remove(permit)
         self._fail(permit, self._timed_out(permit, name, wait_ns))
 
-    def _note_blocked(self, now: int, place: int | None) -> None:
-        if self._blocker is not None:
-            self._blocked_ns[self._blocker] += now - self._blocked_since
-        self._blocker = place
-        self._blocked_since = now
-
-    def _longest_wait(self, permit: GatePermit, now: int) -> str | None:
-        if now == permit.enqueued or self._blocker is None:
-            return None
-        place = self._blocker
-        if len(self.limits) > 1:
-            self._note_blocked(now, self._blocker)
-            spans = [
-                after - before
-                for before, after in zip(permit.entries, self._blocked_ns, strict=True)
-            ]
-            place = spans.index(max(spans))
-        return HOLD if place == len(self.limits) else self.limits[place].name
-
-    # ------------------------------------------------------------------- out
     def leave(self, permit: GatePermit) -> None:
         """Stamp a granted permit at the moment its waiter really goes; raise what it failed with."""
         with self.lock:
@@ -450,7 +383,7 @@ class Turnstile:
             self.in_flight += 1
             if self.feedback is not None:
                 self.feedback.note(now, permit)
-            if self._queued and self._unknown:
+            if self._lines.count and self._unknown:
                 self._pump(now)
 
     def withdraw(self, permit: GatePermit) -> None:
@@ -489,7 +422,7 @@ class Turnstile:
     def _let_go(self, permit: GatePermit, now: int) -> None:
         for place, limit in self.holds:
             limit.finish(permit.entries[place], permit.costs[place], now, permit.outcome)
-        if self._queued:
+        if self._lines.count:
             self._pump(now)
 
     def cancel(self, permit: GatePermit) -> None:
@@ -505,7 +438,7 @@ class Turnstile:
                 self.in_flight -= 1
                 permit.outcome = permit.outcome or _NOT_SENT
                 self._let_go(permit, now)
-            elif self._queued:
+            elif self._lines.count:
                 self._pump(now)
             permit.state = CANCELLED
             permit.entries = ()
@@ -550,7 +483,7 @@ class Turnstile:
             if old != new:
                 limit.settle(entries[place], old, new, now)
             place += 1  # noqa: SIM113 - enumerate makes a tuple for each
-        if self._queued:
+        if self._lines.count:
             self._pump(now)
 
     def listen(self, breaker: BreakerLimit, listener: Callable[[BreakerChange], None]) -> None:
@@ -567,16 +500,14 @@ class Turnstile:
                 except Exception:
                     _logger.exception("the callback of %s failed at %r", breaker.name, change)
 
-    # ------------------------------------------------------------- from outside
     def hold(self, seconds: float) -> None:
         """Admit nobody for `seconds`; waiters that cannot wait that long fail at once."""
         with self.lock:
             now = self.monotonic_ns()
             self.held_until = max(self.held_until, now + round(seconds * 1e9))
             self.busy = self.busy or now < self.held_until
-            for deadline, _, permit in list(self._deadlines):
-                mine = permit.turnstile is self and permit.state == WAITING
-                if mine and deadline < self.held_until:
+            for permit in self._lines.deadlines.before(self.held_until):
+                if permit.turnstile is self:
                     self.refuse(permit, HOLD, self.held_until - now)
             self._pump(now)
 
@@ -590,7 +521,7 @@ class Turnstile:
                 self.alone = None
             now = self.monotonic_ns()
             self.feedback.observe(now, facts, permit)
-            if self._queued:
+            if self._lines.count:
                 self._pump(now)
 
     def set_capacity(self, limit: Limit, capacity: Any) -> None:
@@ -599,11 +530,9 @@ class Turnstile:
             now = self.monotonic_ns()
             limit.set_capacity(capacity)
             place = self.limits.index(limit)
-            for line in self._lines.values():
-                for permit in line:
-                    if permit.state == WAITING and permit.costs[place] > capacity:
-                        self._remove(permit)
-                        self._fail(permit, too_heavy(limit, permit.costs[place]))
+            for permit in self._lines.heavier_than(place, capacity):
+                self._remove(permit)
+                self._fail(permit, too_heavy(limit, permit.costs[place]))
             self._pump(now)
 
     def snapshot(self) -> GateSnapshot:
@@ -611,9 +540,9 @@ class Turnstile:
         with self.lock:
             now = self.monotonic_ns()
             return GateSnapshot(
-                limits=tuple([_describe(limit, now) for limit in self.limits]),
+                limits=tuple([LimitSnapshot.of(limit, now) for limit in self.limits]),
                 in_flight=self.in_flight,
-                queued=self._queued,
+                queued=self._lines.count,
                 held_seconds=max(self.held_until - now, 0) / 1e9,
             )
 
@@ -632,7 +561,7 @@ class Turnstile:
     def idle(self) -> bool:
         """Whether nobody waits, nothing is in flight and nothing counts any more."""
         with self.lock:
-            if self._queued or self.in_flight:
+            if self._lines.count or self.in_flight:
                 return False
             now = self.monotonic_ns()
             return now >= self.held_until and not any(limit.usage(now) for limit in self.limits)
@@ -640,50 +569,7 @@ class Turnstile:
     @property
     def queued(self) -> int:
         """How many wait."""
-        return self._queued
-
-
-def expire_deadlines(deadlines: list[tuple[int, int, GatePermit]], now: int) -> None:
-    """Fail those whose time is up, and forget those who do not wait any more."""
-    while deadlines and (deadlines[0][0] <= now or deadlines[0][2].state != WAITING):
-        permit = heapq.heappop(deadlines)[2]
-        if permit.state == WAITING:
-            permit.turnstile.expire(permit)
-
-
-def _wake(permit: GatePermit) -> bool:
-    """Wake a waiter, wherever it lives; return False if its event loop is gone."""
-    future = permit.future
-    if future is None:
-        assert permit.signal is not None
-        permit.signal.nudge()
-        return True
-    loop = future.get_loop()
-    if loop is asyncio._get_running_loop():
-        _resolve(future)
-        return True
-    try:
-        loop.call_soon_threadsafe(_resolve, future)
-    except RuntimeError:
-        return False
-    return True
-
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-def _describe(limit: Limit, now: int) -> LimitSnapshot:
-    used = limit.usage(now)
-    return LimitSnapshot(
-        name=limit.name,
-        metric=limit.metric.name.lower(),
-        limit=limit.capacity,
-        used=used,
-        remaining=max(limit.capacity - used, 0),
-        window_seconds=None if limit.window_ns is None else limit.window_ns / 1e9,
-    )
+        return self._lines.count
 
 
 def too_heavy(limit: Limit, cost: Any) -> CostExceedsLimit:
