@@ -217,8 +217,8 @@ FAULT_TABLE: tuple[FaultRow, ...] = (
     _refused(
         "403",
         "the key may not do this, or not from here",
-        _T.PERMISSION,
-        or_type=_T.UNSUPPORTED_REGION,
+        _T.UNSUPPORTED_REGION,
+        or_type=_T.PERMISSION,
     ),
     _refused("404", "the model is called unknown", _T.MODEL_NOT_FOUND),
     _refused("408", "the vendor timed out", _T.TIMEOUT_READ),
