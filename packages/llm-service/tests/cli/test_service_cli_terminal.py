@@ -41,12 +41,13 @@ class Terminal:
         os.close(theirs)
         self.shown = ""
 
-    def read_until(self, text: str, *, seconds: float = 30.0) -> None:
-        """Read until `text` was shown."""
+    def read_until(self, *texts: str, seconds: float = 30.0) -> None:
+        """Read until `texts` were shown, one after the other."""
+        pattern = ".*".join(map(re.escape, texts))
         end = time.monotonic() + seconds
-        while text not in self.shown:
+        while not re.search(pattern, self.shown, re.DOTALL):
             assert time.monotonic() < end, self.shown
-            assert self._read(), f"{text!r} was never shown: {self.shown!r}"
+            assert self._read(), f"{texts!r} were never shown: {self.shown!r}"
 
     def type(self, text: str) -> None:
         os.write(self._ours, text.encode())
@@ -101,15 +102,14 @@ def test_a_conversation_at_a_terminal(shell: Any) -> None:
     with SimServer({"rules": rules, "default": "echo"}) as sim:
         shell.environment["OPENAI_BASE_URL"] = sim.openai_base_url
         terminal = Terminal(shell, "chat", "-m", "gpt-5-mini")
-        terminal.read_until("/exit ends")
-        terminal.read_until("> ")
+        terminal.read_until("/exit ends", "> ")
         terminal.type("slow\n")
         while not sim.calls():
             time.sleep(0.02)
         terminal.process.send_signal(signal.SIGINT)
-        terminal.read_until("the turn is forgotten")
+        terminal.read_until("the turn is forgotten", "> ")
         terminal.type("again\n")
-        terminal.read_until("again\r\nagain")
+        terminal.read_until("again\r\nagain", "tokens in", "> ")
         terminal.type("\x04")
         assert terminal.end() == 0
         assert len(sim.calls()[-1].body["input"]) == 1
