@@ -89,7 +89,10 @@ def one_call() -> list[TelemetryEvent]:
     """Return the events of a streamed call with one attempt that waited for nothing."""
     made = example_result()
     answer = replace(made.attempts[1], number=1)
-    return events_of(replace(made, attempts=(answer,), steps=(), backoff=BackoffStats()))
+    events = events_of(replace(made, attempts=(answer,), steps=(), backoff=BackoffStats()))
+    started = events[0]
+    assert isinstance(started, GenerationStarted)
+    return [replace(started, trace=None), *events[1:]]
 
 
 def contended_microseconds(mark: Callable[[], object], marks: int) -> float:

@@ -124,19 +124,20 @@ def span_name(model: str | None, operation: str = OPERATION) -> str:
 
 def request_attributes(request: GenerationRequest) -> dict[str, Any]:
     """Return what the conventions say of a call when it starts; nothing of what was said in it."""
-    sampling = request.sampling
+    sampling, operation = request.sampling, operation_of(request)
     attributes = {
-        "gen_ai.operation.name": operation_of(request),
+        "gen_ai.operation.name": operation,
         "gen_ai.request.model": request.model,
         "gen_ai.request.max_tokens": request.max_output_tokens,
         "gen_ai.request.seed": request.seed,
         "gen_ai.request.stop_sequences": request.stop or None,
         "gen_ai.output.type": _output_type(request),
-        "gen_ai.embeddings.dimension.count": _dimensions(request),
         "gen_ai.conversation.id": request.metadata.get("conversation_id"),
         "llm_service.operation": request.operation_name,
         "llm_service.tenant": request.tenant,
     }
+    if operation == EMBEDDINGS:
+        attributes["gen_ai.embeddings.dimension.count"] = request.provider_options.get("dimensions")
     if sampling is not None:
         attributes |= {
             "gen_ai.request.temperature": sampling.temperature,
@@ -186,12 +187,6 @@ def result_attributes(result: GenerationResult[Any]) -> dict[str, Any]:
         attributes["gen_ai.response.finish_reasons"] = None
         attributes["gen_ai.usage.output_tokens"] = None
     return {name: value for name, value in attributes.items() if value is not None}
-
-
-def _dimensions(request: GenerationRequest) -> int | None:
-    asked = request.provider_options.get("dimensions")
-    embeds = operation_of(request) == EMBEDDINGS
-    return asked if embeds and isinstance(asked, int) else None
 
 
 def _output_type(request: GenerationRequest) -> str | None:

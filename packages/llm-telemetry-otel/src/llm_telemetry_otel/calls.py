@@ -9,8 +9,15 @@ from typing import Any, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, get_current_span, set_span_in_context
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    TraceFlags,
+    TraceState,
+    get_current_span,
+    set_span_in_context,
+)
 
 from llm_core import GenerationRequest, TraceContext
 
@@ -48,11 +55,12 @@ def parent_of(request: GenerationRequest, trace: TraceContext | None) -> Context
     context = otel_context.get_current()
     if is_inside(context):  # a call made inside another one's attempt is a call of its own
         context = otel_context.set_value(_INSIDE, False, context)
-    if not get_current_span(context).get_span_context().is_valid:
-        headers = _trace_headers(request.metadata) or (trace.headers() if trace else {})
-        if headers:
-            return TraceContextTextMapPropagator().extract(headers, context)
-    return context
+    if get_current_span(context).get_span_context().is_valid:
+        return context
+    received = TraceContext.from_headers(_trace_headers(request.metadata)) or trace
+    if received is None or received.local:
+        return context
+    return set_span_in_context(_remote_span(received), context)
 
 
 def is_inside(context: Context | None) -> bool:
@@ -81,6 +89,18 @@ def trace_context_of(span: Span) -> TraceContext | None:
         span_id=f"{context.span_id:016x}",
         sampled=bool(context.trace_flags.sampled),
         state=context.trace_state.to_header(),
+    )
+
+
+def _remote_span(trace: TraceContext) -> Span:
+    return NonRecordingSpan(
+        SpanContext(
+            int(trace.trace_id, 16),
+            int(trace.span_id, 16),
+            is_remote=True,
+            trace_flags=TraceFlags(TraceFlags.SAMPLED if trace.sampled else TraceFlags.DEFAULT),
+            trace_state=TraceState.from_header([trace.state]) if trace.state else None,
+        )
     )
 
 

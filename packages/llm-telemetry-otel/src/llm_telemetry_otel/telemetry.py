@@ -186,14 +186,19 @@ def _end_attempt(call: Call, event: AttemptEnded) -> None:
         "gen_ai.request.model": attempt.model,
         "llm_service.attempt.number": attempt.number,
         "llm_service.attempt.purpose": attempt.purpose,
-        "gen_ai.response.id": attempt.response_id,
-        "gen_ai.response.time_to_first_chunk": times.time_to_first_token_seconds,
-        "llm_service.provider_request.id": attempt.provider_request_id,
-        "http.response.status_code": attempt.error.status_code if attempt.error else None,
-        "http.request.resend_count": attempt.number - 1 or None,
         **call.server,
     }
-    span.set_attributes({name: value for name, value in facts.items() if value is not None})
+    if attempt.response_id is not None:
+        facts["gen_ai.response.id"] = attempt.response_id
+    if attempt.provider_request_id is not None:
+        facts["llm_service.provider_request.id"] = attempt.provider_request_id
+    if times.first_token is not None:
+        facts["gen_ai.response.time_to_first_chunk"] = times.time_to_first_token_seconds
+    if attempt.number > 1:
+        facts["http.request.resend_count"] = attempt.number - 1
+    if attempt.error is not None and attempt.error.status_code is not None:
+        facts["http.response.status_code"] = attempt.error.status_code
+    span.set_attributes(facts)
     if attempt.error is not None:
         _fail(span, attempt.error)
     span.end(call.world_ns(event.at_ns))
