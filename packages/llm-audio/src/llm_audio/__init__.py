@@ -1,7 +1,7 @@
 """Sound in and out for language models: clips, files, microphone, loudspeaker, and where speech begins and ends."""
 
 from llm_audio.clip import AudioClip
-from llm_audio.codecs import FORMATS
+from llm_audio.codecs import FORMATS, format_of_bytes
 from llm_audio.devices import Device, list_devices
 from llm_audio.errors import (
     AudioDependencyMissing,
@@ -61,6 +61,7 @@ __all__ = [
     "VoiceDetector",
     "WebRtcDetector",
     "find_silences",
+    "format_of_bytes",
     "list_devices",
     "merge_transcripts",
     "play",

@@ -54,6 +54,11 @@ class GenerationEngine:
         self._parts = parts
         self._recall_stage = Recall(parts)
 
+    @property
+    def parts(self) -> EngineParts:
+        """What it works with."""
+        return self._parts
+
     async def generate(
         self, request: GenerationRequest, sink: Sink | None = None
     ) -> GenerationResult[Any]:

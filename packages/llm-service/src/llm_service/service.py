@@ -52,6 +52,7 @@ from llm_service.portal import Portal
 from llm_service.retry import RetryPolicy
 from llm_service.routing import Router
 from llm_service.snapshot import ServiceSnapshot
+from llm_service.sound_values import as_audio_parts, with_playable_audio
 from llm_service.streaming import stream_events
 from llm_service.structured import structured_fields
 
@@ -129,9 +130,7 @@ class BaseLLMService:
         if gate is not None and (own_limits != Limits() or limits):
             raise InvalidValue("gate: given together with limits; expected one or the other")
         self._clock = clock or SystemClock()
-        self._router = Router(
-            default_model=model, provider=provider, registry=registry
-        )
+        self._router = Router(default_model=model, provider=provider, registry=registry)
         self._gates = GateBook(
             own_limits, per_model=limits, breaker=breaker, gate=gate, clock=self._clock
         )
@@ -388,7 +387,7 @@ class BaseLLMService:
     ) -> GenerationResult[Any]:
         try:
             wanted = _as_request(request, fields)
-        except (InvalidValue, TypeError) as error:
+        except (LLMError, TypeError) as error:
             return self._refuse(error)
         return await self._run(self._engine, wanted, sink)
 
@@ -405,7 +404,7 @@ class BaseLLMService:
         if self._operation_fields is not None:
             request = completed(request, self._operation_fields(request.operation_name))
         with self._in_flight.enter():
-            return await engine.generate(request, sink)
+            return with_playable_audio(await engine.generate(request, sink))
 
     def _refuse(self, error: Exception) -> GenerationResult[Any]:
         """Answer a request that could not even be made: a bad value, or a keyword that is no field."""
@@ -427,6 +426,8 @@ def _as_fallback(rung: Fallback | str) -> Fallback:
 def _as_request(
     request: GenerationRequest | str | None, fields: dict[str, Any]
 ) -> GenerationRequest:
+    if "audio" in fields:
+        fields = {**fields, "audio": as_audio_parts(fields["audio"])}
     if isinstance(request, GenerationRequest):
         return request.replace(**fields) if fields else request
     if request is not None:

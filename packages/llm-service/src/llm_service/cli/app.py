@@ -34,9 +34,16 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "demo": LazyCommand("llm_service.cli.demo:demo", "Ask a simulated OpenAI for fifty capitals."),
     "doctor": LazyCommand("llm_service.cli.doctor:doctor", "Say what works and what to install."),
     "models": LazyCommand("llm_service.cli.models:models", "List models and what they can do."),
+    "play": LazyCommand("llm_service.cli.audio:play", "Play a sound file."),
     "prices": LazyCommand("llm_service.cli.prices:prices", "Show what models cost."),
+    "record": LazyCommand("llm_service.cli.audio:record", "Record from the microphone."),
     "run": LazyCommand("llm_service.cli.run:run", "Answer a file of requests."),
+    "say": LazyCommand("llm_service.cli.audio:say", "Speak a text."),
     "stats": LazyCommand("llm_service.cli.stats:stats", "Sum up a file of results."),
+    "talk": LazyCommand("llm_service.cli.audio:talk", "Talk with a model by voice."),
+    "transcribe": LazyCommand(
+        "llm_service.cli.audio:transcribe", "Write down what is said in a sound file."
+    ),
 }
 """Every command by its name."""
 

@@ -1,0 +1,398 @@
+"""Speech as operations of a service: `transcribe` turns sound of any length into text, `speak` text into sound.
+
+Long sound is cut at silences and long text at sentences, into pieces that the vendor takes; the pieces go in parallel
+through the service's gates, with its retries, and come back as one result with all attempts on its ledger.
+Needs the extra ``audio``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_core import (
+    AudioOutput,
+    AudioPart,
+    Cost,
+    GenerationRequest,
+    GenerationResult,
+    InvalidValue,
+    LLMError,
+    Message,
+    Modality,
+    Usage,
+)
+from llm_service.engine import GenerationEngine
+from llm_service.fan_out import fan_out
+from llm_service.service import BaseLLMService
+from llm_service.sound_values import require_llm_audio, with_playable_audio
+from llm_service.speech_providers import (
+    SpeakingProvider,
+    TakeRaw,
+    Till,
+    TranscribingProvider,
+    resolver_of,
+)
+
+if TYPE_CHECKING:
+    from llm_audio import AudioClip, ClipPiece
+    from llm_providers import Transcript
+
+__all__ = ["AudioOperations", "speak", "transcribe"]
+
+SPEECH_MODEL = "gpt-4o-mini-tts"
+TRANSCRIPTION_MODEL = "gpt-4o-transcribe"
+
+_MAX_SPEECH_CHARACTERS = 4_096
+"""OpenAI's limit for one call (openai 3.54, ``SpeechCreateParams.input``)."""
+_MAX_UPLOAD_BYTES = 24 * 1024 * 1024
+"""Below OpenAI's 25 MB for one file (guide «Speech to text»), as the form around it counts, too."""
+_MAX_UPLOAD_SECONDS = 1_300.0
+"""OpenAI's gpt-4o-transcribe refuses more than 1,400 seconds: «longer than 1400 seconds which is the maximum»."""
+_SENT_RATE_HZ = 16_000
+"""What speech models hear at; more makes the upload larger and the text no better."""
+_FIRST_CHARACTERS = 300
+"""About twenty seconds of speech: what is heard first while the rest is being made."""
+
+
+class AudioOperations(BaseLLMService):
+    """A service that also hears and speaks::
+
+    class Assistant(AudioOperations): ...
+
+    Assistant(model="gpt-5-mini").transcribe_sync("meeting.mp3").content.text
+    """
+
+    async def transcribe(
+        self, audio: AudioClip | AudioPart | str | Path, **options: Any
+    ) -> GenerationResult[Transcript]:
+        """Return what is said in `audio`; see `llm_service.audio.transcribe` for the options."""
+        return await transcribe(self, audio, **options)
+
+    def transcribe_sync(
+        self, audio: AudioClip | AudioPart | str | Path, **options: Any
+    ) -> GenerationResult[Transcript]:
+        """Do as `transcribe` does, and block until there is a result."""
+        return self.run_sync(lambda: transcribe(self, audio, **options))
+
+    async def speak(self, text: str, *, voice: str, **options: Any) -> GenerationResult[AudioClip]:
+        """Return `text` spoken; see `llm_service.audio.speak` for the options."""
+        return await speak(self, text, voice=voice, **options)
+
+    def speak_sync(self, text: str, *, voice: str, **options: Any) -> GenerationResult[AudioClip]:
+        """Do as `speak` does, and block until there is a result."""
+        return self.run_sync(lambda: speak(self, text, voice=voice, **options))
+
+
+async def transcribe(
+    service: BaseLLMService,
+    audio: AudioClip | AudioPart | str | Path,
+    *,
+    model: str = TRANSCRIPTION_MODEL,
+    language: str | None = None,
+    prompt: str | None = None,
+    segments: bool = False,
+    max_seconds: float = _MAX_UPLOAD_SECONDS,
+    max_bytes: int = _MAX_UPLOAD_BYTES,
+    overlap_seconds: float = 2.0,
+    in_flight: int = 8,
+    **fields: Any,
+) -> GenerationResult[Transcript]:
+    """Return what is said in a clip or a file; never raises but when cancelled, as `BaseLLMService.generate`.
+
+    What is longer than `max_seconds` or larger than `max_bytes` is cut where nobody speaks; where everybody always does,
+    pieces overlap by `overlap_seconds` and the words that both have are kept once.
+    `language` is an ISO 639-1 code, `prompt` a text in the expected style; `segments` asks for times, which count from the
+    beginning of the whole. `fields` are those of `GenerationRequest` that make sense here: tenant, priority,
+    deadline_seconds, ….
+    The content is a `Transcript`. If a piece fails, so does the result, with what was heard before it as its content.
+    """
+    try:
+        pieces = await asyncio.to_thread(_prepare, audio, max_seconds, max_bytes, overlap_seconds)
+    except (LLMError, OSError) as error:
+        return service._refuse(error)
+    options = {"segments": segments, "language": language, "prompt": prompt}
+    options = {name: value for name, value in options.items() if value}
+
+    async def make(piece: _Upload) -> GenerationRequest:
+        return GenerationRequest(
+            messages=(Message.user(await asyncio.to_thread(piece.part)),),
+            model=model,
+            pipeline=TakeRaw(),
+            provider_options={**options, "seconds": piece.seconds},
+            **{"operation_name": "transcribe", **fields},
+        )
+
+    run = _Pieces(service, TranscribingProvider, make, fields.get("deadline_seconds"))
+    results = [result async for result in run.in_order(pieces, in_flight)]
+    heard: list[Any] = [result.content for result in results if result.success]
+    content = _joined_transcripts(heard, pieces) if heard else None
+    merged = _merged(results, content)
+    return replace(merged, raw_content=content.text if content else None)
+
+
+async def speak(
+    service: BaseLLMService,
+    text: str,
+    *,
+    voice: str,
+    model: str = SPEECH_MODEL,
+    format: str = "wav",
+    speed: float | None = None,
+    instructions: str | None = None,
+    max_characters: int = _MAX_SPEECH_CHARACTERS,
+    play: bool = False,
+    device: int | str | None = None,
+    on_clip: Callable[[AudioClip], Awaitable[None]] | None = None,
+    in_flight: int = 8,
+    **fields: Any,
+) -> GenerationResult[AudioClip]:
+    """Return a text of any length spoken; never raises but when cancelled, as `BaseLLMService.generate`.
+
+    A text longer than `max_characters` is cut at sentences and the clips are joined without anything in between.
+    With `play` it is heard from the loudspeaker `device` as soon as its beginning is there, and the result comes when the
+    last of it has been heard; a loudspeaker that fails does not fail the result, but raises DeviceError.
+    `on_clip` is awaited for each clip in the order of the text. `fields` are as for `transcribe`.
+    The content is an `AudioClip`, `audio` the same as WAV. If a piece fails, so does the result, with what comes before it
+    as its content.
+    """
+    try:
+        llm_audio = require_llm_audio()
+        if not isinstance(text, str) or not text.strip():
+            raise InvalidValue.of("text", text, "a text that is not empty")
+        first = min(_FIRST_CHARACTERS, max_characters) if play or on_clip else None
+        pieces = llm_audio.split_text(text, max_characters=max_characters, first_characters=first)
+    except LLMError as error:
+        return service._refuse(error)
+    options = {"speed": speed, "instructions": instructions}
+
+    async def make(piece: str) -> GenerationRequest:
+        return GenerationRequest(
+            user=piece,
+            model=model,
+            pipeline=TakeRaw(),
+            output_modalities=(Modality.AUDIO,),
+            audio_output=AudioOutput(voice=voice, format=format),
+            provider_options={key: value for key, value in options.items() if value is not None},
+            **{"operation_name": "speak", **fields},
+        )
+
+    run = _Pieces(service, SpeakingProvider, make, fields.get("deadline_seconds"))
+    results: list[GenerationResult[Any]] = []
+
+    async def clips() -> AsyncIterator[AudioClip]:
+        async for result in run.in_order(pieces, in_flight):
+            results.append(result)
+            if result.success:
+                clip: Any = result.content
+                if on_clip is not None:
+                    await on_clip(clip)
+                yield clip
+
+    if play:
+        await llm_audio.play_stream(_ahead(clips()), device=device)
+    else:
+        async for _ in clips():
+            pass
+    return await asyncio.to_thread(_spoken, results, text)
+
+
+class _Pieces:
+    """Calls for the pieces of one whole, in parallel, their results in order."""
+
+    def __init__(
+        self,
+        service: BaseLLMService,
+        kind: type[SpeakingProvider | TranscribingProvider],
+        make_request: Callable[[Any], Awaitable[GenerationRequest]],
+        deadline_seconds: float | None,
+    ) -> None:
+        parts = service._engine.parts
+        till = Till(parts.price_book, parts.clock)
+        resolve = resolver_of(kind, parts.resolve, till)
+        self._service = service
+        self._engine = GenerationEngine(replace(parts, resolve=resolve, fallbacks=()))
+        self._make_request = make_request
+        self._clock = parts.clock
+        self._ends_ns: int | None = None
+        if deadline_seconds is not None:
+            self._ends_ns = self._clock.monotonic_ns() + round(deadline_seconds * 1e9)
+
+    async def in_order(
+        self, pieces: Sequence[Any], in_flight: int
+    ) -> AsyncIterator[GenerationResult[Any]]:
+        """Yield the result of each piece as soon as those before it are there; a failure is the last."""
+        waiting: dict[int, GenerationResult[Any]] = {}
+        turn = 0
+        finished = fan_out(self._call, pieces, width=in_flight)
+        try:
+            async for position, result in finished:
+                waiting[position] = result
+                while turn in waiting:
+                    due = waiting.pop(turn)
+                    turn += 1
+                    yield due
+                    if not due.success:
+                        return
+        finally:
+            await finished.aclose()
+
+    async def _call(self, piece: Any) -> GenerationResult[Any]:
+        try:
+            request = await self._make_request(piece)
+            if self._ends_ns is not None:
+                left = (self._ends_ns - self._clock.monotonic_ns()) / 1e9
+                request = request.replace(deadline_seconds=max(left, 0.001))
+        except (LLMError, TypeError) as error:
+            return self._service._refuse(error)
+        return await self._service._run(self._engine, request, None)
+
+
+class _Upload:
+    """A piece of sound to be transcribed; a file that the vendor takes goes as it is."""
+
+    def __init__(self, piece: ClipPiece | None, *, as_it_is: AudioPart | None = None) -> None:
+        self.piece = piece
+        self.seconds = piece.clip.duration_seconds if piece else 0.0
+        self._as_it_is = as_it_is
+
+    def part(self) -> AudioPart:
+        """Return what is sent: 16-bit WAV at 16 kHz in mono, or the file."""
+        if self._as_it_is is not None:
+            return self._as_it_is
+        assert self.piece is not None, "one of the two is given"
+        return self.piece.clip.to_part("wav")
+
+
+def _prepare(
+    audio: AudioClip | AudioPart | str | Path,
+    max_seconds: float,
+    max_bytes: int,
+    overlap_seconds: float,
+) -> list[_Upload]:
+    """Read the sound and cut it into what one call takes; a file that is small enough is left as it is."""
+    llm_audio = require_llm_audio()
+    part: AudioPart | None = None
+    clip: AudioClip
+    if isinstance(audio, AudioPart | str | Path):
+        part = audio if isinstance(audio, AudioPart) else _read(Path(audio))
+        try:
+            clip = llm_audio.AudioClip.from_part(part)
+        except (llm_audio.AudioDependencyMissing, llm_audio.UnsupportedCodec):
+            # The vendor knows more formats than we do; cutting needs one that we know.
+            if len(part.data) > max_bytes:
+                raise
+            return [_Upload(None, as_it_is=part)]
+    elif isinstance(audio, llm_audio.AudioClip):
+        clip = audio
+    else:
+        raise InvalidValue.of("audio", audio, "an AudioClip, an AudioPart or a path")
+    if (
+        part is not None
+        and part.format != "pcm16"
+        and len(part.data) <= max_bytes
+        and clip.duration_seconds <= max_seconds
+    ):
+        return [_Upload(llm_audio.ClipPiece(clip, 0.0), as_it_is=part)]
+    if not len(clip):
+        raise InvalidValue("audio: the clip has no frames, expected at least one")
+    clip = clip.mono().resample(min(clip.sample_rate_hz, _SENT_RATE_HZ)).to("int16")
+    limit = min(max_seconds, (max_bytes - 100) / (2 * clip.sample_rate_hz))
+    pieces = llm_audio.split_at_silences(
+        clip, max_seconds=limit, overlap_seconds=min(overlap_seconds, limit / 4)
+    )
+    return [_Upload(piece) for piece in pieces]
+
+
+def _read(path: Path) -> AudioPart:
+    data = path.read_bytes()
+    if not data:
+        raise InvalidValue(f"audio: {path} is empty, expected a sound file")
+    return AudioPart(data=data, format=path.suffix.lower().removeprefix(".") or "wav")
+
+
+def _joined_transcripts(heard: Sequence[Transcript], pieces: Sequence[_Upload]) -> Transcript:
+    """Return the transcripts of pieces as one, with times from the beginning of the whole."""
+    from llm_audio import merge_transcripts
+
+    whole = heard[0]
+    if len(heard) == 1:
+        return whole
+    text, seconds, segments = whole.text, pieces[0].seconds, list(whole.segments)
+    for transcript, upload in zip(heard[1:], pieces[1:], strict=False):
+        assert upload.piece is not None, "only what is one piece goes as it is"
+        start, overlap = upload.piece.start_seconds, upload.piece.overlap_seconds
+        text = merge_transcripts(text, transcript.text, overlap_seconds=overlap)
+        # Of the segments in the overlap, the first half is the earlier piece's.
+        border = start + overlap / 2
+        moved = [
+            replace(s, start_seconds=s.start_seconds + start, end_seconds=s.end_seconds + start)
+            for s in transcript.segments
+        ]
+        segments = [s for s in segments if not overlap or s.start_seconds < border]
+        segments += [s for s in moved if not overlap or s.start_seconds >= border]
+        seconds = start + upload.seconds
+    return replace(
+        whole,
+        text=text,
+        duration_seconds=seconds,
+        segments=tuple(segments),
+        usage=sum((transcript.usage for transcript in heard), Usage()),
+        raw=[transcript.raw for transcript in heard],
+    )
+
+
+def _spoken(results: Sequence[GenerationResult[Any]], text: str) -> GenerationResult[Any]:
+    from llm_audio import AudioClip
+
+    clips: list[Any] = [result.content for result in results if result.success]
+    clip = AudioClip.join(clips) if clips else None
+    merged = _merged(results, clip)
+    if clip is None or len(results) == 1:
+        return with_playable_audio(merged)
+    part = clip.to_part("wav", transcript=text if merged.success else None)
+    return with_playable_audio(replace(merged, audio=part))
+
+
+def _merged(results: Sequence[GenerationResult[Any]], content: Any) -> GenerationResult[Any]:
+    """Return the results of all pieces as one; the last is the failure, if there is one."""
+    last = results[-1]
+    if len(results) == 1:
+        return last
+    attempts = chain.from_iterable(result.attempts for result in results)
+    first = results[0].timestamps
+    completed = max(result.timestamps.completed or 0 for result in results)
+    return replace(
+        last,
+        content=content,
+        # The first piece's points would lie before the last piece's: only the ends are the whole's.
+        timestamps=replace(first, completed=completed),
+        usage=sum((result.usage for result in results), Usage()),
+        cost=Cost.total(result.cost for result in results),
+        attempts=tuple(replace(a, number=n) for n, a in enumerate(attempts, 1)),
+    )
+
+
+async def _ahead(clips: AsyncIterator[AudioClip]) -> AsyncIterator[AudioClip]:
+    """Pass clips on while the next ones are being made: a loudspeaker takes its time."""
+    queue: asyncio.Queue[AudioClip | None] = asyncio.Queue()
+
+    async def fill() -> None:
+        try:
+            async for clip in clips:
+                queue.put_nowait(clip)
+        finally:
+            queue.put_nowait(None)
+
+    filling = asyncio.create_task(fill())
+    try:
+        while (clip := await queue.get()) is not None:
+            yield clip
+        await filling
+    finally:
+        filling.cancel()
+        await asyncio.gather(filling, return_exceptions=True)
