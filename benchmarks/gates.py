@@ -209,7 +209,7 @@ async def costs(rounds: int = 120) -> dict[str, float]:
     return best
 
 
-def contention(threads: int = 8, calls: int = 4_000, rounds: int = 7) -> tuple[float, float]:
+def contention(threads: int = 8, calls: int = 1_000, rounds: int = 30) -> tuple[float, float]:
     """Return microseconds an acquire of threads that contend for one limit: ours, and pyrate-limiter's."""
     module = importlib.import_module("pyrate_limiter") if version_of("pyrate-limiter") else None
 

@@ -20,7 +20,7 @@ from typing import Any
 from llm_core import Clock, LLMError, SystemClock
 from llm_gates.limits import NEVER, Limit
 from llm_gates.lines import Deadlines
-from llm_gates.permit import GatePermit, ThreadSignal
+from llm_gates.permit import Admission, GatePermit, ThreadSignal
 from llm_gates.timer import Timer
 from llm_gates.turnstile import HOLD, Turnstile, too_heavy
 
@@ -95,7 +95,7 @@ class FairQueue:
             lane.admit_head(head, now)
         self._set_timer(None, NEVER)
 
-    def _may_send(self, lane: Lane, head: GatePermit) -> bool:
+    def _may_send(self, lane: Lane, head: Admission) -> bool:
         share = lane.share_of(head)
         self._quantum = max(self._quantum, share)
         if not lane.visited:
@@ -118,7 +118,7 @@ class FairQueue:
             if lane.asleep_at == lane.nap:
                 self.join(lane)
 
-    def _set_timer(self, head: GatePermit | None, when: int) -> None:
+    def _set_timer(self, head: Admission | None, when: int) -> None:
         if self._asleep and self._asleep[0][0] < when:
             when = self._asleep[0][0]
             head = head or self._asleep[0][2].first()
@@ -182,7 +182,7 @@ class Lane(Turnstile):
             own = self.limits[: self._own]
             return now >= self.held_until and not any(limit.usage(now) for limit in own)
 
-    def pass_through(self, permit: GatePermit) -> bool:
+    def pass_through(self, permit: Admission) -> bool:
         """Admit at once if neither the lane nor the round has somebody waiting."""
         if self.queue.round or self.queue.held_until > self.monotonic_ns():
             return False
@@ -194,11 +194,11 @@ class Lane(Turnstile):
         self.queue.serve(now)
         self.busy = bool(self._lines.count) or now < self.held_until
 
-    def first(self) -> GatePermit | None:
+    def first(self) -> Admission | None:
         """Return who is first in this lane."""
         return self._lines.first()
 
-    def next_valid(self, now: int) -> GatePermit | None:
+    def next_valid(self, now: int) -> Admission | None:
         """Return who is first and can go at all."""
         while (head := self._lines.first()) is not None:
             error = self._refusal(head.costs, now) or self._too_heavy(head)
@@ -209,22 +209,22 @@ class Lane(Turnstile):
         self.busy = now < self.held_until
         return None
 
-    def _too_heavy(self, permit: GatePermit) -> LLMError | None:
+    def _too_heavy(self, permit: Admission) -> LLMError | None:
         for limit, cost in zip(self.limits, permit.costs, strict=True):
             if cost > limit.capacity:
                 return too_heavy(limit, cost)
         return None
 
-    def own_wait(self, head: GatePermit, now: int) -> int:
+    def own_wait(self, head: Admission, now: int) -> int:
         """Return the wait in nanoseconds that the lane's own limits ask for."""
         return self._longest(head, now, range(self._own), self.held_until)
 
-    def common_wait(self, head: GatePermit, now: int) -> int:
+    def common_wait(self, head: Admission, now: int) -> int:
         """Return the wait in nanoseconds that the common limits ask for."""
         places = range(self._own, len(self.limits))
         return self._longest(head, now, places, self.queue.held_until)
 
-    def _longest(self, head: GatePermit, now: int, places: range, held_until: int) -> int:
+    def _longest(self, head: Admission, now: int, places: range, held_until: int) -> int:
         wait_ns, place = max(held_until - now, 0), len(self.limits)
         for index in places:
             at_least = self.limits[index].plan(now, head.costs[index])
@@ -234,23 +234,23 @@ class Lane(Turnstile):
             self._blame.note(now, place)
         return wait_ns
 
-    def share_of(self, permit: GatePermit) -> float:
+    def share_of(self, permit: Admission) -> float:
         """Return what the call takes of the common limit of which it takes most; requests if of none."""
         common = zip(self.limits[self._own :], permit.costs[self._own :], strict=True)
         return max((float(cost) / float(limit.capacity) for limit, cost in common), default=1.0)
 
-    def admit_head(self, head: GatePermit, now: int) -> None:
+    def admit_head(self, head: Admission, now: int) -> None:
         """Let the first one go."""
         self._remove(head)
         self._grant(head, now)
 
-    def _remove(self, permit: GatePermit) -> None:
+    def _remove(self, permit: Admission) -> None:
         super()._remove(permit)
         self.queue.waiting -= 1
 
     def enqueue(
         self,
-        permit: GatePermit,
+        permit: Admission,
         future: asyncio.Future[None] | None,
         signal: ThreadSignal | None,
     ) -> None:
@@ -262,7 +262,7 @@ class Lane(Turnstile):
             self.queue.waiting -= 1
             raise
 
-    def leave(self, permit: GatePermit) -> None:
+    def leave(self, permit: Admission) -> None:
         """Stamp a granted permit; others may know their time only now."""
         super().leave(permit)
         self._serve_others()

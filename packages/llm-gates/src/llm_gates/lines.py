@@ -7,7 +7,7 @@ import itertools
 from collections import deque
 from typing import Any
 
-from llm_gates.permit import WAITING, GatePermit
+from llm_gates.permit import WAITING, Admission
 
 __all__ = ["Blame", "Deadlines", "Lines"]
 
@@ -21,15 +21,15 @@ class Deadlines:
     __slots__ = ("_heap", "_order")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[int, int, GatePermit]] = []
+        self._heap: list[tuple[int, int, Admission]] = []
         self._order = itertools.count()
 
-    def add(self, permit: GatePermit, deadline: int) -> None:
+    def add(self, permit: Admission, deadline: int) -> None:
         """Note that `permit` waits no longer than until `deadline`."""
         permit.deadline = deadline
         heapq.heappush(self._heap, (deadline, next(self._order), permit))
 
-    def first(self) -> tuple[int, GatePermit] | None:
+    def first(self) -> tuple[int, Admission] | None:
         """Return the next deadline of somebody who still waits, and whose it is."""
         heap = self._heap
         while heap and heap[0][2].state != WAITING:
@@ -41,7 +41,7 @@ class Deadlines:
         while (first := self.first()) is not None and first[0] <= now:
             first[1].turnstile.expire(first[1])
 
-    def before(self, time: int) -> list[GatePermit]:
+    def before(self, time: int) -> list[Admission]:
         """Return the waiters whose deadline is before `time`."""
         return [
             permit
@@ -66,14 +66,14 @@ class Lines:
     def __init__(self, limits: int, *, aging_ns: int, deadlines: Deadlines) -> None:
         self._aging_ns = aging_ns
         # Who gave up stays in its line until it comes to the front, or until there are many of them.
-        self._lines: dict[int, deque[GatePermit]] = {}
+        self._lines: dict[int, deque[Admission]] = {}
         self._dead = 0
         self.deadlines = deadlines
         self.count = 0
         self.costs: list[Any] = [0] * limits
         """What those who wait weigh together, on each limit."""
 
-    def add(self, permit: GatePermit) -> bool:
+    def add(self, permit: Admission) -> bool:
         """Put `permit` behind those of its priority; return whether it may be the first of all."""
         line = self._lines.get(permit.priority)
         if line is None:
@@ -83,7 +83,7 @@ class Lines:
         self.costs = [sum(pair) for pair in zip(self.costs, permit.costs, strict=True)]
         return self.count == 1 or len(self._lines) > 1
 
-    def remove(self, permit: GatePermit) -> None:
+    def remove(self, permit: Admission) -> None:
         """Take a waiter, whose state has been changed, out of the counts."""
         self.count -= 1
         self.costs = [sum - cost for sum, cost in zip(self.costs, permit.costs, strict=True)]
@@ -97,9 +97,9 @@ class Lines:
             self._lines[priority] = deque([permit for permit in line if permit.state == WAITING])
         self.deadlines.forget_gone()
 
-    def first(self) -> GatePermit | None:
+    def first(self) -> Admission | None:
         """Return who is first, by waiting time and priority."""
-        first: GatePermit | None = None
+        first: Admission | None = None
         first_rank = 0
         for priority, line in list(self._lines.items()):
             while line and line[0].state != WAITING:
@@ -113,7 +113,7 @@ class Lines:
                 first, first_rank = line[0], rank
         return first
 
-    def heavier_than(self, place: int, capacity: Any) -> list[GatePermit]:
+    def heavier_than(self, place: int, capacity: Any) -> list[Admission]:
         """Return the waiters that weigh more than `capacity` on the limit at `place`."""
         return [
             permit
@@ -153,7 +153,7 @@ class Blame:
         self.note(now, self._place)
         return tuple(self._spans)
 
-    def longest(self, permit: GatePermit, now: int) -> str | None:
+    def longest(self, permit: Admission, now: int) -> str | None:
         """Return who held the queue up longest since `permit` came; None if it did not wait."""
         if now == permit.enqueued or self._place is None:
             return None

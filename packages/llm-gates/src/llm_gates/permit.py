@@ -13,7 +13,14 @@ from llm_core import ErrorInfo, ErrorType, LLMError
 if TYPE_CHECKING:
     from llm_gates.turnstile import Turnstile
 
-__all__ = ["Acquired", "AsyncAdmission", "GatePermit", "SyncAdmission"]
+__all__ = [
+    "Acquired",
+    "Admission",
+    "AsyncAdmission",
+    "GatePermit",
+    "SyncAdmission",
+    "ThreadSignal",
+]
 
 
 _ENTERED_TWICE = "a permit can be entered once; ask the gate for a new one"
@@ -56,30 +63,19 @@ class ThreadSignal:
 class GatePermit:
     """The right to make one call; the `Permit` of `llm_core.interfaces`.
 
-    It is its own place in the queue and its own context manager, so that an admission makes one object.
-    The turnstile fills it in (there is no `__init__`: that would cost as much as the rest of an admission).
+    The gate fills it in (there is no `__init__`: that would cost as much as the rest of an admission).
     """
 
     __slots__ = (
         "cost",
         "costs",
-        "deadline",
-        "enqueued",
         "entries",
         "estimate",
-        "failure",
-        "future",
-        "key",
         "outcome",
         "output_tokens",
-        "priority",
-        "signal",
         "state",
-        "timeout",
         "tokens",
         "turnstile",
-        "wait_ns",
-        "waited_for",
     )
 
     turnstile: Turnstile
@@ -102,12 +98,6 @@ class GatePermit:
     wait_ns: int
     waited_for: str | None
     """The name of the limit that was waited for longest; None if there was no wait."""
-    # Only of those who wait:
-    enqueued: int
-    deadline: int | None
-    future: asyncio.Future[None] | None
-    signal: ThreadSignal | None
-    failure: LLMError | None
 
     @property
     def wait_seconds(self) -> float:
@@ -140,23 +130,6 @@ class GatePermit:
     def release(self) -> None:
         """End the call: concurrency slots go back. Leaving the context manager does this by itself."""
         self.turnstile.finish(self)
-
-    def wake(self) -> bool:
-        """Wake the waiter, wherever it lives; return False if its event loop is gone. The queue's lock is held."""
-        future = self.future
-        if future is None:
-            assert self.signal is not None
-            self.signal.nudge()
-            return True
-        loop = future.get_loop()
-        if loop is asyncio._get_running_loop():
-            _resolve(future)
-            return True
-        try:
-            loop.call_soon_threadsafe(_resolve, future)
-        except RuntimeError:
-            return False
-        return True
 
     def _note_failure(self, error: BaseException) -> None:
         """Keep how the body of the `with` statement failed, unless `fail` has said it."""
@@ -191,7 +164,47 @@ class Acquired(GatePermit):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
-class AsyncAdmission(GatePermit):
+class Admission(GatePermit):
+    """A permit that is its own place in the queue and its own context manager, so that it takes one object."""
+
+    __slots__ = (
+        "deadline",
+        "enqueued",
+        "failure",
+        "future",
+        "key",
+        "priority",
+        "signal",
+        "timeout",
+        "wait_ns",
+        "waited_for",
+    )
+
+    enqueued: int
+    deadline: int | None
+    future: asyncio.Future[None] | None
+    signal: ThreadSignal | None
+    failure: LLMError | None
+
+    def wake(self) -> bool:
+        """Wake the waiter, wherever it lives; return False if its event loop is gone. The queue's lock is held."""
+        future = self.future
+        if future is None:
+            assert self.signal is not None
+            self.signal.nudge()
+            return True
+        loop = future.get_loop()
+        if loop is asyncio._get_running_loop():
+            _resolve(future)
+            return True
+        try:
+            loop.call_soon_threadsafe(_resolve, future)
+        except RuntimeError:
+            return False
+        return True
+
+
+class AsyncAdmission(Admission):
     """A permit that is entered by `async with`, once."""
 
     __slots__ = ()
@@ -230,7 +243,7 @@ class AsyncAdmission(GatePermit):
         self.turnstile.finish(self)
 
 
-class SyncAdmission(GatePermit):
+class SyncAdmission(Admission):
     """A permit that is entered by `with`, once, from a thread."""
 
     __slots__ = ()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from llm_core import Clock, SystemClock
-from llm_gates.permit import GatePermit, ThreadSignal
+from llm_gates.permit import Admission, ThreadSignal
 
 __all__ = ["Timer"]
 
@@ -33,7 +33,7 @@ class Timer:
         # A timer of another thread's loop cannot be taken back at once; it finds itself outdated instead.
         self._generation = 0
 
-    def set(self, when: int, first: GatePermit) -> None:
+    def set(self, when: int, first: Admission) -> None:
         """Fire at `when`, in the loop or the thread of `first`; RuntimeError if its loop is closed."""
         home = first.signal if first.future is None else first.future.get_loop()
         assert home is not None

@@ -30,7 +30,16 @@ from llm_gates.estimates import LearnedEstimates
 from llm_gates.feedback import Feedback
 from llm_gates.limits import NEVER, Charge, Limit, Metric
 from llm_gates.lines import Blame, Deadlines, Lines
-from llm_gates.permit import CANCELLED, ENDED, ENTERED, GRANTED, WAITING, GatePermit, ThreadSignal
+from llm_gates.permit import (
+    CANCELLED,
+    ENDED,
+    ENTERED,
+    GRANTED,
+    WAITING,
+    Admission,
+    GatePermit,
+    ThreadSignal,
+)
 from llm_gates.snapshot import GateSnapshot, LimitSnapshot
 from llm_gates.timer import Timer
 
@@ -137,7 +146,7 @@ class Turnstile:
         for limit in self.limits:
             limit.bind(self.clock)
 
-    def pass_through(self, permit: GatePermit) -> bool:
+    def pass_through(self, permit: Admission) -> bool:
         """Admit `permit` at once if nothing stands in its way; the lock is held."""
         if permit.state or (self.busy and not self._clear_hold()):
             return False
@@ -174,7 +183,7 @@ class Turnstile:
             self.feedback.note(now, permit)
         return True
 
-    def begin(self, permit: GatePermit) -> asyncio.Future[None] | None:
+    def begin(self, permit: Admission) -> asyncio.Future[None] | None:
         """Admit `permit` at once and return None, or put it into the queue and return what to wait for.
 
         Where nothing holds a call it has ended for the gate as soon as it is admitted at once.
@@ -218,7 +227,7 @@ class Turnstile:
 
     def enqueue(
         self,
-        permit: GatePermit,
+        permit: Admission,
         future: asyncio.Future[None] | None,
         signal: ThreadSignal | None,
     ) -> None:
@@ -251,7 +260,7 @@ class Turnstile:
         if self._lines.add(permit) or permit.deadline is not None:
             self._pump(now)
 
-    def _check_timeout(self, permit: GatePermit, now: int) -> None:
+    def _check_timeout(self, permit: Admission, now: int) -> None:
         """Note the deadline; GateTimeout if as things stand it cannot be kept."""
         timeout = permit.timeout
         assert timeout is not None
@@ -265,7 +274,7 @@ class Turnstile:
             raise self._timed_out(permit, name, wait_ns)
         self._lines.deadlines.add(permit, now + round(timeout * 1e9))
 
-    def _timed_out(self, permit: GatePermit, name: str, wait_ns: int) -> GateTimeout:
+    def _timed_out(self, permit: Admission, name: str, wait_ns: int) -> GateTimeout:
         wait = f"at least {wait_ns / 1e9:.3f} s more" if wait_ns else "an unknown time"
         return GateTimeout(
             f"timeout: got {permit.timeout!r}, but {name} needs {wait} "
@@ -274,7 +283,7 @@ class Turnstile:
             details={"limit": name, "timeout": permit.timeout, "queued": self._lines.count},
         )
 
-    def estimate(self, permit: GatePermit) -> None:
+    def estimate(self, permit: Admission) -> None:
         """Reserve what was learned instead of what the caller estimated, but no more than can ever pass."""
         assert self.learned is not None
         permit.estimate = permit.tokens, permit.output_tokens
@@ -313,7 +322,7 @@ class Turnstile:
         self._timer.clear()
         self.busy = now < self.held_until
 
-    def _plan(self, permit: GatePermit, now: int) -> tuple[int, int]:
+    def _plan(self, permit: Admission, now: int) -> tuple[int, int]:
         """Return the wait in nanoseconds and the place of the limit that asks for the longest one."""
         wait_ns, place = self.held_until - now, len(self.limits)
         if wait_ns <= 0:
@@ -324,7 +333,7 @@ class Turnstile:
                 wait_ns, place = at_least, index
         return wait_ns, place
 
-    def _set_timer(self, head: GatePermit, now: int, wait_ns: int) -> bool:
+    def _set_timer(self, head: Admission, now: int, wait_ns: int) -> bool:
         """Set the timer for `head` or the first deadline; return False if its event loop is gone."""
         self._unknown = wait_ns >= NEVER
         when = NEVER if self._unknown else now + wait_ns
@@ -339,7 +348,7 @@ class Turnstile:
             return False
         return True
 
-    def _grant(self, permit: GatePermit, now: int) -> None:
+    def _grant(self, permit: Admission, now: int) -> None:
         for limit, cost in zip(self.limits, permit.costs, strict=True):
             limit.take(cost)
         permit.state = GRANTED
@@ -347,26 +356,26 @@ class Turnstile:
         if not permit.wake():
             self._take_back(permit)
 
-    def _fail(self, permit: GatePermit, error: LLMError) -> None:
+    def _fail(self, permit: Admission, error: LLMError) -> None:
         permit.failure = error
         permit.state = ENDED
         permit.wake()
 
-    def _remove(self, permit: GatePermit) -> None:
+    def _remove(self, permit: Admission) -> None:
         """Take a waiter out of the counts; its line forgets it later."""
         permit.state = ENDED
         self._lines.remove(permit)
 
-    def expire(self, permit: GatePermit) -> None:
+    def expire(self, permit: Admission) -> None:
         """Fail a waiter whose time is up; the lock is held."""
         self.refuse(permit, self._blame.name, 0)
 
-    def refuse(self, permit: GatePermit, name: str, wait_ns: int) -> None:
+    def refuse(self, permit: Admission, name: str, wait_ns: int) -> None:
         """Fail a waiter because it would have to wait `wait_ns` more for `name`; the lock is held."""
         self._remove(permit)
         self._fail(permit, self._timed_out(permit, name, wait_ns))
 
-    def leave(self, permit: GatePermit) -> None:
+    def leave(self, permit: Admission) -> None:
         """Stamp a granted permit at the moment its waiter really goes; raise what it failed with."""
         with self.lock:
             if permit.failure is not None:
@@ -386,7 +395,7 @@ class Turnstile:
             if self._lines.count and self._unknown:
                 self._pump(now)
 
-    def withdraw(self, permit: GatePermit) -> None:
+    def withdraw(self, permit: Admission) -> None:
         """Forget a waiter that gave up, wherever it stands."""
         with self.lock:
             if permit.state == WAITING:
@@ -397,7 +406,7 @@ class Turnstile:
                 return
             self._pump(self.monotonic_ns())
 
-    def _take_back(self, permit: GatePermit) -> None:
+    def _take_back(self, permit: Admission) -> None:
         permit.state = ENDED
         for limit, cost in zip(self.limits, permit.costs, strict=True):
             limit.drop(cost)
@@ -546,7 +555,7 @@ class Turnstile:
                 held_seconds=max(self.held_until - now, 0) / 1e9,
             )
 
-    def thread_timeout(self, permit: GatePermit) -> float:
+    def thread_timeout(self, permit: Admission) -> float:
         """Return how long a waiting thread may sleep before it looks at the queue; -1 for ever."""
         if not self._real_time:
             # Nobody wakes a thread when the hands of such a clock move, so it looks by itself.
