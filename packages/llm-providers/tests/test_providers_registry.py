@@ -189,6 +189,13 @@ def test_two_packages_with_one_name_are_an_error_that_names_both() -> None:
         known.names()
 
 
+@pytest.mark.parametrize("model", ["broken/x", "some-unknown-model"])
+def test_a_package_that_cannot_be_loaded_is_named(model: str) -> None:
+    known = registry(point("broken", "no_such_module_here:make"))
+    with pytest.raises(ConfigurationError, match=r"'broken' of an installed package cannot be"):
+        known.resolve(model)
+
+
 def test_the_real_entry_points_can_be_read() -> None:
     assert {"openai", "anthropic", "ollama"} <= set(ProviderRegistry().names())
 

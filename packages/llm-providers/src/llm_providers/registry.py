@@ -242,7 +242,7 @@ class ProviderRegistry:
     def _installed_for(self, name: str) -> list[str]:
         found = []
         for installed, point in self._entry_points().items():
-            patterns = getattr(point.load(), "model_patterns", ())
+            patterns = getattr(_load(point), "model_patterns", ())
             if any(fnmatchcase(name, pattern.lower()) for pattern in patterns):
                 found.append(installed)
         return found
@@ -250,8 +250,7 @@ class ProviderRegistry:
     def _factory_of(self, name: str) -> ProviderFactory:
         point = self._entry_points().get(name)
         if point is not None:
-            loaded: ProviderFactory = point.load()
-            return loaded
+            return _load(point)
         if name in _BUILT_IN:
             module, _, attribute = _BUILT_IN[name].partition(":")
             factory: ProviderFactory = getattr(importlib.import_module(module), attribute)
@@ -279,6 +278,19 @@ class ProviderRegistry:
                 "candidates": [f"{name}/{model}" for name in self.names()],
             },
         )
+
+
+def _load(point: EntryPoint) -> ProviderFactory:
+    try:
+        loaded: ProviderFactory = point.load()
+    except Exception as error:
+        # Boundary to a package that somebody installed: whatever keeps it from loading is told with its name.
+        source = point.dist.name if point.dist is not None else "an installed package"
+        raise ConfigurationError(
+            f"provider {point.name!r} of {source} cannot be loaded from {point.value!r}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return loaded
 
 
 def _constant(provider: Provider) -> ProviderFactory:
