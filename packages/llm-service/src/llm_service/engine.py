@@ -21,6 +21,7 @@ from typing import Any
 
 from llm_core import (
     UNSET,
+    DeadlineExceeded,
     DegradedReason,
     ErrorInfo,
     ErrorType,
@@ -36,8 +37,9 @@ from llm_core import (
 from llm_metrics import active_trace
 from llm_service.estimate import estimate_tokens
 from llm_service.invocation import Invocation, Sink
+from llm_service.ladder import Fallback
 from llm_service.parts import EngineParts
-from llm_service.recall import Recall
+from llm_service.recall import Recall, response_of
 from llm_service.refinement import pipeline_of, refine
 from llm_service.snapshot import CacheStats
 from llm_service.timeline import PreparedCall, Timeline
@@ -75,12 +77,11 @@ class GenerationEngine:
         line.trace = self._parts.telemetry.trace_context(line.request_id) or line.trace
         try:
             await self._run(line, sink)
+            await self._make_up(line)
         except asyncio.CancelledError:
             line.note_cancellation()
             self._finish(line)
             raise
-        except Exception as error:  # noqa: BLE001 - the boundary: every failure becomes a result
-            self._note_failure(line, error)
         return await self._record(line)
 
     def cache_stats(self) -> CacheStats:
@@ -88,21 +89,24 @@ class GenerationEngine:
         return self._recall_stage.stats()
 
     async def _run(self, line: Timeline, sink: Sink | None) -> None:
-        line.pipeline = pipeline_of(line.request.pipeline, self._parts.clock)
-        call = self._prepare(line, line.request.model)
-        await self._recall_stage.look_up(line, call, self._renew)
-        if line.recalled is None:
+        try:
+            line.pipeline = pipeline_of(line.request.pipeline, self._parts.clock)
+            call = self._prepare(line, line.request.model)
+            await self._recall_stage.look_up(line, call, self._renew)
+            if line.recalled is None:
+                await self._recall_stage.share(line, partial(self._answer, line, call, sink))
+            elif sink is not None and line.recalled.raw_content:
+                await sink(TextDelta(text=line.recalled.raw_content))
+            await self._refine(line)
+        except Exception as error:  # noqa: BLE001 - the boundary: every failure becomes a result
+            self._note_failure(line, error)
 
-            async def answer() -> None:
-                try:
-                    response = await self._invoke(line, call, sink)
-                    await self._refine(line, response)
-                except Exception as error:  # noqa: BLE001 - shared with all who asked the same
-                    self._note_failure(line, error)
-
-            await self._recall_stage.share(line, answer)
-        if line.recalled is not None and sink is not None and line.recalled.raw_content:
-            await sink(TextDelta(text=line.recalled.raw_content))
+    async def _answer(self, line: Timeline, call: PreparedCall, sink: Sink | None) -> None:
+        """Fill in the reply, or the failure, which those who asked the same share."""
+        try:
+            await self._invoke(line, call, sink)
+        except Exception as error:  # noqa: BLE001 - the boundary, as above
+            self._note_failure(line, error)
 
     def _prepare(self, line: Timeline, model: str | None) -> PreparedCall:
         provider, name = self._parts.resolve(model)
@@ -128,12 +132,11 @@ class GenerationEngine:
                 line.response = await Invocation(self._parts, line, call, sink).run()
             except LLMError as error:
                 info = ErrorInfo.from_exception(error)
-                while rungs and not rungs[0].applies_to(info):
-                    rungs.pop(0)
-                if not rungs or not line.may_restart or line.is_late:
+                below = self._next_rung(line, rungs, info)
+                if below is None:
                     raise
                 first_error = first_error or info
-                call = self._prepare(line, rungs.pop(0).model)
+                call = below
                 continue
             if first_error is not None:
                 line.degrade(
@@ -143,13 +146,37 @@ class GenerationEngine:
                 )
             return line.response
 
-    async def _refine(self, line: Timeline, response: ProviderResponse) -> None:
+    def _next_rung(
+        self, line: Timeline, rungs: list[Fallback], error: ErrorInfo
+    ) -> PreparedCall | None:
+        """Take the rungs off the ladder down to the next that is meant for `error` and can be asked at all."""
+        while rungs and line.may_restart and not line.is_late:
+            rung = rungs.pop(0)
+            if not rung.applies_to(error):
+                continue
+            try:
+                return self._prepare(line, rung.model)
+            except LLMError:
+                _log.exception("fallback %s cannot be asked", rung.model)
+        return None
+
+    async def _refine(self, line: Timeline) -> None:
+        """Make the value out of the reply, if there is one, within what is left of the deadline."""
+        response = line.response
+        if line.recalled is not None and line.recalled.success:
+            response = line.response = response_of(line.recalled)
+        if response is None or line.error is not None:
+            return
         line.content = response.text
         if line.pipeline is None:
             return
         line.mark("refine_started")
         ask_again = partial(self._generate_for_step, line)
-        refined = await refine(line.pipeline, line.request, response, ask_again)
+        try:
+            async with asyncio.timeout(line.remaining_seconds()):
+                refined = await refine(line.pipeline, line.request, response, ask_again)
+        except TimeoutError:
+            raise DeadlineExceeded("the deadline passed in the pipeline") from None
         line.mark("refined")
         line.content = refined.content
         line.error = None if refined.success else refined.error
@@ -158,19 +185,27 @@ class GenerationEngine:
         for step in refined.steps:
             self._parts.tell(StepEnded(step=step, **line.stamp()))
 
-    async def _record(self, line: Timeline) -> GenerationResult[Any]:
-        if line.error is not None and line.recalled is None:
-            await self._recall_stage.stand_in(line)
+    async def _make_up(self, line: Timeline) -> None:
+        """Give a call that failed a stored answer, or its fallback value, in place of an answer."""
+        failure = line.error
+        if failure is not None and await self._recall_stage.stand_in(line):
+            line.error = None
+            try:
+                await self._refine(line)
+            except DeadlineExceeded as late:
+                self._note_failure(line, late)
+            if line.error is None:
+                line.error = failure
+                line.substitute(DegradedReason.STALE_CACHE, "the call failed; a stored answer")
         if line.error is not None and line.request.fallback_value is not UNSET:
             line.content = line.request.fallback_value
-            line.degrade(
-                DegradedReason.FALLBACK_VALUE,
-                "the call failed; the content is the request's fallback value",
-                line.error,
-            )
-        await self._recall_stage.store(line)
+            line.substitute(DegradedReason.FALLBACK_VALUE, "the call failed; its fallback value")
+
+    async def _record(self, line: Timeline) -> GenerationResult[Any]:
         line.mark("recorded")
-        return self._finish(line)
+        result = self._finish(line)
+        await self._recall_stage.store(line, result)
+        return result
 
     def _finish(self, line: Timeline) -> GenerationResult[Any]:
         line.mark("completed")
@@ -188,17 +223,21 @@ class GenerationEngine:
     ) -> GenerationResult[Any]:
         """Run one more call on behalf of a pipeline step: same gates, what is left of the deadline, same ledger."""
         remaining = line.remaining_seconds()
-        changes: dict[str, Any] = {"operation_name": line.request.operation_name}
+        changes: dict[str, Any] = {
+            "operation_name": line.request.operation_name,
+            "request_id": line.request_id,
+        }
         if remaining is not None:
             changes["deadline_seconds"] = max(remaining, 0.001)
         if request.model is None:
             changes["model"] = line.request.model
         helper = Timeline(request.replace(**changes), self._parts.clock)
+        helper.trace = line.trace
         try:
             helper.pipeline = pipeline_of(helper.request.pipeline, self._parts.clock)
             call = self._prepare(helper, helper.request.model)
-            response = await self._invoke(helper, call, None)
-            await self._refine(helper, response)
+            await self._invoke(helper, call, None)
+            await self._refine(helper)
         except Exception as error:  # noqa: BLE001 - the step gets a result, as every caller does
             self._note_failure(helper, error)
         finally:

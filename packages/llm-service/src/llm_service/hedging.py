@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from llm_core import InvalidValue
 
-__all__ = ["HedgePolicy", "Hedger"]
+__all__ = ["HedgePolicy", "Hedger", "Signs"]
 
 T = TypeVar("T")
 
@@ -20,6 +20,7 @@ _MIN_SAMPLES = 20
 _KEPT_SAMPLES = 256
 # Calls in a row that did not need a hedge save up for at most this many.
 _MAX_SAVED_HEDGES = 5.0
+_FIRST = asyncio.FIRST_COMPLETED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,27 @@ class HedgePolicy:
             raise InvalidValue.of("HedgePolicy.after_seconds", self.after_seconds, "seconds above 0")
         if not 0 < self.budget_ratio <= 1:
             raise InvalidValue.of("HedgePolicy.budget_ratio", self.budget_ratio, "0 to 1, above 0")
+
+
+class Signs:
+    """What the attempts of one race show of themselves."""
+
+    __slots__ = ("admitted", "alive", "leader")
+
+    def __init__(self) -> None:
+        self.admitted = asyncio.Event()
+        """The gates have let an attempt go."""
+        self.alive = asyncio.Event()
+        """An attempt has given its first sign of life."""
+        self.leader: str | None = None
+        """The purpose of the attempt that did: the one that the caller sees."""
+
+    def lead(self, purpose: str) -> bool:
+        """Make the first who asks the leader; return whether `purpose` is."""
+        if self.leader is None:
+            self.leader = purpose
+            self.alive.set()
+        return self.leader == purpose
 
 
 class Hedger:
@@ -62,28 +84,41 @@ class Hedger:
             return None
         return known[int(len(known) * 0.95)]
 
-    async def race(
-        self, attempt: Callable[[str], Awaitable[T]], is_alive: Callable[[], bool]
-    ) -> T:
-        """Run `attempt("answer")`, and `attempt("hedge")` beside it if it is slow; the first success wins.
+    async def race(self, attempt: Callable[[str], Awaitable[T]], signs: Signs) -> T:
+        """Run `attempt("answer")`, and `attempt("hedge")` beside it if it is slow; the first sign of life decides.
 
-        `is_alive` says whether the first attempt has given a sign of life and needs no hedge.
-        The loser is cancelled, and awaited so that it has booked what it used. If both fail, the first one's error is raised.
+        Waiting at our own gates is not slowness: the delay begins when the first attempt is admitted.
+        The loser is cancelled, and awaited so that it has booked what it used.
+        Who leads is seen by the caller, so its end, good or bad, is the end; if neither shows a sign of life,
+        the first one's error is raised.
         """
         with self._lock:
             self._saved = min(self._saved + self._policy.budget_ratio, _MAX_SAVED_HEDGES)
-        first = asyncio.ensure_future(attempt("answer"))
-        racers = [first]
+        racers = {"answer": asyncio.ensure_future(attempt("answer"))}
+        admitted = asyncio.ensure_future(signs.admitted.wait())
+        alive = asyncio.ensure_future(signs.alive.wait())
         try:
-            done, _ = await asyncio.wait(racers, timeout=self.delay_seconds())
-            if done or is_alive() or not self._spend():
-                return await first
-            racers.append(asyncio.ensure_future(attempt("hedge")))
-            return await _first_success(racers)
+            first = racers["answer"]
+            await asyncio.wait({first, admitted}, return_when=asyncio.FIRST_COMPLETED)
+            if not first.done():
+                delay = self.delay_seconds()
+                await asyncio.wait({first, alive}, timeout=delay, return_when=_FIRST)
+            if not (first.done() or signs.alive.is_set()) and self._spend():
+                racers["hedge"] = asyncio.ensure_future(attempt("hedge"))
+            return await self._winner(racers, alive, signs)
         finally:
-            for racer in racers:
-                racer.cancel()
-            await asyncio.gather(*racers, return_exceptions=True)
+            running = [*racers.values(), admitted, alive]
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _winner(
+        self, racers: Mapping[str, asyncio.Future[T]], alive: asyncio.Future[Any], signs: Signs
+    ) -> T:
+        while signs.leader is None and not all(racer.done() for racer in racers.values()):
+            running = {racer for racer in racers.values() if not racer.done()}
+            await asyncio.wait({*running, alive}, return_when=_FIRST)
+        return await racers[signs.leader or "answer"]
 
     def _spend(self) -> bool:
         with self._lock:
@@ -91,13 +126,3 @@ class Hedger:
                 return False
             self._saved -= 1.0
             return True
-
-
-async def _first_success(racers: Sequence[asyncio.Future[T]]) -> T:
-    pending = set(racers)
-    while pending:
-        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-        for racer in done:
-            if racer.exception() is None:
-                return racer.result()
-    return await racers[0]

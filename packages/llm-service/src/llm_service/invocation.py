@@ -7,7 +7,9 @@ complete response.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from typing import Any
 
 from llm_core import (
@@ -28,12 +30,16 @@ from llm_core import (
     StreamFailed,
     StreamRestarted,
     StreamStarted,
+    Usage,
     UsageUpdate,
 )
+from llm_service.hedging import Signs
 from llm_service.parts import EngineParts
 from llm_service.timeline import AttemptRecord, PreparedCall, Timeline
 
 __all__ = ["Invocation", "Sink"]
+
+_log = logging.getLogger("llm_service")
 
 Sink = Callable[[StreamEvent], Awaitable[None]]
 """Takes the deltas of a streamed call."""
@@ -52,18 +58,20 @@ class Invocation:
         self._gate = parts.gate_of(
             call.provider.name, call.request.model, line.request.operation_name
         )
-        self._leader: int | None = None
+        self._signs = Signs()
 
     async def run(self) -> ProviderResponse:
         """Ask until there is an answer or the retry policy gives up; raises the last error."""
         try:
-            response = await self._try_once()
+            record = await self._try_once()
         except ProviderError as error:
-            response = await self._try_again(error)
+            record = await self._try_again(error)
         self._parts.budget_of(self._call.provider.name).note_success()
-        return response
+        self._line.answered_by = record
+        assert record.response is not None, "an attempt without error has a response"
+        return record.response
 
-    async def _try_again(self, first_error: ProviderError) -> ProviderResponse:
+    async def _try_again(self, first_error: ProviderError) -> AttemptRecord:
         """Let tenacity go on from the first failure; a call that needs no retry does not pay for it."""
         retrying = self._parts.retry.retrying(
             max_attempts=self._line.request.max_attempts,
@@ -74,21 +82,21 @@ class Invocation:
         )
         failures = [first_error]
 
-        async def attempt() -> ProviderResponse:
+        async def attempt() -> AttemptRecord:
             if failures:
                 raise failures.pop()
             return await self._try_once()
 
-        answered: ProviderResponse = await retrying(attempt)
+        answered: AttemptRecord = await retrying(attempt)
         return answered
 
-    async def _try_once(self) -> ProviderResponse:
+    async def _try_once(self) -> AttemptRecord:
         await self._announce_restart()
-        self._leader = None
+        self._signs = Signs()
         hedger = self._parts.hedger
         if hedger is None:
             return await self._attempt("answer")
-        return await hedger.race(self._attempt, lambda: self._leader is not None)
+        return await hedger.race(self._attempt, self._signs)
 
     def _may_retry(self, error: BaseException) -> bool:
         if not isinstance(error, ProviderError) or not error.retryable:
@@ -103,7 +111,7 @@ class Invocation:
             error = line.attempts[-1].error
             await self._sink(StreamRestarted(attempt=len(line.attempts) + 1, error=error))
 
-    async def _attempt(self, purpose: str) -> ProviderResponse:
+    async def _attempt(self, purpose: str) -> AttemptRecord:
         """Ask the provider once; the attempt's record is kept whatever happens."""
         line, call = self._line, self._call
         record = line.begin_attempt(call, purpose)
@@ -111,15 +119,16 @@ class Invocation:
             async with self._gate.admit(
                 tokens=call.input_tokens + call.output_tokens,
                 output_tokens=call.output_tokens,
+                cost=self._worst_case(),
                 key=line.request.tenant,
                 timeout=line.remaining_seconds(),
                 priority=line.request.priority,
             ) as permit:
                 record.note_admission(permit, line.clock.monotonic_ns())
-                record.response = await self._send(record, permit)
-                used = record.response.usage
-                permit.settle(tokens=used.total_tokens, output_tokens=used.output_tokens)
-            return record.response
+                self._signs.admitted.set()
+                record.take_response(await self._send(record, permit))
+                self._settle(record, permit)
+            return record
         except asyncio.CancelledError:
             record.error = record.abandoned("the caller gave up", ErrorType.CANCELLED)
             raise
@@ -135,8 +144,7 @@ class Invocation:
             response = await self._send_in_time(record)
         except ProviderError as error:
             permit.fail(error.info)
-            if error.retry_after:
-                self._gate.hold(error.retry_after)
+            self._learn_from(error.info)
             raise
         except asyncio.CancelledError:
             used = record.used_when_abandoned
@@ -149,6 +157,23 @@ class Invocation:
         if response.rate_limits is not None:
             self._gate.observe(response.rate_limits)
         return response
+
+    def _learn_from(self, refusal: ErrorInfo) -> None:
+        """Pass on what a refusal says about limits; nobody is held longer than a retry would wait."""
+        if refusal.rate_limits is not None:
+            self._gate.observe(refusal.rate_limits)
+        if refusal.retry_after:
+            longest = self._parts.retry.max_retry_after_seconds
+            self._gate.hold(min(refusal.retry_after, longest))
+
+    def _settle(self, record: AttemptRecord, permit: Permit) -> None:
+        used = record.usage or Usage()
+        record.cost = self._price(record)
+        permit.settle(
+            tokens=used.total_tokens,
+            output_tokens=used.output_tokens,
+            cost=record.cost.amount if record.cost else None,
+        )
 
     async def _send_in_time(self, record: AttemptRecord) -> ProviderResponse:
         line, call = self._line, self._call
@@ -167,10 +192,13 @@ class Invocation:
         request = self._outgoing(record, remaining)
         if remaining is None:
             return await self._exchange(record, request)
+        limit = asyncio.timeout(remaining)
         try:
-            async with asyncio.timeout(remaining):
+            async with limit:
                 return await self._exchange(record, request)
         except TimeoutError as late:
+            if not limit.expired():
+                raise
             words = f"no answer within the deadline of {line.request.deadline_seconds} s"
             raise ProviderError(record.abandoned(words, ErrorType.TIMEOUT_DEADLINE)) from late
 
@@ -192,12 +220,13 @@ class Invocation:
         if self._sink is None:
             response = await provider.invoke(request)
             record.points["first_byte"] = self._line.clock.monotonic_ns()
-            self._lead(record)
+            self._signs.lead(record.purpose)
             return response
         stream = provider.stream(request)
         try:
             async for event in stream:
                 if isinstance(event, StreamDone):
+                    self._signs.lead(record.purpose)
                     return event.response
                 if isinstance(event, StreamFailed):
                     raise ProviderError(event.error)
@@ -219,20 +248,14 @@ class Invocation:
                 self._parts.tell(FirstToken(number=record.number, **self._line.stamp()))
             record.points["last_token"] = now
         record.hear(event)
-        if self._lead(record) and self._sink is not None:
+        if self._signs.lead(record.purpose) and self._sink is not None:
             self._line.note_delivery(event)
             await self._sink(event)
-
-    def _lead(self, record: AttemptRecord) -> bool:
-        """Make the first attempt that shows a sign of life the one that is passed on."""
-        if self._leader is None:
-            self._leader = record.number
-        return self._leader == record.number
 
     def _close(self, record: AttemptRecord) -> None:
         line = self._line
         record.points["ended"] = line.clock.monotonic_ns()
-        record.cost = self._price(record)
+        record.cost = record.cost or self._price(record)
         if self._parts.hedger is not None and record.error is None:
             started = record.points["started"]
             alive = record.points.get("first_token", record.points["ended"])
@@ -243,13 +266,26 @@ class Invocation:
         """Return what the attempt cost: the provider's own bill, or its tokens by the price book."""
         if record.response is not None and record.response.cost is not None:
             return record.response.cost
-        if record.usage is None:
+        return None if record.usage is None else self._cost_of(record.usage)
+
+    def _worst_case(self) -> Decimal | None:
+        """Return what the reserved tokens would cost, for limits of money; None without a price."""
+        if self._parts.price_book is None:
             return None
+        call = self._call
+        reserved = Usage(input_tokens=call.input_tokens, output_tokens=call.output_tokens)
+        return self._cost_of(reserved).amount
+
+    def _cost_of(self, usage: Usage) -> Cost:
         if self._parts.price_book is None:
             return Cost()
-        return self._parts.price_book.price(
-            record.usage,
-            provider=self._call.provider.name,
-            model=self._call.request.model,
-            at=self._line.clock.now(),
-        )
+        try:
+            return self._parts.price_book.price(
+                usage,
+                provider=self._call.provider.name,
+                model=self._call.request.model,
+                at=self._line.clock.now(),
+            )
+        except Exception:  # noqa: BLE001 - a broken price book must not spoil an answer that is paid for
+            _log.exception("the price book raised; the attempt is unpriced")
+            return Cost()

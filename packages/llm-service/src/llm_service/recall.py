@@ -5,28 +5,38 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from llm_core import (
     CacheMode,
     CachePolicy,
     Cost,
+    DeadlineExceeded,
     DegradedReason,
+    ErrorType,
+    FinishReason,
     GenerationRequest,
     GenerationResult,
+    ProviderResponse,
+    ReasoningPart,
+    TextPart,
 )
 from llm_service.cache_key import cache_key
+from llm_service.ledger import total_cost
 from llm_service.parts import EngineParts
 from llm_service.single_flight import SingleFlight
 from llm_service.snapshot import CacheStats
 from llm_service.timeline import PreparedCall, Timeline
 
-__all__ = ["Recall"]
+__all__ = ["Recall", "response_of"]
 
 _log = logging.getLogger("llm_service")
 
 # An hour: long enough for a batch run to profit, short enough not to surprise.
 DEFAULT_TTL_SECONDS = 3600.0
+# Failures that say something about one caller, and nothing about the call.
+_THE_OTHERS_OWN = (ErrorType.TIMEOUT_DEADLINE, ErrorType.GATE_TIMEOUT, ErrorType.CANCELLED)
 
 
 class Recall:
@@ -39,16 +49,17 @@ class Recall:
         self._parts = parts
         self._renewals: set[asyncio.Task[None]] = set()
         self._hits = self._misses = 0
-        self._saved = Cost.total([])
+        self._saved: Cost | None = None
+        self._renewing: set[str] = set()
         self._flights: SingleFlight[GenerationResult[Any]] = SingleFlight()
 
     def stats(self) -> CacheStats:
         """Return what the cache has done so far."""
-        return CacheStats(hits=self._hits, misses=self._misses, saved=self._saved)
+        return CacheStats(hits=self._hits, misses=self._misses, saved=self._saved or total_cost([]))
 
     def _note_reuse(self, reused: GenerationResult[Any]) -> None:
         self._hits += 1
-        self._saved = self._saved + reused.cost
+        self._saved = reused.cost if self._saved is None else total_cost([self._saved, reused.cost])
 
     async def look_up(
         self,
@@ -68,7 +79,7 @@ class Recall:
             elif stored is not None:
                 line.recalled = stored
                 line.degrade(DegradedReason.STALE_CACHE, "a stored answer, being renewed", None)
-                self._begin_renewal(line.request, policy, renew)
+                self._begin_renewal(line.cache_key, line.request, policy, renew)
             if stored is None:
                 self._misses += 1
             else:
@@ -76,7 +87,10 @@ class Recall:
         line.mark("cache_checked")
 
     async def share(self, line: Timeline, answer: Callable[[], Awaitable[None]]) -> None:
-        """Run `answer`; identical calls that may use the cache run it once and all take its result, or its failure."""
+        """Run `answer`; identical calls that may use the cache run it once and all take its reply, or its failure.
+
+        A failure that was only the other caller's (its deadline, its wait at the gates) is not shared.
+        """
         policy = line.request.cache
         if line.cache_key is None or policy is None or policy.mode is not CacheMode.USE:
             await answer()
@@ -86,32 +100,39 @@ class Recall:
             await answer()
             return line.result()
 
-        result, is_theirs = await self._flights.run(line.cache_key, lead)
-        if is_theirs:
+        patience = line.remaining_seconds
+        try:
+            result, is_theirs = await self._flights.run(line.cache_key, lead, patience=patience)
+        except TimeoutError:
+            words = "the deadline passed while an identical call was under way"
+            raise DeadlineExceeded(words) from None
+        if is_theirs and result.error is not None and result.error.type in _THE_OTHERS_OWN:
+            await answer()
+        elif is_theirs:
             line.recalled, line.error, line.degraded = result, result.error, result.degraded
             self._note_reuse(result)
 
-    async def stand_in(self, line: Timeline) -> None:
-        """Answer a failed call with what is stored, however stale within its limits."""
-        if line.cache_key is None:
-            return
-        stored = await self._get(line.cache_key)
-        if stored is not None:
-            line.recalled = stored
-            line.degrade(
-                DegradedReason.STALE_CACHE, "the call failed; the content is a stored answer", line.error
-            )
+    async def stand_in(self, line: Timeline) -> bool:
+        """Look for a stored answer to a call that failed, however stale; return whether there is one."""
+        if line.cache_key is None or line.recalled is not None:
+            return False
+        line.recalled = await self._get(line.cache_key)
+        return line.recalled is not None
 
-    async def store(self, line: Timeline) -> None:
-        """Keep a success for its time to live and the time in which it may be given stale."""
+    async def store(self, line: Timeline, result: GenerationResult[Any]) -> None:
+        """Keep the reply of a full success for its time to live and the time in which it may be given stale.
+
+        What is kept is the model's text; each caller refines it anew by a pipeline of its own.
+        """
         policy, cache = line.request.cache, self._parts.cache
-        if cache is None or policy is None or line.cache_key is None:
+        if cache is None or policy is None or line.cache_key is None or line.recalled is not None:
             return
-        if line.recalled is not None or line.error is not None:
+        if not result.success or result.degraded is not None:
             return
+        kept = replace(result, content=result.raw_content, steps=())
         keep_seconds = _ttl_of(policy) + policy.stale_seconds
         try:
-            await cache.put(line.cache_key, line.result(), ttl_seconds=keep_seconds)
+            await cache.put(line.cache_key, kept, ttl_seconds=keep_seconds)
         except Exception:  # noqa: BLE001 - a broken cache must not spoil a good answer
             _log.exception("the response cache did not take call %s", line.request_id)
 
@@ -130,10 +151,13 @@ class Recall:
 
     def _begin_renewal(
         self,
+        key: str,
         request: GenerationRequest,
         policy: CachePolicy,
         renew: Callable[[GenerationRequest], Awaitable[None]],
     ) -> None:
+        if key in self._renewing:
+            return
         refresh = request.replace(
             request_id=None,
             cache=CachePolicy(
@@ -144,11 +168,33 @@ class Recall:
         )
 
         async def run() -> None:
-            await renew(refresh)
+            try:
+                await renew(refresh)
+            finally:
+                self._renewing.discard(key)
 
+        self._renewing.add(key)
         task = asyncio.create_task(run())
         self._renewals.add(task)
         task.add_done_callback(self._renewals.discard)
+
+
+def response_of(stored: GenerationResult[Any]) -> ProviderResponse:
+    """Return the reply that a stored or shared result came from, to be refined anew."""
+    thoughts = [ReasoningPart(text=stored.reasoning)] if stored.reasoning else []
+    text = [TextPart(text=stored.raw_content)] if stored.raw_content else []
+    sound = [stored.audio] if stored.audio else []
+    return ProviderResponse(
+        provider=stored.provider or "",
+        model=stored.model or "",
+        parts=(*thoughts, *text, *stored.tool_calls, *sound),
+        usage=stored.usage,
+        finish_reason=stored.finish_reason or FinishReason.STOP,
+        response_id=stored.response_id,
+        structured_by=stored.structured_by,
+        dropped=stored.dropped,
+        raw=stored.raw,
+    )
 
 
 def _ttl_of(policy: CachePolicy) -> float:

@@ -41,6 +41,7 @@ from llm_core import (
     UsageUpdate,
 )
 from llm_service.estimate import estimate_text_tokens
+from llm_service.ledger import total_cost, total_usage
 
 if TYPE_CHECKING:
     from llm_pipeline import Pipeline
@@ -122,6 +123,17 @@ class AttemptRecord:
             )
         return ErrorInfo.of(error_type, message, partial=partial)
 
+    def take_response(self, response: ProviderResponse) -> None:
+        """Keep the reply; if it came without usage, count here what it must have used."""
+        if response.usage.total_tokens == 0 and response.text:
+            counted = Usage(
+                input_tokens=self.call.input_tokens,
+                output_tokens=estimate_text_tokens(response.text),
+                estimated=True,
+            )
+            response = replace(response, usage=counted)
+        self.response = response
+
     def note_admission(self, permit: Permit, now: int) -> None:
         """Take over what the gates say of the wait."""
         self.points["admitted"] = now
@@ -178,10 +190,15 @@ class Timeline:
         self.pipeline: Pipeline[Any, Any] | None = None
         self.attempts: list[AttemptRecord] = []
         self.steps: list[PipelineStepResult] = []
+        self.answered_by: AttemptRecord | None = None
+        """The attempt whose reply became the answer."""
         self.recalled: GenerationResult[Any] | None = None
+        """The stored or shared result whose reply became the answer."""
         self.response: ProviderResponse | None = None
         self.content: Any = None
         self.error: ErrorInfo | None = None
+        self.made_up_for: ErrorInfo | None = None
+        """The failure in whose place a substitute stands."""
         self.degraded: Degradation | None = None
         self.delivered = False
         """Whether the caller has seen a part of a streamed answer."""
@@ -245,10 +262,11 @@ class Timeline:
         remaining = self.remaining_seconds()
         return remaining is not None and remaining <= 0
 
-    @property
-    def degraded_to(self) -> DegradedReason | None:
-        """What the content is instead of the full wish."""
-        return self.degraded.reason if self.degraded else None
+    def substitute(self, reason: DegradedReason, detail: str) -> None:
+        """Note that something else stands in for the failure; the call has succeeded after all."""
+        self.made_up_for = self.made_up_for or self.error
+        self.degrade(reason, detail, self.made_up_for)
+        self.error = None
 
     def take_over(self, attempts: list[AttemptRecord], purpose: str) -> None:
         """Put the attempts of a helper call on this call's ledger."""
@@ -260,48 +278,20 @@ class Timeline:
 
     def result(self, rates_after: tuple[float, float] | None = None) -> GenerationResult[Any]:
         """Freeze everything known into the result; `rates_after` are requests and tokens per minute at its end."""
-        if self.recalled is not None and self.degraded_to is not DegradedReason.FALLBACK_VALUE:
-            return self._replayed(self.recalled, rates_after)
-        return self._own_result(rates_after)
-
-    def _replayed(
-        self, recalled: GenerationResult[Any], rates_after: tuple[float, float] | None
-    ) -> GenerationResult[Any]:
-        """Return a stored result as the answer to this call; what was spent on the way stays on the ledger."""
-        mine = self._own_result(rates_after)
-        return replace(
-            recalled,
-            request=self.request,
-            timestamps=mine.timestamps,
-            error=self.error,
-            degraded=self.degraded,
-            usage=mine.usage,
-            cost=mine.cost,
-            attempts=mine.attempts,
-            backoff=mine.backoff,
-            operation_name=mine.operation_name,
-            request_id=mine.request_id,
-            rates=mine.rates,
-            trace_id=mine.trace_id,
-            span_id=mine.span_id,
-            cached=recalled.success,
-        )
-
-    def _own_result(self, rates_after: tuple[float, float] | None) -> GenerationResult[Any]:
         attempts = tuple(attempt.freeze() for attempt in self.attempts)
         trace = self.trace or TraceContext.new()
         # After a failure the partial reply stands in, so that what had arrived is not lost.
         seen = self.response or (self.error.partial if self.error else None)
         return GenerationResult(
             request=self.request,
-            success=self.error is None or self.degraded_to is DegradedReason.FALLBACK_VALUE,
+            success=self.error is None,
             timestamps=self._timestamps(),
             content=self.content,
             raw_content=seen.text if seen else None,
-            error=self.error,
+            error=self.error or self.made_up_for,
             degraded=self.degraded,
-            usage=_total_usage([a.usage for a in attempts if a.usage is not None]),
-            cost=Cost.total(a.cost for a in attempts if a.cost),
+            usage=total_usage([a.usage for a in attempts if a.usage is not None]),
+            cost=total_cost(a.cost for a in attempts if a.cost),
             attempts=attempts,
             backoff=self._backoff(),
             steps=tuple(self.steps),
@@ -319,6 +309,7 @@ class Timeline:
             response_id=seen.response_id if seen else None,
             structured_by=seen.structured_by if seen else None,
             dropped=seen.dropped if seen else (),
+            cached=self.recalled is not None and self.recalled.success,
             raw=seen.raw if seen else None,
         )
 
@@ -332,8 +323,9 @@ class Timeline:
 
     def _timestamps(self) -> EventTimestamps:
         points = dict(self.points)
-        if self.attempts:
-            points.update(self.attempts[-1].points)
+        answering = self.answered_by or (self.attempts[-1] if self.attempts else None)
+        if answering is not None:
+            points.update(answering.points)
         pauses = [a.backoff_until for a in self.attempts if a.backoff_until is not None]
         if pauses:
             points["backoff_until"] = pauses[-1]
@@ -366,9 +358,3 @@ class Timeline:
 
 
 _NO_WAITS = BackoffStats()
-_NO_USAGE = Usage()
-
-
-def _total_usage(usages: list[Usage]) -> Usage:
-    # Most calls have one attempt, whose usage is the sum.
-    return sum(usages[1:], usages[0]) if usages else _NO_USAGE
