@@ -165,7 +165,8 @@ class Lane(Turnstile):
         # Counts how often the lane joined the round, so that older alarms are known to be old.
         self.nap = 0
         self.asleep_at = -1
-        self.alone = None
+        self.alone = self.open = None
+        self.short = False
         self.lock = queue.lock
         self.take_lock = queue.lock.acquire
         self.free_lock = queue.lock.release

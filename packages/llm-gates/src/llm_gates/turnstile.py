@@ -64,6 +64,7 @@ class Turnstile:
 
     __slots__ = (
         "_blame",
+        "_busy",
         "_by_key",
         "_by_tokens",
         "_lines",
@@ -75,7 +76,6 @@ class Turnstile:
         "_timer",
         "_unknown",
         "alone",
-        "busy",
         "clock",
         "feedback",
         "free_lock",
@@ -88,6 +88,8 @@ class Turnstile:
         "lock",
         "max_queue",
         "monotonic_ns",
+        "open",
+        "short",
         "single",
         "take_lock",
         "unit_costs",
@@ -128,12 +130,16 @@ class Turnstile:
         )
         self.holds = tuple((place, limit) for place, limit in enumerate(self.limits) if limit.holds)
         # Whether a newcomer may not pass at once: somebody waits already, or a hold is on.
-        self.busy = False
+        self._busy = False
         # The limit, if there is nothing else to look at.
         plain = len(self.limits) == 1 and learned is None
         plain = plain and not self.holds and not self._refusing
         plain = plain and self._metrics[0] <= Metric.INPUT_TOKENS
         self.alone = self.limits[0] if plain else None
+        # The same while nobody waits, else None: what the shortest path looks at.
+        self.open = self.alone
+        # Whether the end of a call is nobody's business.
+        self.short = not self.holds
         self.weighs = self.unit_costs is None
         self._lines = Lines(
             len(self.limits), aging_ns=round(aging_seconds * 1e9), deadlines=Deadlines()
@@ -146,9 +152,19 @@ class Turnstile:
         for limit in self.limits:
             limit.bind(self.clock)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a newcomer may not pass at once."""
+        return self._busy
+
+    @busy.setter
+    def busy(self, busy: bool) -> None:
+        self._busy = busy
+        self.open = None if busy else self.alone
+
     def pass_through(self, permit: Admission) -> bool:
         """Admit `permit` at once if nothing stands in its way; the lock is held."""
-        if permit.state or (self.busy and not self._clear_hold()):
+        if permit.state or (self._busy and not self._clear_hold()):
             return False
         now = self.monotonic_ns()
         costs = self.unit_costs or self._costs_of(permit)
@@ -527,7 +543,8 @@ class Turnstile:
                 if not any((facts.requests, facts.tokens, facts.input_tokens, facts.output_tokens)):
                     return
                 self.feedback = Feedback(self.limits)
-                self.alone = None
+                self.alone = self.open = None
+                self.short = False
             now = self.monotonic_ns()
             self.feedback.observe(now, facts, permit)
             if self._lines.count:
