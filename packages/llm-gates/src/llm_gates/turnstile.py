@@ -27,7 +27,7 @@ from llm_core import (
     SystemClock,
 )
 from llm_gates.estimates import LearnedEstimates
-from llm_gates.feedback import Feedback
+from llm_gates.feedback import Feedback, LaneFeedback
 from llm_gates.limits import NEVER, Charge, Limit, Metric
 from llm_gates.lines import Blame, Deadlines, Lines
 from llm_gates.permit import (
@@ -114,7 +114,7 @@ class Turnstile:
         self.take_lock = self.lock.acquire
         self.free_lock = self.lock.release
         self.in_flight = 0
-        self.feedback: Feedback | None = None
+        self.feedback: Feedback | LaneFeedback | None = None
         self.held_until = 0
         self.monotonic_ns = self.clock.monotonic_ns
         self._real_time = isinstance(self.clock, SystemClock)
@@ -546,7 +546,11 @@ class Turnstile:
                 self.alone = self.open = None
                 self.short = False
             now = self.monotonic_ns()
+            before = [limit.capacity for limit in self.limits]
             self.feedback.observe(now, facts, permit)
+            for place, limit in enumerate(self.limits):
+                if limit.capacity < before[place]:
+                    self._fail_heavier(place, limit)
             if self._lines.count:
                 self._pump(now)
 
@@ -555,11 +559,16 @@ class Turnstile:
         with self.lock:
             now = self.monotonic_ns()
             limit.set_capacity(capacity)
-            place = self.limits.index(limit)
-            for permit in self._lines.heavier_than(place, capacity):
-                self._remove(permit)
-                self._fail(permit, too_heavy(limit, permit.costs[place]))
+            if self.feedback is not None:
+                self.feedback.want(limit, capacity)
+            self._fail_heavier(self.limits.index(limit), limit)
             self._pump(now)
+
+    def _fail_heavier(self, place: int, limit: Limit) -> None:
+        """Fail waiters that have become too heavy for a limit that was lowered."""
+        for permit in self._lines.heavier_than(place, limit.capacity):
+            self._remove(permit)
+            self._fail(permit, too_heavy(limit, permit.costs[place]))
 
     def snapshot(self) -> GateSnapshot:
         """Return the state of all limits and of the queue."""
