@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import itertools
 import random
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from llm_core import RateLimitFacts, RateLimitWindow
+from llm_core import CostExceedsLimit, RateLimitFacts, RateLimitWindow
 from llm_core.testing import ManualClock
 from llm_gates import ConcurrencyGate, GateSet, RpdGate, RpmGate, TpmGate
 
@@ -131,6 +132,11 @@ async def test_a_lower_limit_of_the_provider_is_taken_over() -> None:
     gate = RpmGate(100, clock=ManualClock())
     gate.observe(told(40, 39))
     assert gate.limit == 40
+    gate.observe(told(500, 400))
+    assert gate.limit == 100
+    gate.set_limit(60)
+    gate.observe(told(70, 60))
+    assert gate.limit == 60
 
 
 async def test_what_others_used_is_allowed_for_and_forgotten_when_it_was_not_so() -> None:
@@ -193,3 +199,13 @@ async def test_headers_that_say_nothing_change_nothing() -> None:
     gate.observe(RateLimitFacts(requests=RateLimitWindow()))
     gate.observe(told(10, 1))
     assert gate.snapshot().limits[0].used == 1
+
+
+async def test_a_waiter_that_a_header_makes_too_heavy_fails() -> None:
+    gate = TpmGate(1_000, clock=ManualClock())
+    await gate.acquire(1_000)
+    heavy = asyncio.create_task(gate.acquire(800))
+    await asyncio.sleep(0)
+    gate.observe(RateLimitFacts(tokens=RateLimitWindow(limit=500, remaining=0)))
+    with pytest.raises(CostExceedsLimit):
+        await heavy

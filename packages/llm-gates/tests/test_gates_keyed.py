@@ -15,6 +15,7 @@ from llm_core import (
     GateTimeout,
     InvalidValue,
     RateLimitFacts,
+    RateLimitWindow,
 )
 from llm_core.testing import ManualClock
 from llm_gates import ConcurrencyGate, GateSet, KeyedGates, RpmGate, TpmGate
@@ -241,3 +242,49 @@ def test_wrong_options_are_refused() -> None:
     KeyedGates(lambda key: GateSet(), parent=parent)
     with pytest.raises(ConfigurationError, match="another set"):
         GateSet(parent)
+
+
+async def test_headers_correct_the_common_limits_by_the_calls_of_all_keys() -> None:
+    clock = ManualClock()
+    gates = KeyedGates(lambda key: rpm(50), parent=RpmGate(100), clock=clock)
+    for key in "ab":
+        for _ in range(10):
+            async with gates.admit(key=key):
+                clock.advance(0.01)
+    clock.advance(0.5)
+    async with gates.admit(key="a") as permit:
+        window = RateLimitWindow(limit=100, remaining=79)
+        gates.observe(RateLimitFacts(requests=window), permit=permit)
+    assert 75 <= gates.snapshot().limits[0].remaining <= 79
+    async with gates.admit(key="b") as permit:
+        clock.advance(1)
+        window = RateLimitWindow(limit=100, remaining=30)
+        gates.observe(RateLimitFacts(requests=window), permit=permit, key="b")
+    assert 20 <= gates.snapshot().limits[0].remaining <= 30
+
+
+def test_keys_can_be_used_from_threads_and_held_without_a_parent() -> None:
+    gates = KeyedGates(lambda key: rpm(5))
+    with gates.admit_sync(key="a"):
+        assert gates.snapshot().in_flight == 1
+        assert gates.snapshot().limits == ()
+    gates.hold(30)
+    gates.observe(RateLimitFacts(retry_after=40))
+    with pytest.raises(GateTimeout, match="hold"), gates.admit_sync(key="a", timeout=1):
+        pass
+    gates.observe(RateLimitFacts(retry_after=50), key="a")
+    assert gates.snapshot(key="a").held_seconds > 45
+
+
+async def test_commonly_held_keys_say_so_and_common_limits_change_at_run_time() -> None:
+    clock = ManualClock()
+    parent = ConcurrencyGate(1)
+    gates = KeyedGates(lambda key: GateSet(), parent=parent, clock=clock)
+    permit = await gates.gate("a").acquire()
+    waiting = asyncio.create_task(gates.gate("b").acquire())
+    await rest()
+    parent.set_limit(2)
+    await asyncio.wait_for(waiting, 1)
+    permit.release()
+    gates.hold(4)
+    assert gates.snapshot().held_seconds == 4

@@ -17,7 +17,8 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
-from llm_core import Clock, LLMError, SystemClock
+from llm_core import Clock, LLMError, RateLimitFacts, SystemClock
+from llm_gates.feedback import Feedback, LaneFeedback
 from llm_gates.limits import NEVER, Limit
 from llm_gates.lines import Deadlines
 from llm_gates.permit import Admission, GatePermit, ThreadSignal
@@ -37,6 +38,8 @@ class FairQueue:
         self.held_until = 0
         self.round: deque[Lane] = deque()
         self.deadlines = Deadlines()
+        # Headers speak of the whole account, that is, of the common limits and of the calls of all lanes.
+        self.feedback = Feedback(self.limits)
         self._order = itertools.count()
         self.waiting = 0
         self._asleep: list[tuple[int, int, Lane]] = []
@@ -165,11 +168,13 @@ class Lane(Turnstile):
         # Counts how often the lane joined the round, so that older alarms are known to be old.
         self.nap = 0
         self.asleep_at = -1
-        self.alone = None
+        self.alone = self.open = None
+        self.short = False
         self.lock = queue.lock
         self.take_lock = queue.lock.acquire
         self.free_lock = queue.lock.release
         self._lines.deadlines = queue.deadlines
+        self.feedback = LaneFeedback(queue.feedback, self._own)
         self.listeners.extend(listeners)
 
     @property
@@ -282,6 +287,11 @@ class Lane(Turnstile):
     ) -> None:
         """Correct what a call weighs; what it gives back may be another lane's."""
         super().settle(permit, tokens, output_tokens, cost)
+        self._serve_others()
+
+    def observe(self, facts: RateLimitFacts, permit: GatePermit | None) -> None:
+        """Correct the common limits by the headers of a reply."""
+        super().observe(facts, permit)
         self._serve_others()
 
     def _serve_others(self) -> None:

@@ -18,7 +18,7 @@ from llm_gates.bucket import TokenBucket
 from llm_gates.limits import NEVER, FixedWindow, Limit, Metric, SlidingLog
 from llm_gates.permit import GatePermit
 
-__all__ = ["Feedback", "ForeignUse"]
+__all__ = ["Feedback", "LaneFeedback"]
 
 _DEVIATIONS = 2.0
 """How many standard deviations of the others' random use stay free; 2 cover 97.7 % of the cases."""
@@ -30,6 +30,8 @@ class ForeignUse:
 
     def __init__(self, limit: Limit) -> None:
         self.limit = limit
+        self.wanted = limit.capacity
+        """The limit that the user has set."""
         assert limit.window_ns is not None
         self._window = limit.window_ns
         self._stamps: list[int] = []
@@ -120,6 +122,8 @@ class BucketUse:
 
     def __init__(self, limit: TokenBucket) -> None:
         self.limit = limit
+        self.wanted = limit.capacity
+        """The limit that the user has set."""
         self._marks: deque[list[Any]] = deque(maxlen=_TRIM_AT)
         """``[time, debt with that call, idleness, weight of the call]``."""
         self._seen_at: int | None = None
@@ -180,11 +184,11 @@ class Feedback:
         self._left: dict[int, int] = {}
         self._mean_ns = 0.0
 
-    def note(self, now: int, permit: GatePermit) -> None:
-        """Note a call that leaves now."""
+    def note(self, now: int, permit: GatePermit, first: int = 0) -> None:
+        """Note a call that leaves now; the weights on these limits begin at place `first` of its costs."""
         self._left[id(permit)] = now
         for place, book in self._books:
-            book.note(now, permit.costs[place])
+            book.note(now, permit.costs[first + place])
 
     def ended(self, now: int, permit: GatePermit) -> None:
         """Learn how long calls take, which is how old a header is whose call nobody names."""
@@ -207,12 +211,45 @@ class Feedback:
             window = told[book.limit.metric]
             if window is None or not self._meant(book.limit, window):
                 continue
-            if window.limit is not None and 0 < window.limit < book.limit.capacity:
-                book.limit.set_capacity(window.limit)
+            if window.limit:
+                # Never above what the user has set, and back to it when the provider allows it again.
+                book.limit.set_capacity(min(window.limit, book.wanted))
             book.observe(now, seen_at, book.limit.guard_ns + doubt, window)
+
+    def want(self, limit: Limit, capacity: int) -> None:
+        """Note that the user changed a limit."""
+        for _, book in self._books:
+            if book.limit is limit:
+                book.wanted = capacity
 
     def _meant(self, limit: Limit, window: RateLimitWindow) -> bool:
         """Whether a header speaks of this limit: the one of its size, else the longest of its metric."""
         rivals = [book.limit for _, book in self._books if book.limit.metric == limit.metric]
         exact = [rival for rival in rivals if rival.capacity == window.limit]
         return limit is (exact[0] if exact else max(rivals, key=lambda rival: rival.window_ns or 0))
+
+
+class LaneFeedback:
+    """The common books as one lane sees them, whose own limits stand before the common ones."""
+
+    __slots__ = ("_books", "_first")
+
+    def __init__(self, books: Feedback, first: int) -> None:
+        self._books = books
+        self._first = first
+
+    def note(self, now: int, permit: GatePermit) -> None:
+        """Note a call that leaves now."""
+        self._books.note(now, permit, self._first)
+
+    def ended(self, now: int, permit: GatePermit) -> None:
+        """Learn how long calls take."""
+        self._books.ended(now, permit)
+
+    def observe(self, now: int, facts: RateLimitFacts, permit: GatePermit | None) -> None:
+        """Compare the common books with the headers of a reply."""
+        self._books.observe(now, facts, permit)
+
+    def want(self, limit: Limit, capacity: int) -> None:
+        """Note that the user changed a limit."""
+        self._books.want(limit, capacity)

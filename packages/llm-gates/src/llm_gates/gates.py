@@ -150,20 +150,23 @@ class GateSet:
         """
         # One rate limit and nothing else: the whole admission stands here, without a further call.
         turnstile = self._turnstile
-        limit = turnstile.alone
-        if limit is not None and not turnstile.busy:
+        if turnstile.alone is not None:
             # Half the price of `with turnstile.lock`.
             turnstile.take_lock()
             try:
-                entry = limit.try_take(turnstile.monotonic_ns(), tokens if turnstile.weighs else 1)
+                limit = turnstile.open
+                if limit is not None:
+                    entry = limit.try_take(
+                        turnstile.monotonic_ns(), tokens if turnstile.weighs else 1
+                    )
+                    if entry is not None:
+                        acquired = Acquired()
+                        acquired.turnstile = turnstile
+                        acquired.tokens = tokens
+                        acquired.entry = entry
+                        return acquired
             finally:
                 turnstile.free_lock()
-            if entry is not None:
-                acquired = Acquired()
-                acquired.turnstile = turnstile
-                acquired.tokens = tokens
-                acquired.entry = entry
-                return acquired
         permit = self.admit(tokens=tokens)
         future = turnstile.begin(permit)
         # The wait stands here because a coroutine of its own would cost each waiter a quarter more memory.
@@ -181,17 +184,16 @@ class GateSet:
     def acquire_sync(self, tokens: int = 0) -> GatePermit:
         """Do what `acquire` does from a thread, which blocks while it waits."""
         turnstile = self._turnstile
-        limit = turnstile.alone
-        if limit is not None and not turnstile.busy:
-            cost = tokens if turnstile.weighs else 1
-            with turnstile.lock:
-                entry = limit.try_take(turnstile.monotonic_ns(), cost)
-            if entry is not None:
-                permit = Acquired()
-                permit.turnstile = turnstile
-                permit.tokens = tokens
-                permit.entry = entry
-                return permit
+        with turnstile.lock:
+            limit = turnstile.open
+            if limit is not None:
+                entry = limit.try_take(turnstile.monotonic_ns(), tokens if turnstile.weighs else 1)
+                if entry is not None:
+                    permit = Acquired()
+                    permit.turnstile = turnstile
+                    permit.tokens = tokens
+                    permit.entry = entry
+                    return permit
         admission = self.admit_sync(tokens=tokens)
         admission.__enter__()
         if not turnstile.holds:

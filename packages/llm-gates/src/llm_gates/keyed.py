@@ -153,7 +153,7 @@ class KeyedGates:
         permit: GatePermit | None = None,
         key: str | None = None,
     ) -> None:
-        """Correct the limits of `key`, or the common ones, by what the provider's headers said."""
+        """Correct the common limits, or without a parent those of `key`, by what the provider's headers said."""
         gate = self._addressed(key)
         if gate is not None:
             gate.observe(facts, permit=permit)

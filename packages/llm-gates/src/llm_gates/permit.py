@@ -213,7 +213,18 @@ class AsyncAdmission(Admission):
         turnstile = self.turnstile
         turnstile.take_lock()
         try:
-            if turnstile.pass_through(self):
+            limit = turnstile.open
+            if limit is not None and self.state == NEW:
+                # One rate limit and nothing else: what `pass_through` does, without the call.
+                costs = turnstile.unit_costs or (self.tokens,)
+                entry = limit.try_take(turnstile.monotonic_ns(), costs[0])
+                if entry is not None:
+                    self.costs = costs
+                    self.entries = (entry,)
+                    self.state = ENTERED
+                    turnstile.in_flight += 1
+                    return self
+            elif turnstile.pass_through(self):
                 return self
             if self.state != NEW:
                 raise RuntimeError(_ENTERED_TWICE)
@@ -238,9 +249,17 @@ class AsyncAdmission(Admission):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        turnstile = self.turnstile
+        if turnstile.short:
+            turnstile.take_lock()
+            if self.state == ENTERED:
+                self.state = ENDED
+                turnstile.in_flight -= 1
+            turnstile.free_lock()
+            return
         if error is not None:
             self._note_failure(error)
-        self.turnstile.finish(self)
+        turnstile.finish(self)
 
 
 class SyncAdmission(Admission):

@@ -8,18 +8,13 @@ Everything here happens under one lock, which is never held while somebody waits
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
-from collections.abc import Callable, Iterable
-from decimal import Decimal
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 from llm_core import (
     Clock,
     CostExceedsLimit,
-    ErrorInfo,
-    ErrorType,
     GateTimeout,
     LLMError,
     QueueFull,
@@ -28,10 +23,10 @@ from llm_core import (
 )
 from llm_gates.estimates import LearnedEstimates
 from llm_gates.feedback import Feedback
-from llm_gates.limits import NEVER, Charge, Limit, Metric
+from llm_gates.ledger import Ledger
+from llm_gates.limits import NEVER, Limit
 from llm_gates.lines import Blame, Deadlines, Lines
 from llm_gates.permit import (
-    CANCELLED,
     ENDED,
     ENTERED,
     GRANTED,
@@ -43,19 +38,14 @@ from llm_gates.permit import (
 from llm_gates.snapshot import GateSnapshot, LimitSnapshot
 from llm_gates.timer import Timer
 
-if TYPE_CHECKING:
-    from llm_gates.breaker import BreakerChange, BreakerLimit
-
 __all__ = ["Turnstile"]
 
-_logger = logging.getLogger(__name__)
 
-_NOT_SENT = ErrorInfo.of(ErrorType.CANCELLED, "the call was never sent")
 HOLD = "hold"
 """The name under which waits for a provider's Retry-After are reported."""
 
 
-class Turnstile:
+class Turnstile(Ledger):
     """The queue of one set of limits.
 
     `aging_seconds` is how much longer than its neighbour a call must have waited to overtake one whose
@@ -64,34 +54,12 @@ class Turnstile:
 
     __slots__ = (
         "_blame",
-        "_by_key",
-        "_by_tokens",
         "_lines",
-        "_metrics",
-        "_pair",
-        "_pick",
         "_real_time",
-        "_refusing",
         "_timer",
         "_unknown",
-        "alone",
-        "busy",
-        "clock",
-        "feedback",
-        "free_lock",
         "held_until",
-        "holds",
-        "in_flight",
-        "learned",
-        "limits",
-        "listeners",
-        "lock",
         "max_queue",
-        "monotonic_ns",
-        "single",
-        "take_lock",
-        "unit_costs",
-        "weighs",
     )
 
     def __init__(
@@ -103,38 +71,10 @@ class Turnstile:
         aging_seconds: float = 30.0,
         learned: LearnedEstimates | None = None,
     ) -> None:
-        self.learned = learned
-        self.limits = tuple(limits)
-        self.clock = clock or SystemClock()
+        super().__init__(limits, clock=clock, learned=learned)
         self.max_queue = max_queue
-        self.lock = threading.Lock()
-        # On the shortest path these two are half the price of `with lock`.
-        self.take_lock = self.lock.acquire
-        self.free_lock = self.lock.release
-        self.in_flight = 0
-        self.feedback: Feedback | None = None
         self.held_until = 0
-        self.monotonic_ns = self.clock.monotonic_ns
         self._real_time = isinstance(self.clock, SystemClock)
-        self._metrics = tuple(int(limit.metric) for limit in self.limits)
-        self._pick = itemgetter(*self._metrics) if self._metrics else tuple
-        self._by_tokens = len(self.limits) > 1 and max(self._metrics) <= Metric.TOKENS
-        self.single = self.limits[0] if len(self.limits) == 1 else None
-        self._pair = self.limits if len(self.limits) == 2 else None
-        self._by_key = Metric.KEYED_COST in self._metrics
-        self.unit_costs = (1,) * len(self.limits) if not any(self._metrics) else None
-        self._refusing = tuple(
-            (place, limit) for place, limit in enumerate(self.limits) if limit.refuses
-        )
-        self.holds = tuple((place, limit) for place, limit in enumerate(self.limits) if limit.holds)
-        # Whether a newcomer may not pass at once: somebody waits already, or a hold is on.
-        self.busy = False
-        # The limit, if there is nothing else to look at.
-        plain = len(self.limits) == 1 and learned is None
-        plain = plain and not self.holds and not self._refusing
-        plain = plain and self._metrics[0] <= Metric.INPUT_TOKENS
-        self.alone = self.limits[0] if plain else None
-        self.weighs = self.unit_costs is None
         self._lines = Lines(
             len(self.limits), aging_ns=round(aging_seconds * 1e9), deadlines=Deadlines()
         )
@@ -142,13 +82,20 @@ class Turnstile:
         # Whether the first one's wait is unknown as long as nobody leaves.
         self._unknown = False
         self._timer = Timer(self.clock, self.pump)
-        self.listeners: list[tuple[BreakerLimit, Callable[[BreakerChange], None]]] = []
-        for limit in self.limits:
-            limit.bind(self.clock)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a newcomer may not pass at once."""
+        return self._busy
+
+    @busy.setter
+    def busy(self, busy: bool) -> None:
+        self._busy = busy
+        self.open = None if busy else self.alone
 
     def pass_through(self, permit: Admission) -> bool:
         """Admit `permit` at once if nothing stands in its way; the lock is held."""
-        if permit.state or (self.busy and not self._clear_hold()):
+        if permit.state or (self._busy and not self._clear_hold()):
             return False
         now = self.monotonic_ns()
         costs = self.unit_costs or self._costs_of(permit)
@@ -203,27 +150,12 @@ class Turnstile:
             if self.listeners:
                 self.announce()
 
-    def _refusal(self, costs: tuple[Any, ...], now: int) -> LLMError | None:
-        for place, limit in self._refusing:
-            if error := limit.refusal(now, costs[place]):
-                return error
-        return None
-
     def _clear_hold(self) -> bool:
         """Return whether nobody waits and no hold is on any more."""
         if self._lines.count or self.monotonic_ns() < self.held_until:
             return False
         self.busy = False
         return True
-
-    def _costs_of(self, permit: GatePermit) -> tuple[Any, ...]:
-        if self._by_tokens:
-            return self._pick((1, permit.tokens))
-        tokens, output = permit.tokens, permit.output_tokens or 0
-        money = permit.cost or 0
-        charge = Charge.of(permit.key, Decimal(money)) if self._by_key else money
-        costs = self._pick((1, tokens, tokens - output, output, money, charge))
-        return costs if len(self.limits) > 1 else (costs,)
 
     def enqueue(
         self,
@@ -283,17 +215,8 @@ class Turnstile:
             details={"limit": name, "timeout": permit.timeout, "queued": self._lines.count},
         )
 
-    def estimate(self, permit: Admission) -> None:
-        """Reserve what was learned instead of what the caller estimated, but no more than can ever pass."""
-        assert self.learned is not None
-        permit.estimate = permit.tokens, permit.output_tokens
-        permit.tokens, permit.output_tokens = self.learned.adjust(
-            permit.key, permit.tokens, permit.output_tokens
-        )
-        for limit, cost in zip(self.limits, self._costs_of(permit), strict=True):
-            if cost > limit.capacity:
-                permit.tokens, permit.output_tokens = permit.estimate
-                return
+    def _after_change(self, now: int) -> None:
+        self._pump(now)
 
     def pump(self) -> None:
         """Admit whoever may go now, and set the timer for the next."""
@@ -411,104 +334,6 @@ class Turnstile:
         for limit, cost in zip(self.limits, permit.costs, strict=True):
             limit.drop(cost)
 
-    def finish(self, permit: GatePermit) -> None:
-        """End a call: what is held only while it runs goes back."""
-        self.take_lock()
-        try:
-            if permit.state != ENTERED:
-                return
-            permit.state = ENDED
-            self.in_flight -= 1
-            if self.feedback is not None:
-                self.feedback.ended(self.monotonic_ns(), permit)
-            if self.holds and permit.entries:
-                self._let_go(permit, self.monotonic_ns())
-        finally:
-            self.free_lock()
-        if self.listeners:
-            self.announce()
-
-    def _let_go(self, permit: GatePermit, now: int) -> None:
-        for place, limit in self.holds:
-            limit.finish(permit.entries[place], permit.costs[place], now, permit.outcome)
-        if self._lines.count:
-            self._pump(now)
-
-    def cancel(self, permit: GatePermit) -> None:
-        """Give back everything that a call which was never sent had reserved, its slot included."""
-        with self.lock:
-            state = permit.state
-            if state not in (ENTERED, ENDED) or not permit.entries:
-                return
-            now = self.monotonic_ns()
-            for limit, entry, cost in zip(self.limits, permit.entries, permit.costs, strict=True):
-                limit.cancel(entry, cost, now)
-            if state == ENTERED:
-                self.in_flight -= 1
-                permit.outcome = permit.outcome or _NOT_SENT
-                self._let_go(permit, now)
-            elif self._lines.count:
-                self._pump(now)
-            permit.state = CANCELLED
-            permit.entries = ()
-        if self.listeners:
-            self.announce()
-
-    def settle(
-        self, permit: GatePermit, tokens: int, output_tokens: int | None, cost: Decimal | None
-    ) -> None:
-        """Correct what a call weighs."""
-        self.take_lock()
-        try:
-            entries = permit.entries
-            if not entries or (len(self.limits) > 1 and permit.state < ENTERED):
-                return
-            before = permit.costs
-            permit.tokens = tokens
-            if output_tokens is not None:
-                permit.output_tokens = output_tokens
-            if cost is not None:
-                permit.cost = cost
-            if self.learned is not None and permit.estimate is not None:
-                self.learned.learn(
-                    permit.key, estimated=permit.estimate, actual=(tokens, output_tokens)
-                )
-                permit.estimate = None
-            if self.unit_costs is not None:
-                return
-            after = permit.costs = self._costs_of(permit)
-            if before != after:
-                self._correct(entries, before, after)
-        finally:
-            self.free_lock()
-
-    def _correct(
-        self, entries: tuple[Any, ...], before: tuple[Any, ...], after: tuple[Any, ...]
-    ) -> None:
-        now = self.monotonic_ns()
-        place = 0
-        for limit in self.limits:
-            old, new = before[place], after[place]
-            if old != new:
-                limit.settle(entries[place], old, new, now)
-            place += 1  # noqa: SIM113 - enumerate makes a tuple for each
-        if self._lines.count:
-            self._pump(now)
-
-    def listen(self, breaker: BreakerLimit, listener: Callable[[BreakerChange], None]) -> None:
-        """Call `listener` after each change of `breaker`."""
-        self.listeners.append((breaker, listener))
-
-    def announce(self) -> None:
-        """Tell the listeners what has changed; the lock is not held."""
-        for breaker, listener in self.listeners:
-            while breaker.notices:
-                change = breaker.notices.popleft()
-                try:
-                    listener(change)
-                except Exception:
-                    _logger.exception("the callback of %s failed at %r", breaker.name, change)
-
     def hold(self, seconds: float) -> None:
         """Admit nobody for `seconds`; waiters that cannot wait that long fail at once."""
         with self.lock:
@@ -527,9 +352,14 @@ class Turnstile:
                 if not any((facts.requests, facts.tokens, facts.input_tokens, facts.output_tokens)):
                     return
                 self.feedback = Feedback(self.limits)
-                self.alone = None
+                self.alone = self.open = None
+                self.short = False
             now = self.monotonic_ns()
+            before = [limit.capacity for limit in self.limits]
             self.feedback.observe(now, facts, permit)
+            for place, limit in enumerate(self.limits):
+                if limit.capacity < before[place]:
+                    self._fail_heavier(place, limit)
             if self._lines.count:
                 self._pump(now)
 
@@ -538,11 +368,16 @@ class Turnstile:
         with self.lock:
             now = self.monotonic_ns()
             limit.set_capacity(capacity)
-            place = self.limits.index(limit)
-            for permit in self._lines.heavier_than(place, capacity):
-                self._remove(permit)
-                self._fail(permit, too_heavy(limit, permit.costs[place]))
+            if self.feedback is not None:
+                self.feedback.want(limit, capacity)
+            self._fail_heavier(self.limits.index(limit), limit)
             self._pump(now)
+
+    def _fail_heavier(self, place: int, limit: Limit) -> None:
+        """Fail waiters that have become too heavy for a limit that was lowered."""
+        for permit in self._lines.heavier_than(place, limit.capacity):
+            self._remove(permit)
+            self._fail(permit, too_heavy(limit, permit.costs[place]))
 
     def snapshot(self) -> GateSnapshot:
         """Return the state of all limits and of the queue."""
