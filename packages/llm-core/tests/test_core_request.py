@@ -17,6 +17,7 @@ from llm_core import (
     GenerationRequest,
     ImagePart,
     InvalidValue,
+    LLMCallRequest,
     Message,
     ReasoningEffort,
     ReasoningPart,
@@ -173,3 +174,19 @@ def test_whatever_a_caller_keeps_in_metadata_can_be_written() -> None:
     written = json.loads(json.dumps(request.to_dict()))["metadata"]
     assert written["tags"] == ["a"]
     assert "Inner" in written["where"]
+
+
+class TestSendingACall:
+    def test_headers_are_added_below_those_of_the_call_and_a_timeout_replaces_its_own(self) -> None:
+        call = LLMCallRequest(
+            model="m", messages=(Message.user("?"),), headers={"x": "mine"}, timeout_seconds=5.0
+        )
+        sent = call.sent_with(headers={"x": "other", "traceparent": "00"}, timeout_seconds=1.0)
+        assert sent.headers == {"x": "mine", "traceparent": "00"}
+        assert sent.timeout_seconds == 1.0
+        assert call.sent_with().timeout_seconds == 5.0
+        assert call.sent_with() == call
+
+    def test_a_call_needs_a_models_name(self) -> None:
+        with pytest.raises(InvalidValue, match=r"LLMCallRequest\.model: got ''"):
+            GenerationRequest(user="?").to_call("")
