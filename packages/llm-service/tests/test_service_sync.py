@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from llm_core import ErrorType
 from llm_core.testing import RecordingTelemetry, ScriptedProvider
 from llm_service import BaseLLMService
 
@@ -68,6 +69,42 @@ def test_a_sync_call_inside_an_async_operation_does_not_deadlock() -> None:
 
     with Nested(model="m", provider=ScriptedProvider()) as service:
         assert service.outer_sync() == "outer of inner"
+
+
+def test_a_nested_sync_call_that_waits_for_a_slot_of_the_blocked_loop_ends_at_its_deadline() -> (
+    None
+):
+    started, over = threading.Event(), asyncio.Event()
+
+    async def hold_the_slot(_: Any) -> str:
+        started.set()
+        await over.wait()
+        return "x"
+
+    provider = ScriptedProvider([hold_the_slot])
+    with BaseLLMService(model="m", provider=provider, max_concurrent_requests=1) as service:
+
+        async def nested() -> Any:
+            result = service.generate_sync("inner", deadline_seconds=0.05)
+            over.set()
+            return result
+
+        with ThreadPoolExecutor(1) as pool:
+            outer = pool.submit(service.generate_sync, "outer")
+            assert started.wait(5)
+            inner = service.run_sync(nested)
+            assert outer.result(5).success
+    assert inner.error.type is ErrorType.GATE_TIMEOUT
+
+
+@pytest.mark.parametrize(
+    ("function", "error"), [(lambda: 1 / 0, ZeroDivisionError), (int, TypeError)]
+)
+def test_what_makes_no_coroutine_is_raised_to_the_caller(function: Any, error: type) -> None:
+    with echo_service() as service:
+        with pytest.raises(error):
+            service.run_sync(function)
+        assert service.generate_sync("still works").success
 
 
 def test_context_variables_are_carried_over() -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 
-__all__ = ["InFlight"]
+__all__ = ["EndedByClosing", "InFlight"]
+
+
+class EndedByClosing(Exception):
+    """The call was ended because the service closes; nobody cancelled the task that makes it."""
 
 
 class InFlight:
@@ -16,28 +20,35 @@ class InFlight:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._tasks: dict[asyncio.Task[object], int] = {}
+        self._ended: set[asyncio.Task[object]] = set()
         self.closed = False
 
     def __len__(self) -> int:
         return sum(self._tasks.values())
 
-    @contextmanager
+    @contextlib.contextmanager
     def enter(self) -> Iterator[None]:
-        """Count the current task while it makes a call."""
+        """Count the current task while it makes a call.
+
+        Raises EndedByClosing, in place of CancelledError, if it was `drain` alone that cancelled the call.
+        """
         task = asyncio.current_task()
         assert task is not None, "coroutines run in tasks"
+        cancelled_before = task.cancelling()
         with self._lock:
             self._tasks[task] = self._tasks.get(task, 0) + 1
         try:
             yield
+        except asyncio.CancelledError:
+            # Somebody else may have cancelled the task besides, and a call within a call leaves it to the outer one.
+            if self._was_ended(task) and task.uncancel() <= cancelled_before:
+                raise EndedByClosing from None
+            raise
         finally:
-            with self._lock:
-                self._tasks[task] -= 1
-                if not self._tasks[task]:
-                    del self._tasks[task]
+            self._leave(task)
 
     async def drain(self, seconds: float) -> None:
-        """Wait up to `seconds` for the calls that are under way, then cancel those that are left.
+        """Wait up to `seconds` for the calls that are under way, then end those that are left.
 
         The task that drains is never cancelled, although a call may be its own.
         """
@@ -46,11 +57,31 @@ class InFlight:
             # The calls belong to any number of loops; a glance every few milliseconds is all it takes.
             await asyncio.sleep(0.005)
         for task in self._others():
-            task.get_loop().call_soon_threadsafe(task.cancel)
+            with contextlib.suppress(RuntimeError):  # its loop was closed just now
+                task.get_loop().call_soon_threadsafe(self._end, task)
         for _ in range(100):
             if not self._others():
                 return
             await asyncio.sleep(0.005)
+
+    def _end(self, task: asyncio.Task[object]) -> None:
+        """Cancel `task` unless its call is over by now; runs on the task's own loop, so that it cannot end meanwhile."""
+        with self._lock:
+            if task not in self._tasks:
+                return
+            self._ended.add(task)
+        task.cancel()
+
+    def _was_ended(self, task: asyncio.Task[object]) -> bool:
+        with self._lock:
+            return task in self._ended and self._tasks[task] == 1
+
+    def _leave(self, task: asyncio.Task[object]) -> None:
+        with self._lock:
+            self._tasks[task] -= 1
+            if not self._tasks[task]:
+                del self._tasks[task]
+                self._ended.discard(task)
 
     def _others(self) -> list[asyncio.Task[object]]:
         here = asyncio.current_task()

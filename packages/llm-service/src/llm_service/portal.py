@@ -39,20 +39,30 @@ class Portal:
 
         The caller's context variables are visible to it.
         An interrupt of the waiting thread (Ctrl-C) cancels it and waits until it has let go.
-        A call from within the background loop itself runs on a further loop, so that nesting cannot deadlock.
+
+        A call from within the background loop itself runs on a further loop, and the first one stands still meanwhile.
+        If it waits for what a call on the first loop holds, such as the only slot of a gate, it waits until its
+        deadline, and without one for ever: coroutines should await instead.
         """
         if threading.current_thread() is self._thread:
             return self._inner().run(function)
         done: concurrent.futures.Future[T] = concurrent.futures.Future()
-        loop, context = self._running_loop(), contextvars.copy_context()
+        context = contextvars.copy_context()
         started: list[asyncio.Task[T]] = []
 
         def start() -> None:
-            task = context.run(loop.create_task, function())
+            try:
+                task = loop.create_task(context.run(function), context=context)
+            except BaseException as error:  # noqa: BLE001 - it belongs to the caller, who waits in another thread
+                done.set_exception(error)
+                return
             started.append(task)
             task.add_done_callback(lambda ended: _hand_over(ended, done))
 
-        loop.call_soon_threadsafe(start)
+        with self._lock:
+            # Under the lock, so that `close` cannot stop the loop in between.
+            loop = self._running_loop()
+            loop.call_soon_threadsafe(start)
         try:
             return done.result()
         except BaseException:
@@ -82,22 +92,24 @@ class Portal:
             return self._nested
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None or self._owner != os.getpid():
-                self._owner = os.getpid()
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=_serve, args=(self._loop,), name="llm-service portal", daemon=True
-                )
-                self._thread.start()
-                _close_at_exit(self)
-            return self._loop
+        """Return the loop, started if need be; the lock is held."""
+        if self._loop is None or self._owner != os.getpid():
+            self._owner = os.getpid()
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(
+                target=_serve, args=(self._loop,), name="llm-service portal", daemon=True
+            )
+            self._thread.start()
+            _close_at_exit(self)
+        return self._loop
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
+        # A call may have been handed over just before the stop and starts only now.
+        loop.run_until_complete(asyncio.sleep(0))
         tasks = asyncio.all_tasks(loop)
         for task in tasks:
             task.cancel()

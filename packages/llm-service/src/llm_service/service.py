@@ -43,7 +43,7 @@ from llm_service.engine import GenerationEngine
 from llm_service.fan_out import fan_out
 from llm_service.gate_book import GateBook, Limits
 from llm_service.hedging import HedgePolicy, Hedger
-from llm_service.in_flight import InFlight
+from llm_service.in_flight import EndedByClosing, InFlight
 from llm_service.invocation import Sink
 from llm_service.ladder import Fallback
 from llm_service.operations import completed, current_defaults
@@ -336,8 +336,9 @@ class BaseLLMService:
         return self._portal.run(function)
 
     async def aclose(self, *, drain_seconds: float = 10.0) -> None:
-        """End in order: refuse new calls, let those under way finish, then cancel what is left, and close connections.
+        """End in order: refuse new calls, let those under way finish, then end what is left, and close connections.
 
+        A call that is ended has a result of type ``cancelled``; the task that awaits it is not cancelled.
         May be called more than once.
         """
         self._in_flight.closed = True
@@ -403,16 +404,28 @@ class BaseLLMService:
             request = completed(request, defaults.fields())
         if self._operation_fields is not None:
             request = completed(request, self._operation_fields(request.operation_name))
-        with self._in_flight.enter():
-            return with_playable_audio(await engine.generate(request, sink))
+        try:
+            with self._in_flight.enter():
+                return with_playable_audio(await engine.generate(request, sink))
+        except EndedByClosing:
+            info = ErrorInfo.of(ErrorType.CANCELLED, "the service was closed")
+            return self._failed(info, request)
 
     def _refuse(self, error: Exception) -> GenerationResult[Any]:
         """Answer a request that could not even be made: a bad value, or a keyword that is no field."""
+        return self._failed(
+            ErrorInfo.of(ErrorType.INVALID_REQUEST, str(error), exception=type(error).__name__)
+        )
+
+    def _failed(
+        self, info: ErrorInfo, request: GenerationRequest | None = None
+    ) -> GenerationResult[Any]:
         now = self._clock.monotonic_ns()
-        info = ErrorInfo.of(ErrorType.INVALID_REQUEST, str(error), exception=type(error).__name__)
         return GenerationResult(
             success=False,
             error=info,
+            request=request,
+            operation_name=request.operation_name if request else None,
             timestamps=EventTimestamps(
                 requested_at=self._clock.now(), requested=now, completed=now
             ),
