@@ -7,7 +7,11 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+
+from llm_core import ConfigurationError
+from llm_service.cli.app import commands
 
 
 def test_ask_prints_the_answer_alone(shell: Any) -> None:
@@ -121,6 +125,45 @@ def test_the_demo_gets_every_capital_right_and_fits_80_columns(shell: Any) -> No
     assert done.returncode == 0, done.stderr
     assert "50 of 50 right" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_the_demo_imports_the_sdk_before_the_first_call_which_would_else_seem_slow(
+    shell: Any,
+) -> None:
+    examples = Path(__file__).parents[4] / "examples"
+    for path in examples.glob("*.*"):
+        (shell.folder / path.name).write_bytes(path.read_bytes())
+    geography = (examples / "geography.py").read_text(encoding="utf-8")
+    watched = geography.replace(
+        "return await self", 'assert "openai" in __import__("sys").modules; return await self'
+    )
+    shell.write("geography.py", watched)
+    done = shell.spawn("demo", "--examples", ".")
+    assert done.returncode == 0, done.stderr
+    assert watched != geography
+
+
+def test_telemetry_that_is_not_there_is_one_line_in_every_command_that_calls(shell: Any) -> None:
+    shell.environment["LLM_TELEMETRY"] = "nobody"
+    shell.write("in.jsonl", '{"user": "?"}')
+    examples = Path(__file__).parents[4] / "examples"
+    for command in (
+        ["demo", "--examples", str(examples)],
+        ["ask", "?", "-m", "gpt-5-mini"],
+        ["chat", "-m", "gpt-5-mini"],
+        ["run", "in.jsonl", "-m", "gpt-5-mini", "-o", "out.jsonl"],
+    ):
+        assert "telemetry: got 'nobody'" in shell.one_line(shell(*command))
+
+
+def test_a_configuration_error_of_any_command_is_one_line(
+    shell: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: click.Context) -> None:
+        raise ConfigurationError("two\nlines")
+
+    monkeypatch.setattr(commands, "invoke", refuse)
+    assert shell.one_line(shell("models")) == "llm-service: two lines"
 
 
 def test_the_demo_fails_when_an_answer_is_wrong(shell: Any) -> None:

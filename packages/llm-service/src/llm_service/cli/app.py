@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import click
 
+from llm_core import LLMError
+
 __all__ = ["COMMANDS", "PROGRAM", "LazyCommand", "commands", "main"]
 
 PROGRAM = "llm-service"
@@ -112,6 +114,10 @@ def main() -> None:
         code = 130
     except click.ClickException as error:
         click.echo(f"llm-service: {_one_line(error.format_message())}", err=True)
+        code = 2
+    except LLMError as error:
+        # A configuration that no command can work with, such as telemetry that nobody chose.
+        click.echo(f"llm-service: {_one_line(str(error))}", err=True)
         code = 2
     except (ReaderGone, BrokenPipeError):
         # What Python would write at exit has no reader either.

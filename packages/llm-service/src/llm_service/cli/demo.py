@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from llm_core import GenerationRequest, GenerationResult
+from llm_core import GenerationRequest, GenerationResult, LLMError
 from llm_service.cli.options import concurrency_option
 from llm_service.cli.report import answers_table, progress_bar, summary_line
 from llm_service.cli.request_file import RequestFile
@@ -42,8 +42,10 @@ def demo(concurrency: int, port: int, examples: Path | None) -> int:
             service = geography.Geography.on_simulator(
                 sim.openai_base_url, max_concurrent_requests=concurrency
             )
+            # Imports the SDK, which the first calls would else show as a second of waiting for the provider.
+            service.check()
             results = asyncio.run(_ask_all(service, requests))
-    except SimError as error:
+    except (SimError, LLMError) as error:
         raise click.ClickException(str(error)) from None
     wanted = [str(request.metadata["capital"]) for request in requests]
     rows = [(str(q.user), w, r) for q, w, r in zip(requests, wanted, results, strict=True)]
