@@ -14,7 +14,7 @@ from llm_pipeline.open_ended import broke_off, close
 from llm_pipeline.relaxed import Reading, RelaxedReader
 from llm_pipeline.strict import MAX_DEPTH, StrictDecoder
 
-__all__ = ["Block", "Search", "choose", "find_blocks"]
+__all__ = ["Block", "Search", "choose", "find_blocks", "only_numbers"]
 
 _MOST_BLOCKS = 1000
 _OPENER = re.compile(r"[{\[｛]")
@@ -261,7 +261,7 @@ def choose(
     if not rest:
         return None
     if any(isinstance(block.value, dict) for block in rest):
-        rest = [b for b in rest if not (isinstance(b.value, list) and _only_numbers(b.value))]
+        rest = [b for b in rest if not (isinstance(b.value, list) and only_numbers(b.value))]
     if fits is not None:
         rest = [block for block in rest if fits(block.value)] or rest
     rest = [block for block in rest if block.fenced] or rest
@@ -273,7 +273,8 @@ def choose(
     return best, any(block.value != best.value for block in rivals)
 
 
-def _only_numbers(items: list[Any]) -> bool:
+def only_numbers(items: list[Any]) -> bool:
+    """Return whether there is nothing but numbers in a list, which then may be a reference or an interval."""
     return all(isinstance(item, (int, float)) for item in items)
 
 

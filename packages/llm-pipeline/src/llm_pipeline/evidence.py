@@ -26,24 +26,21 @@ class NotPlain(ValueError):
     """A value holds what JSON has no form for."""
 
 
-def plain(value: Any) -> tuple[Any, bool]:
-    """Return `value` with tuples as lists and keys as text, and whether anything was changed.
+def plain(value: Any) -> Any:
+    """Return `value` with tuples as lists and keys as text.
 
     Raises NotPlain for sets, bytes, complex numbers, `...` and other objects. The value must not be nested
     deeper than the interpreter can recurse.
     """
     if isinstance(value, dict):
-        items = {key: plain(item) for key, item in value.items()}
-        texts = {_key(key): item for key, (item, _) in items.items()}
-        if len(texts) != len(items):
+        texts = {_key(key): plain(item) for key, item in value.items()}
+        if len(texts) != len(value):
             raise NotPlain("keys that become equal as text")
-        changed = any(c for _, c in items.values()) or any(not isinstance(k, str) for k in items)
-        return texts, changed
+        return texts
     if isinstance(value, (list, tuple)):
-        parts = [plain(item) for item in value]
-        return [p for p, _ in parts], isinstance(value, tuple) or any(c for _, c in parts)
+        return [plain(item) for item in value]
     if value is None or isinstance(value, (str, bool, int, float)):
-        return value, False
+        return value
     raise NotPlain(f"a {type(value).__name__}")
 
 

@@ -7,6 +7,7 @@ import re
 __all__ = [
     "AFTER_ITEM",
     "AFTER_KEY",
+    "AFTER_TUPLE_ITEM",
     "AFTER_VALUE",
     "BARE",
     "BARE_KEY",
@@ -42,6 +43,7 @@ __all__ = [
     "SEPARATORS",
     "SPACE",
     "TEXT_LIKE",
+    "TIMESTAMP",
     "UNCLOSED_KEY",
     "UNOPENED_KEY",
 ]
@@ -83,13 +85,20 @@ KEY_FOLLOWS = re.compile(r"[\"'“‘][^\"'\n]{0,80}[\"'”’]\s*[:：]|[\w$-]{
 AFTER_KEY = re.compile(rf"{BLANK}*+(?:[:：]|=>|=|\Z)")
 AFTER_VALUE = re.compile(
     rf"{BLANK}*+(?:\Z|[,;，；]{BLANK}*+(?:\Z|[,\"'“‘`}}\]]|//|/\*|\#|\.\.\.|[\w$-]+\s*[:：])"
-    rf"|[}}\])｝］]|//|/\*|\#)"
+    rf"|[}}\]｝］]|//|/\*|\#)"
 )
-AFTER_ITEM = re.compile(
+_ITEM_ENDS = (
     rf"{BLANK}*+(?:\Z|[,;，；]{BLANK}*+(?:\Z|[,\"'“‘`{{\[}}\](]|//|/\*|\#|\.\.\.|…|[-+\d]|"
-    rf"(?:true|false|null|None|True|False)\b)|[}}\])｝］]|//|/\*|\#)"
+    rf"(?:true|false|null|None|True|False)\b)|[}}\]｝］]|//|/\*|\#"
 )
+AFTER_ITEM = re.compile(rf"{_ITEM_ENDS})")
+# Only here: elsewhere a quote before a parenthesis stands in the text, as in "print("hi")".
+AFTER_TUPLE_ITEM = re.compile(rf"{_ITEM_ENDS}|{BLANK}*+\))")
 ENDS_WORD = re.compile(r"[ \t]*(?:[,;}\]\)，；｝］\n\r]|\Z|//|/\*|\#\s)")
+TIMESTAMP = re.compile(
+    r"\d{4}-\d\d-\d\d \d{1,2}:\d\d(?::\d\d(?:\.\d{1,9})?)?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?"
+    r"(?=\s*(?:[,}\])]|\Z)|[ \t]*\n)"
+)
 GROUPED = re.compile(
     r"[$€£¥]?[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?=\s*(?:[,}\n]|\Z))(?!,?\s*[\d]+\s*:)"
 )

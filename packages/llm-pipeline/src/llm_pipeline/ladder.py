@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llm_core import ErrorType
-from llm_pipeline.blocks import Block, Search, choose, find_blocks
+from llm_pipeline.blocks import Block, Search, choose, find_blocks, only_numbers
 from llm_pipeline.conversion import Conversion, NoValue
 from llm_pipeline.edits import Edits
 from llm_pipeline.evidence import unfounded
@@ -51,6 +51,12 @@ _CLOSERS_AFTER = re.compile(r"[\s}\]]*+")
 _VALUE_AFTER = re.compile(
     r"[\w\"]|\s*,\s*[-\d{\[]|\s*(?:,\s*)?(?:\"[^\"\n]{0,80}\"\s*[:,}\]]|'[^'\n]{0,80}'\s*[:,}\]])"
 )
+_TUPLE_BEFORE = re.compile(r"(?<!\w)\([^()\n]{1,100},\s*\Z")
+_CALL_BEFORE = re.compile(r"\w\(\s*\Z")
+# What says that the numbers in brackets are the answer, and no reference or interval.
+_ANSWER_BEFORE = re.compile(r"\b(?:is|are|was|were|be|gives?|returns?)\s*\Z|[:=>：(]\s*\Z")
+_WRITTEN_BLANK = re.compile(r"[{\[,]\s*\\[nrt]")
+_STRING_OR_BLANK = re.compile(r'("(?:[^"\\]|\\.)*+")|\\[nrt]', re.DOTALL)
 _LABEL = re.compile(r"(?:```|~~~)[ \t]*\w*\s*\Z|\A\s*\w+\s*:?\s*\Z")
 _QUOTED_LINES = re.compile(r"(?:[ \t]*>[^\n]*(?:\n|\Z)|[ \t]*\n)++")
 
@@ -77,7 +83,7 @@ class Climb:
             inner = self._strict(variant, note) or self._strict_block_of(variant, note)
             if inner is not None:
                 return inner
-        return self._repaired(self._region(None)) or self._give_up()
+        return self._repaired(*self._region()) or self._give_up()
 
     def _put_prefill_back(self) -> None:
         opener = self.prefill.rstrip()[-400:]
@@ -167,6 +173,8 @@ class Climb:
             block.edits.guess("the text around looks like part of the value", block.start)
         if not block.value and not block.fenced and text[: block.start].strip(_MARKS):
             block.edits.guess("an empty value inside prose", block.start)
+        if _in_running_text(text, block):
+            block.edits.guess("numbers in brackets inside prose", block.start)
         inside = [
             s for s in search.broken if s[0] < block.start and not _fence_between(text, s[0], block)
         ]
@@ -193,7 +201,12 @@ class Climb:
     def _exact_literal(self, region: str, block: Block) -> Conversion | None:
         """Prefer Python's own reading to a guess, for a text that is evidently Python."""
         python = {"single quotes", "Python word", "tuple", "string prefix", "triple quotes"}
-        open_to_it = {"quotes inside a string", "missing comma", "unknown escape kept"}
+        open_to_it = {
+            "quotes inside a string",
+            "missing comma",
+            "unknown escape kept",
+            "parentheses around one value",
+        }
         edits = block.edits
         if not python & edits.counts.keys() or not edits.guesses <= open_to_it:
             return None
@@ -221,17 +234,15 @@ class Climb:
         truncated = self.cut and not reading.closed
         return self._made(reading.value, "relaxed", reading.edits, truncated=truncated)
 
-    def _region(self, search: Search | None) -> tuple[str, int]:
+    def _region(self) -> tuple[str, int]:
         """Return the text that is worth a repair, and where it begins."""
-        found = search or find_blocks(_blanked(self.text, thinking_zones(self.text)))
+        found = find_blocks(_blanked(self.text, thinking_zones(self.text)))
         if found.broken:
             start, end = max(found.broken, key=lambda span: span[1] - span[0])
             return self.text[start:end], start
         return "", 0
 
-    def _repaired(self, region: str | tuple[str, int], start: int = 0) -> Conversion | None:
-        if isinstance(region, tuple):
-            region, start = region
+    def _repaired(self, region: str, start: int) -> Conversion | None:
         if not region:
             for rung in ("json-repair", "string2dict", "python-literal"):
                 self._failed(rung, "nothing that looks like JSON")
@@ -297,6 +308,8 @@ def _unwrapped(text: str) -> Iterator[tuple[str, str]]:
     if '\\"' in body:
         with contextlib.suppress(json.JSONDecodeError, RecursionError):
             yield "escaped as a whole", json.JSONDecoder(strict=False).decode(f'"{body}"')
+    if _WRITTEN_BLANK.search(body):
+        yield "line ends written as \\n", _STRING_OR_BLANK.sub(lambda m: m.group(1) or " ", body)
     if "&quot;" in body or "&#34;" in body:
         yield "HTML entities", html.unescape(body)
     if body.startswith(">") and _QUOTED_LINES.fullmatch(body):
@@ -325,6 +338,10 @@ def _part_of_more(text: str, block: Block) -> bool:
     before = text[max(block.start - 200, 0) : block.start]
     if _MEMBER_BEFORE.search(before) or _MEMBER_AFTER.match(text, block.end):
         return True
+    if _TUPLE_BEFORE.search(before):
+        return True
+    if isinstance(block.value, list) and _CALL_BEFORE.search(before):
+        return True  # set([1, 2]), OrderedDict([("a", 1)]): no list
     if _OPEN_BEFORE.search(before) and not before.endswith("<![CDATA["):
         return True
     closers = _CLOSERS_AFTER.match(text, block.end)
@@ -344,6 +361,14 @@ def _part_of_more(text: str, block: Block) -> bool:
     if block.fenced and _FENCE_AFTER.match(text, block.end) is None:
         return True
     return _VALUE_AFTER.match(text, block.end) is not None
+
+
+def _in_running_text(text: str, block: Block) -> bool:
+    """Tell whether the block may be a reference ``[1, 2]`` or an interval rather than a list of numbers."""
+    if block.fenced or not isinstance(block.value, list) or not only_numbers(block.value):
+        return False
+    line = text[max(block.start - 200, 0) : block.start].rpartition("\n")[2].strip(_MARKS + "*`-")
+    return bool(line) and _ANSWER_BEFORE.search(line) is None
 
 
 def _fence_between(text: str, start: int, block: Block) -> bool:

@@ -121,7 +121,7 @@ class QuotedReader:
         if gap is None or gap.end() == end + 1:
             return False
         follows = self.text[gap.end() : gap.end() + 1]
-        if after is grammar.AFTER_ITEM:
+        if after is not grammar.AFTER_VALUE:
             neatly = "\n" in gap.group() or not self.text[end - 1].isspace()
             return follows in ("{", "[") or (follows in ('"', "'") and neatly)
         return grammar.KEY_FOLLOWS.match(self.text, gap.end()) is not None

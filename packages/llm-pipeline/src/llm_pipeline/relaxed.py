@@ -121,6 +121,9 @@ class RelaxedReader:
                 self.stack.pop()  # the bracket belongs to an outer value; that one meets it next
                 self._stored()
                 return
+        if bracket == ")" and frame.after_value and len(frame.container) == 1:
+            # In Python it is the comma that makes a tuple, and it joins the strings inside.
+            self.edits.guess("parentheses around one value", self.at)
         self.at += 1
         more = len(self.stack) == 1 and frame.kind == "object"
         if more and grammar.MORE_MEMBERS.match(self.text, self.at):
@@ -172,7 +175,10 @@ class RelaxedReader:
         if frame.after_value:
             if not grammar.KEY_FOLLOWS.match(self.text, self.at):
                 raise NotJson("expected a comma or a closing bracket", self.at)
-            self.edits.note("missing comma", self.at)
+            # A word and a key after it on the same line may as well be one text: ``title: Star Wars: A New Hope``.
+            words = self.text[self.at] not in grammar.QUOTES and self.text[self.gap - 1].isalnum()
+            clear = not words or "\n" in self.text[self.gap : self.at]
+            (self.edits.note if clear else self.edits.guess)("missing comma", self.at)
             frame.after_value = False
         key_at = self.at
         key = self._key(reading)
@@ -204,9 +210,11 @@ class RelaxedReader:
         if frame.after_value:
             # Python joins neighbouring strings, JSON writers forget commas: only after a line end is it clear.
             clear = "\n" in self.text[self.gap : self.at] or self.text[self.at] in "{["
+            clear = clear and frame.closer != ")"
             (self.edits.note if clear else self.edits.guess)("missing comma", self.at)
             frame.after_value = False
-        self._value(frame, reading, grammar.AFTER_ITEM)
+        in_tuple = frame.closer == ")"
+        self._value(frame, reading, grammar.AFTER_TUPLE_ITEM if in_tuple else grammar.AFTER_ITEM)
 
     def _key(self, reading: Reading) -> str:
         if self.text[self.at] in grammar.QUOTES:
@@ -291,6 +299,14 @@ class RelaxedReader:
                 return
             raise NotJson("expected a value", self.at)
         word, start = match.group(), self.at
+        timestamp = grammar.TIMESTAMP.match(self.text, start)
+        if timestamp is not None:
+            self.edits.note("bare text", start)
+            reading.bare_values += 1
+            self.at = timestamp.end()
+            self._store(frame, timestamp.group())
+            frame.after_value = True
+            return
         grouped = grammar.GROUPED.match(self.text, start) if frame.kind == "object" else None
         if grouped is not None:
             self.edits.guess("number with separators kept as text", start)

@@ -64,7 +64,7 @@ def by_python_literal(text: str) -> Any:
             tree = ast.parse(text.strip(), mode="eval")
             _require_distinct_keys(tree)
             value = ast.literal_eval(tree)
-        value, _ = plain(value)
+        value = plain(value)
     except (ValueError, RecursionError, MemoryError, SyntaxError, TypeError) as error:
         raise Unrepaired(f"{type(error).__name__}: {error}") from error
     if not isinstance(value, (dict, list)):
@@ -96,7 +96,7 @@ def _require_tractable(text: str) -> None:
 
 def _founded(value: Any, text: str) -> Any:
     try:
-        value, _ = plain(value)
+        value = plain(value)
     except NotPlain as error:
         raise Unrepaired(str(error)) from error
     if not isinstance(value, (dict, list)) or not value:

@@ -13,6 +13,7 @@ _JSON_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 _LOOSE_NUMBER = re.compile(r"[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _RADIX = re.compile(r"([+-]?)0([xX][\da-fA-F]+|[oO][0-7]+|[bB][01]+)")
 _LEADING_ZERO = re.compile(r"[+-]?0\d")
+_PHONE = re.compile(r"\+\d{7,15}")
 _WORDS: dict[str, tuple[Any, str]] = {
     "true": (True, ""),
     "false": (False, ""),
@@ -53,7 +54,8 @@ _SURROGATES = re.compile(r"[\ud800-\udbff][\udc00-\udfff]")
 def bare_value(word: str) -> tuple[Any, str]:
     """Return the value of a word without quotes and the name of the edit, empty if the word is plain JSON.
 
-    Whatever is no number or constant keeps its characters as text: ``02139`` must not become 2139.
+    Whatever is no number or constant keeps its characters as text: ``02139`` must not become 2139,
+    nor ``+41311234567`` lose its sign.
     """
     if word in _WORDS:
         return _WORDS[word]
@@ -65,6 +67,8 @@ def bare_value(word: str) -> tuple[Any, str]:
     radix = _RADIX.fullmatch(word)
     if radix is not None:
         return int(word, 0), "number in another radix"
+    if _PHONE.fullmatch(word):
+        return word, "bare text"
     if _LOOSE_NUMBER.fullmatch(word) and not _LEADING_ZERO.match(word) and not word.endswith("_"):
         digits = word.replace("_", "")
         whole = digits.lstrip("+-").isdigit()
