@@ -153,7 +153,13 @@ def test_calls_at_the_same_time_are_limited() -> None:
         ({"tpm": 1.5}, "tpm must be a whole number"),
         ({"algorithm": "magic"}, "algorithm must be one of sliding, bucket, fixed, quantised"),
         ({"minute_seconds": 0}, "minute_seconds must be above 0, got 0"),
-        ({"quota_usd": Decimal(0)}, r"quota_usd must be above 0, got Decimal\('0'\)"),
+        ({"quota_usd": Decimal(0)}, r"quota_usd must be a Decimal above 0, got Decimal\('0'\)"),
+        (
+            {"quota_usd": Decimal("NaN")},
+            r"quota_usd must be a Decimal above 0, got Decimal\('NaN'\)",
+        ),
+        ({"quota_usd": "5"}, "quota_usd must be a Decimal above 0, got '5'"),
+        ({"rpm": True}, "rpm must be a whole number from 1 up, got True"),
         ({"quantum_seconds": -1}, "quantum_seconds must be above 0, got -1"),
     ],
 )

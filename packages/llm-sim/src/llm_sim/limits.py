@@ -58,13 +58,16 @@ class Limits:
     def __post_init__(self) -> None:
         for name in get_args(LimitName):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
+            if value is not None and (type(value) is not int or value < 1):
                 raise ConfigurationError(f"{name} must be a whole number from 1 up, got {value!r}")
         if self.algorithm not in get_args(Algorithm):
             choices = ", ".join(get_args(Algorithm))
             raise ConfigurationError(f"algorithm must be one of {choices}, got {self.algorithm!r}")
-        if self.quota_usd is not None and not self.quota_usd > 0:
-            raise ConfigurationError(f"quota_usd must be above 0, got {self.quota_usd!r}")
+        quota = self.quota_usd
+        if quota is not None and not (
+            isinstance(quota, Decimal) and quota.is_finite() and quota > 0
+        ):
+            raise ConfigurationError(f"quota_usd must be a Decimal above 0, got {quota!r}")
         for length in ("minute_seconds", "quantum_seconds"):
             if not 0 < getattr(self, length) < math.inf:
                 raise ConfigurationError(f"{length} must be above 0, got {getattr(self, length)!r}")
