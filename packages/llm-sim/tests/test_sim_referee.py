@@ -83,6 +83,13 @@ def test_output_tokens_are_watched_as_they_were_produced() -> None:
     assert (bench.limit.peak, bench.limit.violations, bench.limit.refused) == (6, 1, 1)
 
 
+def test_cached_input_is_no_use_of_the_input_limit() -> None:
+    bench = Bench(limits=Limits(itpm=2000))
+    prompt = "a long rule " * 500  # 1,500 tokens and 7, of which 1,408 are cached the second time
+    assert [bench.send(prompt, at=at) for at in (0.0, 1.0, 2.0)] == [200, 200, 200]
+    assert (bench.limit.peak, bench.limit.violations) == (1507 + 99 + 99, 0)
+
+
 def test_a_long_window_is_watched_in_bounded_memory() -> None:
     bench = Bench(limits=Limits(rpd=5000))
     for second in range(3000):

@@ -92,7 +92,7 @@ class Meter(Protocol):
         ...
 
     def take(self, now: float, cost: int) -> None:
-        """Count `cost`, whether it fits or not; a negative one gives back."""
+        """Count `cost`, whether it fits or not."""
         ...
 
     def remaining(self, now: float) -> int:
@@ -175,7 +175,7 @@ class TokenBucket:
     def take(self, now: float, cost: int) -> None:
         """Count `cost`."""
         self._refill(now)
-        self._level = min(self._level - cost, self._limit)
+        self._level -= cost
 
     def remaining(self, now: float) -> int:
         """Return what is left."""
@@ -301,6 +301,7 @@ class Charge:
 
     tokens: int
     input_tokens: int
+    """Without those read from the prompt cache."""
 
     def of(self, name: LimitName) -> int:
         """Return the cost in a limit's unit; output is charged afterwards."""
@@ -357,13 +358,9 @@ class LimitBook:
             account.running += 1
         return worst
 
-    def settle(
-        self, account_name: str, now: float, *, input_tokens: int = 0, output_tokens: int = 0
-    ) -> None:
-        """Correct the input by what was really charged (negative gives back), count the output."""
+    def settle(self, account_name: str, now: float, *, output_tokens: int) -> None:
+        """Count the output that was really produced."""
         meters = self._account(account_name).meters
-        if input_tokens and "itpm" in meters:
-            meters["itpm"].take(now, input_tokens)
         if output_tokens and "otpm" in meters:
             meters["otpm"].take(now, output_tokens)
 
