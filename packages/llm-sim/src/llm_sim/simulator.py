@@ -193,8 +193,10 @@ class Simulator:
         if call.epoch != self.epoch:
             return
         now = self.clock()
+        # A stall ends by nothing but the client's leaving, which is no fault of the client's.
+        left = abandoned and call.fault != "stall"
         broken = call.fault in faults.BREAKING
-        call.ended = "abandoned" if abandoned else "broken" if broken else "completed"
+        call.ended = "abandoned" if left else "broken" if broken else "completed"
         if call.account is not None:
             self.book.leave(call.account)
             if refusal is None:
