@@ -122,10 +122,10 @@ def test_refused_requests_count_if_the_vendor_says_so() -> None:
     assert exceeded.name == "rpm"
 
 
-def test_output_may_overdraw_and_input_is_given_back() -> None:
+def test_output_may_overdraw() -> None:
     book = LimitBook(Limits(itpm=100, otpm=50))
-    assert book.admit("k", Charge(tokens=1, input_tokens=80), 0.0) is None
-    book.settle("k", 0.0, input_tokens=-70, output_tokens=90)
+    assert book.admit("k", Charge(tokens=1, input_tokens=10), 0.0) is None
+    book.settle("k", 0.0, output_tokens=90)
     assert book.readings("k", 0.0)["itpm"].remaining == 90
     assert book.readings("k", 0.0)["otpm"].remaining == 0
     exceeded = book.admit("k", Charge(tokens=1, input_tokens=1), 59.0)
@@ -153,7 +153,13 @@ def test_calls_at_the_same_time_are_limited() -> None:
         ({"tpm": 1.5}, "tpm must be a whole number"),
         ({"algorithm": "magic"}, "algorithm must be one of sliding, bucket, fixed, quantised"),
         ({"minute_seconds": 0}, "minute_seconds must be above 0, got 0"),
-        ({"quota_usd": Decimal(0)}, r"quota_usd must be above 0, got Decimal\('0'\)"),
+        ({"quota_usd": Decimal(0)}, r"quota_usd must be a Decimal above 0, got Decimal\('0'\)"),
+        (
+            {"quota_usd": Decimal("NaN")},
+            r"quota_usd must be a Decimal above 0, got Decimal\('NaN'\)",
+        ),
+        ({"quota_usd": "5"}, "quota_usd must be a Decimal above 0, got '5'"),
+        ({"rpm": True}, "rpm must be a whole number from 1 up, got True"),
         ({"quantum_seconds": -1}, "quantum_seconds must be above 0, got -1"),
     ],
 )

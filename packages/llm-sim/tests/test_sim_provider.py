@@ -145,6 +145,8 @@ async def test_sound_images_and_files_are_counted_and_spoken() -> None:
         await provider.invoke(call(**speak, audio_output=AudioOutput(voice="v", format="opus")))
     with pytest.raises(UnsupportedFeature, match="makes no images"):
         await provider.invoke(call(output_modalities=(Modality.IMAGE,)))
+    report = provider.report()
+    assert (report.calls, report.running) == (2, 0)  # what is never sent is no call
 
 
 async def test_marked_messages_are_cached() -> None:
@@ -273,6 +275,13 @@ async def test_the_time_allowed_ends_the_call() -> None:
     assert failed.error.type is ErrorType.TIMEOUT_READ
     assert clock.monotonic_ns() == pytest.approx(6e9, rel=0.01)
     assert provider.report().running == 0
+
+
+async def test_what_came_before_the_time_was_over_is_kept() -> None:
+    clock = ManualClock()
+    provider = SimProvider(latency=Latency(per_token=Constant(1.0)), clock=clock)
+    failed = (await spend(clock, events(provider, call("one two three", timeout_seconds=2.5))))[-1]
+    assert failed.error.partial.text == "one two"
 
 
 async def test_a_cancelled_call_gives_its_place_back() -> None:

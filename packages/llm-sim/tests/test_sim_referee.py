@@ -26,7 +26,7 @@ class Bench:
             Settings(**settings), clock=lambda: self.now, wall_clock=lambda: self.now
         )
 
-    def send(self, text: str = "x", at: float = 0.0, **body: Any) -> int:
+    def send(self, text: str = "x", at: float = 0.0, *, leave: bool = False, **body: Any) -> int:
         self.now = 1000.0 + at
         data = {"model": "gpt-4o", "messages": [{"role": "user", "content": text}], **body}
         answer = self.simulator.answer(
@@ -39,7 +39,7 @@ class Bench:
         )
         for _ in answer.chunks:
             pass
-        self.simulator.finish(answer)
+        self.simulator.finish(answer, abandoned=leave)
         return answer.status
 
     @property
@@ -65,7 +65,28 @@ def test_a_client_on_the_limit_has_full_utilisation_and_no_violation() -> None:
     for at in (0.0, 0.0, 60.0, 60.0, 120.0, 120.0):
         assert bench.send(at=at) == 200
     assert (bench.limit.peak, bench.limit.violations) == (2, 0)
-    assert bench.limit.utilisation == 1.5  # 6 in 120 seconds and the instant at their end
+    assert bench.limit.utilisation == 1.0
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "times", "utilisation"),
+    [
+        ("sliding", [0, 0, 0, 0], 0.4),  # 4 of 10, and time enough
+        ("sliding", [0] * 10 + [60] * 5 + [75], 0.8),  # 60 seconds would have done, it took 75
+        ("bucket", [0] * 10 + [6, 12, 18, 24, 30], 1.0),  # one every 6 seconds
+        ("bucket", [0] * 10 + [12, 24, 36, 48, 60], 0.5),
+        ("fixed", [0] * 10 + [20] * 10, 1.0),  # 1000 is 20 seconds before the next window
+        ("fixed", [0] * 10 + [40] * 10, 0.5),
+        ("sliding", [0] * 10 + [60] * 10 + [61], 0.9836),  # what is refused takes its time as well
+    ],
+)
+def test_utilisation_is_the_shortest_time_by_the_time_it_took(
+    algorithm: Algorithm, times: list[float], utilisation: float
+) -> None:
+    bench = Bench(limits=Limits(rpm=10, algorithm=algorithm))
+    for at in times:
+        bench.send(at=float(at))
+    assert bench.limit.utilisation == utilisation
 
 
 def test_tokens_are_watched_in_their_own_unit() -> None:
@@ -81,6 +102,13 @@ def test_output_tokens_are_watched_as_they_were_produced() -> None:
     assert bench.send("one two three") == 200
     assert bench.send("one two three") == 429
     assert (bench.limit.peak, bench.limit.violations, bench.limit.refused) == (6, 1, 1)
+
+
+def test_cached_input_is_no_use_of_the_input_limit() -> None:
+    bench = Bench(limits=Limits(itpm=2000))
+    prompt = "a long rule " * 500  # 1,500 tokens and 7, of which 1,408 are cached the second time
+    assert [bench.send(prompt, at=at) for at in (0.0, 1.0, 2.0)] == [200, 200, 200]
+    assert (bench.limit.peak, bench.limit.violations) == (1507 + 99 + 99, 0)
 
 
 def test_a_long_window_is_watched_in_bounded_memory() -> None:
@@ -118,6 +146,26 @@ def test_repeating_after_a_broken_answer_is_a_retry_and_a_repeated_question_is_n
     calm.send()
     calm.send()
     assert calm.simulator.report().retries == 0
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_leaving_what_stalls_is_no_offence_and_coming_back_is_a_retry(stream: bool) -> None:
+    bench = Bench(faults=Faults(probabilities={"stall": 1.0}))
+    bench.send(stream=stream, leave=True)
+    bench.send(stream=stream, leave=True)
+    report = bench.simulator.report()
+    assert (report.retries, report.streams_abandoned) == (1, 0)
+
+
+@pytest.mark.parametrize(("stream", "retries", "abandoned"), [(True, 0, 2), (False, 1, 0)])
+def test_leaving_before_a_plain_answer_is_a_failure_and_leaving_a_stream_is_none(
+    stream: bool, retries: int, abandoned: int
+) -> None:
+    bench = Bench()
+    bench.send(stream=stream, leave=True)
+    bench.send(stream=stream, leave=True)
+    report = bench.simulator.report()
+    assert (report.retries, report.streams_abandoned) == (retries, abandoned)
 
 
 def test_only_so_many_failures_are_remembered() -> None:

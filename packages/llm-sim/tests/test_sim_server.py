@@ -16,9 +16,18 @@ import pytest
 from click.testing import CliRunner
 
 import llm_sim
-from llm_sim import ConfigurationError, Constant, Latency, PortInUseError, SimError, SimServer
+from llm_sim import (
+    ConfigurationError,
+    Constant,
+    Latency,
+    PortInUseError,
+    SimError,
+    SimServer,
+    server,
+)
 from llm_sim.app import Application
 from llm_sim.cli import main
+from llm_sim.server import url_of
 from llm_sim.simulator import Settings, Simulator
 
 
@@ -235,7 +244,20 @@ def test_the_command_says_where_it_listens(tmp_path: Path) -> None:
             ["--script", "bad.yaml"],
             "llm-sim: bad.yaml:1: unknown key 'rulez' in the script; did you mean 'rules'?",
         ),
-        (["--first-token", "fast"], "llm-sim: not a latency: 'fast'"),
+        (["--first-token", "fast"], "llm-sim: --first-token: not a latency: 'fast'"),
+        (
+            ["--per-token", "-1"],
+            "llm-sim: --per-token: Constant.seconds must be a number from 0 up, got -1.0",
+        ),
+        (
+            ["--quota-usd", "much"],
+            "llm-sim: --quota-usd: expected dollars such as 0.50, got 'much'",
+        ),
+        (["--quota-usd", "NaN"], "llm-sim: quota_usd must be a Decimal above 0, got"),
+        (
+            ["--fault", "429:0.6", "--fault", "429:0.6"],
+            "llm-sim: fault '429' is given twice; give it once",
+        ),
         (
             ["--time-scale", "-1"],
             "llm-sim: Latency.time_scale must be a number from 0 up, got -1.0",
@@ -259,6 +281,22 @@ def test_the_command_refuses_a_taken_port() -> None:
         result = CliRunner().invoke(main, ["serve", "--port", str(sim.port)])
     assert result.exit_code == 2
     assert "is taken" in result.stderr
+
+
+def test_an_ipv6_address_is_written_in_brackets() -> None:
+    assert url_of("::1", 80) == "http://[::1]:80"
+    assert url_of("127.0.0.1", 80) == "http://127.0.0.1:80"
+
+
+def test_an_idle_connection_outlives_the_clients_own_patience(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert server._KEEP_ALIVE_SECONDS > 5  # httpx gives up after 5: the client must be first
+    monkeypatch.setattr(server, "_KEEP_ALIVE_SECONDS", 0.05)
+    with SimServer() as sim, socket.create_connection(("127.0.0.1", sim.port), 5) as connection:
+        connection.sendall(b"GET /api/version HTTP/1.1\r\nhost: x\r\n\r\n")
+        while connection.recv(4096):  # until the server closes it
+            pass
 
 
 def test_importing_loads_nothing_heavy_and_exports_what_it_says() -> None:

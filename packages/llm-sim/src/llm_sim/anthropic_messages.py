@@ -14,7 +14,9 @@ from llm_sim.wire import JSON, SSE
 
 COUNT_FIELDS = frozenset(
     [
+        "billing_policy",
         "cache_control",
+        "compaction",
         "context_management",
         "mcp_servers",
         "messages",
@@ -35,6 +37,8 @@ KNOWN_FIELDS = COUNT_FIELDS.union(
     [
         "container",
         "diagnostics",
+        "fallback_credit_token",
+        "fallbacks",
         "inference_geo",
         "max_tokens",
         "metadata",
@@ -42,6 +46,7 @@ KNOWN_FIELDS = COUNT_FIELDS.union(
         "stop_sequences",
         "stream",
         "temperature",
+        "thread",
         "top_k",
         "top_p",
     ]
@@ -275,9 +280,9 @@ class _Prompt:
         if not isinstance(item, dict):
             raise wire.refuse(f"{param}: Input should be a valid dictionary")
         role = item.get("role")
-        if role not in ("user", "assistant"):
+        if role not in ("user", "assistant", "system"):
             raise wire.refuse(
-                f"{param}.role: Input should be 'user' or 'assistant', got \"{role}\""
+                f"{param}.role: Input should be 'user', 'assistant' or 'system', got \"{role}\""
             )
         content = item.get("content")
         if isinstance(content, str):
@@ -288,7 +293,7 @@ class _Prompt:
             self.texts.append(text)
         if role == "assistant":
             self.assistant_turns += 1
-        elif has_text:
+        elif role == "user" and has_text:
             # A message of tool results alone goes on with what was asked before it.
             self.user_text = text
 

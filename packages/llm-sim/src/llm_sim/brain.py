@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,14 +11,8 @@ from llm_sim import sound, tokens
 from llm_sim.errors import Refusal
 from llm_sim.exchange import Ask, FinishReason, Reply, Stamp, ToolCall, Usage
 from llm_sim.json_schema import InvalidSchema, example
+from llm_sim.prompt_cache import PromptCache
 from llm_sim.script import Draft, Script
-
-CACHE_MINIMUM_TOKENS = 1024
-"""Shorter prefixes are not cached (OpenAI "Prompt caching"; Anthropic's most common minimum)."""
-CACHE_STEP_TOKENS = 128
-"""OpenAI counts cached tokens in steps of this size."""
-_CACHED_PREFIXES = 4096
-"""How many prefixes are remembered; the oldest are forgotten, so memory stays bounded."""
 
 _THOUGHT = "The user wants an answer; I say what is known and keep it short."
 _THOUGHTS = {"low": 1, "medium": 2, "high": 4, "xhigh": 8, "max": 8}
@@ -31,16 +24,16 @@ class Brain:
     def __init__(self, script: Script) -> None:
         self.script = script
         self._uses: dict[int, int] = {}
-        self._prefixes: OrderedDict[int, None] = OrderedDict()
+        self.cache = PromptCache()
 
     def reset(self, script: Script | None = None) -> None:
         """Forget how often rules were used and what was cached; take a new script if given."""
         self.script = self.script if script is None else script
         self._uses.clear()
-        self._prefixes.clear()
+        self.cache = PromptCache()
 
-    def reply(self, ask: Ask, stamp: Stamp) -> Reply:
-        """Answer one request."""
+    def reply(self, ask: Ask, stamp: Stamp, key: str = "") -> Reply:
+        """Answer one request of an API key."""
         draft = self.script.find(ask, self._use) or Draft()
         calls = tuple(
             ToolCall(id=stamp.id(ask.call_prefix, place), name=name, arguments=arguments)
@@ -76,7 +69,7 @@ class Brain:
             audio=audio,
             finish_reason=finish,
             stop_sequence=stopped_by,
-            usage=self._usage(ask, pieces, calls, spent, draft.refusal, audio),
+            usage=_usage(ask, pieces, calls, spent, draft.refusal, audio, self.cache.use(ask, key)),
             delay_seconds=draft.delay_seconds,
             fault=draft.fault,
         )
@@ -85,61 +78,6 @@ class Brain:
         used = self._uses.get(rule, 0)
         self._uses[rule] = used + 1
         return used
-
-    def _usage(
-        self,
-        ask: Ask,
-        pieces: list[str],
-        calls: tuple[ToolCall, ...],
-        reasoning_tokens: int,
-        refusal: str,
-        audio: bytes,
-    ) -> Usage:
-        output = len(pieces) + reasoning_tokens + tokens.count(refusal)
-        for call in calls:
-            output += tokens.count(call.name) + tokens.count(call.arguments)
-        sound_tokens = math.ceil(
-            len(audio) / 2 / sound.SAMPLE_RATE * tokens.AUDIO_OUTPUT_TOKENS_PER_SECOND
-        )
-        input_tokens = count_input(ask)
-        cached, written = self._cached(ask, input_tokens)
-        return Usage(
-            input_tokens=input_tokens,
-            cached_tokens=cached,
-            cache_write_tokens=written,
-            audio_input_tokens=ask.audio_tokens,
-            image_tokens=ask.image_tokens,
-            output_tokens=(output + sound_tokens) * ask.choices,
-            reasoning_tokens=reasoning_tokens * ask.choices,
-            audio_output_tokens=sound_tokens * ask.choices,
-        )
-
-    def _cached(self, ask: Ask, input_tokens: int) -> tuple[int, int]:
-        """Return tokens read from and written to the prompt cache, by whole messages.
-
-        Without explicit marks every prefix of at least the minimum is remembered, and what was
-        seen before counts in whole steps; with marks only the marked prefixes are.
-        """
-        if input_tokens < CACHE_MINIMUM_TOKENS or ask.cache_marks == ():
-            return 0, 0
-        marks = (
-            set(range(1, len(ask.texts) + 1)) if ask.cache_marks is None else set(ask.cache_marks)
-        )
-        key, size, read, most = hash(ask.model), 0, 0, 0
-        for place, text in enumerate(ask.texts, start=1):
-            key = hash((key, text))
-            size += tokens.count(text) + tokens.MESSAGE_TOKENS
-            if place in marks and size >= CACHE_MINIMUM_TOKENS:
-                most = size
-                if key in self._prefixes:
-                    read = size
-                    self._prefixes.move_to_end(key)
-                self._prefixes[key] = None
-        while len(self._prefixes) > _CACHED_PREFIXES:
-            self._prefixes.popitem(last=False)
-        if ask.cache_marks is None:
-            return read // CACHE_STEP_TOKENS * CACHE_STEP_TOKENS, 0
-        return read, most - read
 
 
 def count_input(ask: Ask) -> int:
@@ -150,6 +88,34 @@ def count_input(ask: Ask) -> int:
     for text in ask.texts:
         size += tokens.count(text) + tokens.MESSAGE_TOKENS
     return size
+
+
+def _usage(
+    ask: Ask,
+    pieces: list[str],
+    calls: tuple[ToolCall, ...],
+    reasoning_tokens: int,
+    refusal: str,
+    audio: bytes,
+    cache: tuple[int, int],
+) -> Usage:
+    output = len(pieces) + reasoning_tokens + tokens.count(refusal)
+    for call in calls:
+        output += tokens.count(call.name) + tokens.count(call.arguments)
+    sound_tokens = math.ceil(
+        len(audio) / 2 / sound.SAMPLE_RATE * tokens.AUDIO_OUTPUT_TOKENS_PER_SECOND
+    )
+    cached, written = cache
+    return Usage(
+        input_tokens=count_input(ask),
+        cached_tokens=cached,
+        cache_write_tokens=written,
+        audio_input_tokens=ask.audio_tokens,
+        image_tokens=ask.image_tokens,
+        output_tokens=(output + sound_tokens) * ask.choices,
+        reasoning_tokens=reasoning_tokens * ask.choices,
+        audio_output_tokens=sound_tokens * ask.choices,
+    )
 
 
 def _text(ask: Ask, draft: Draft, has_calls: bool) -> str:

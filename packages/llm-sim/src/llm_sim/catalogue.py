@@ -8,6 +8,7 @@ from functools import partial
 
 from llm_sim import anthropic_messages, anthropic_wire, ollama_wire, openai_chat, openai_wire
 from llm_sim.anthropic_batches import AnthropicBatches
+from llm_sim.anthropic_threads import AnthropicMessages
 from llm_sim.embeddings import OllamaEmbed, OllamaEmbeddings, OpenAIEmbeddings
 from llm_sim.exchange import Answer, Request, Stamp
 from llm_sim.models import Models
@@ -39,7 +40,7 @@ class Catalogue:
             "/v1/audio/transcriptions": Transcriptions("transcriptions"),
             "/v1/audio/translations": Transcriptions("translations"),
             "/v1/audio/speech": Speech(),
-            "/v1/messages": anthropic_messages,
+            "/v1/messages": AnthropicMessages(),
             "/api/chat": OllamaChat(),
             "/api/generate": OllamaGenerate(),
             "/api/embed": OllamaEmbed(),

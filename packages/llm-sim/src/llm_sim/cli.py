@@ -7,16 +7,16 @@ import contextlib
 import signal
 import socket
 import sys
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, get_args
 
 import click
 
-from llm_sim.errors import SimError
-from llm_sim.latency import Latency, parse_distribution
+from llm_sim.errors import ConfigurationError, SimError
+from llm_sim.latency import Distribution, Latency, parse_distribution
 from llm_sim.limits import Algorithm, Limits
 from llm_sim.referee import Report
-from llm_sim.server import LOOPBACK, bind, serve
+from llm_sim.server import LOOPBACK, bind, serve, url_of
 from llm_sim.simulator import Settings, Simulator
 
 
@@ -54,7 +54,7 @@ def main() -> None:
 )
 @click.option("--per-model", is_flag=True, help="Give each model limits of its own.")
 @click.option("--charge-refused", is_flag=True, help="Count refused requests as well.")
-@click.option("--quota-usd", type=Decimal, help="Money after which a key is refused for good.")
+@click.option("--quota-usd", metavar="DOLLARS", help="Money after which a key is refused for good.")
 @click.option(
     "--fault",
     "faults",
@@ -88,7 +88,7 @@ def serve_command(host: str, port: int, **options: Any) -> None:
     except SimError as error:
         click.echo(f"llm-sim: {error}", err=True)
         sys.exit(2)
-    url = f"http://{host}:{listener.getsockname()[1]}"
+    url = url_of(host, listener.getsockname()[1])
     click.echo(
         f"llm-sim listens on {url} "
         f"(OPENAI_BASE_URL={url}/v1 ANTHROPIC_BASE_URL={url} OLLAMA_HOST={url})"
@@ -108,21 +108,40 @@ def _settings(
     per_token: str,
     time_scale: float,
     seed: int,
+    quota_usd: str | None,
     **limits: Any,
 ) -> Settings:
     return Settings.of(
         script_path,
         latency=Latency(
-            first_token=parse_distribution(first_token),
-            per_token=parse_distribution(per_token),
+            first_token=_distribution("--first-token", first_token),
+            per_token=_distribution("--per-token", per_token),
             time_scale=time_scale,
         ),
-        limits=Limits(**limits),
+        limits=Limits(**limits, quota_usd=_dollars(quota_usd)),
         faults=faults,
         api_keys=api_keys or None,
         models=models or None,
         seed=seed,
     )
+
+
+def _distribution(option: str, text: str) -> Distribution:
+    try:
+        return parse_distribution(text)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{option}: {error}") from error
+
+
+def _dollars(text: str | None) -> Decimal | None:
+    if text is None:
+        return None
+    try:
+        return Decimal(text)
+    except InvalidOperation as error:
+        raise ConfigurationError(
+            f"--quota-usd: expected dollars such as 0.50, got {text!r}"
+        ) from error
 
 
 def _summary(report: Report) -> str:

@@ -105,6 +105,8 @@ class Faults:
         probabilities: dict[str, float] = {}
         for text in texts:
             name, _, number = text.partition(":")
+            if name in probabilities:
+                raise ConfigurationError(f"fault {name!r} is given twice; give it once")
             try:
                 probabilities[check_name(name)] = float(number) if number else 1.0
             except ValueError as error:

@@ -58,13 +58,16 @@ class Limits:
     def __post_init__(self) -> None:
         for name in get_args(LimitName):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
+            if value is not None and (type(value) is not int or value < 1):
                 raise ConfigurationError(f"{name} must be a whole number from 1 up, got {value!r}")
         if self.algorithm not in get_args(Algorithm):
             choices = ", ".join(get_args(Algorithm))
             raise ConfigurationError(f"algorithm must be one of {choices}, got {self.algorithm!r}")
-        if self.quota_usd is not None and not self.quota_usd > 0:
-            raise ConfigurationError(f"quota_usd must be above 0, got {self.quota_usd!r}")
+        quota = self.quota_usd
+        if quota is not None and not (
+            isinstance(quota, Decimal) and quota.is_finite() and quota > 0
+        ):
+            raise ConfigurationError(f"quota_usd must be a Decimal above 0, got {quota!r}")
         for length in ("minute_seconds", "quantum_seconds"):
             if not 0 < getattr(self, length) < math.inf:
                 raise ConfigurationError(f"{length} must be above 0, got {getattr(self, length)!r}")
@@ -89,7 +92,7 @@ class Meter(Protocol):
         ...
 
     def take(self, now: float, cost: int) -> None:
-        """Count `cost`, whether it fits or not; a negative one gives back."""
+        """Count `cost`, whether it fits or not."""
         ...
 
     def remaining(self, now: float) -> int:
@@ -172,7 +175,7 @@ class TokenBucket:
     def take(self, now: float, cost: int) -> None:
         """Count `cost`."""
         self._refill(now)
-        self._level = min(self._level - cost, self._limit)
+        self._level -= cost
 
     def remaining(self, now: float) -> int:
         """Return what is left."""
@@ -298,6 +301,7 @@ class Charge:
 
     tokens: int
     input_tokens: int
+    """Without those read from the prompt cache."""
 
     def of(self, name: LimitName) -> int:
         """Return the cost in a limit's unit; output is charged afterwards."""
@@ -354,13 +358,9 @@ class LimitBook:
             account.running += 1
         return worst
 
-    def settle(
-        self, account_name: str, now: float, *, input_tokens: int = 0, output_tokens: int = 0
-    ) -> None:
-        """Correct the input by what was really charged (negative gives back), count the output."""
+    def settle(self, account_name: str, now: float, *, output_tokens: int) -> None:
+        """Count the output that was really produced."""
         meters = self._account(account_name).meters
-        if input_tokens and "itpm" in meters:
-            meters["itpm"].take(now, input_tokens)
         if output_tokens and "otpm" in meters:
             meters["otpm"].take(now, output_tokens)
 

@@ -183,7 +183,7 @@ class SimProvider:
             else:
                 yield StreamDone(response=taken.response)
         except ProviderError as error:  # the time allowed is over
-            yield StreamFailed(error=error.info)
+            yield StreamFailed(error=replace(error.info, partial=_partial(taken, said)))
         finally:
             self._end(taken, abandoned=not done)
 
@@ -198,9 +198,8 @@ class SimProvider:
             call = simulator.call(stamp, "POST", _KEY)
             call.key = _KEY
             call.fingerprint = hash((request.model, request.messages, request.max_output_tokens))
-            simulator.begin(call)
             try:
-                ask = ask_of(request, self._earlier(request), stream=stream)
+                ask = self._read(request, call, stream=stream)
                 wanted = request.headers.get(FAULT_HEADER.decode())
                 reply, fault = simulator.reply(
                     openai_wire, ask, stamp, call, wanted.encode() if wanted else None
@@ -255,6 +254,16 @@ class SimProvider:
     def _end(self, taken: _Taken, *, abandoned: bool) -> None:
         with self._lock:
             self.simulator.end(taken.call, None, abandoned=abandoned)
+
+    def _read(self, request: LLMCallRequest, call: Call, *, stream: bool) -> Ask:
+        """Read a request and count it; what is never sent (UnsupportedFeature) is no call."""
+        try:
+            ask = ask_of(request, self._earlier(request), stream=stream)
+        except Refusal:
+            self.simulator.begin(call)
+            raise
+        self.simulator.begin(call)
+        return ask
 
     def _earlier(self, request: LLMCallRequest) -> Turns:
         name = request.previous_response_id

@@ -6,6 +6,7 @@ It counts apart from the limits that are enforced: a limit is violated when more
 
 from __future__ import annotations
 
+import math
 from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,7 +39,9 @@ class LimitReport:
     refused: int
     """Requests that this limit refused."""
     utilisation: float
-    """What was let pass, by what could have passed from the first request to the last one."""
+    """From 0 to 1: the shortest time in which the limit lets pass what was let pass, by the time
+    from the first request to the last one. What fits into one window at once takes no time; it
+    counts as its share of the limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,14 +60,15 @@ class Report:
     limits: tuple[LimitReport, ...]
     peak_concurrency: int
     retries: int
-    """Calls that repeat one that had failed."""
+    """Calls with the same key, path and body as one that had failed: refused, broken by a fault,
+    or left by the client before a plain answer came."""
     early_retries: int
     """Retries that came before the Retry-After of the failure had passed."""
     futile_retries: int
     """Retries of what cannot succeed: invalid requests, wrong keys, an empty account."""
     streams: int
     streams_abandoned: int
-    """Streams that the client left before their end."""
+    """Streams that the client left before their end; one that stalled is not among them."""
     batched: int
     """Requests that were answered in batches; they are no calls of their own."""
     usage: Usage
@@ -231,7 +235,9 @@ class Referee:
         if call.streamed and refusal is None:
             tally.streams += 1
             tally.streams_abandoned += call.ended == "abandoned"
-        if refusal is not None or call.ended == "broken":
+        # Who leaves before a plain answer has timed out; of a stream he may have had enough.
+        timed_out = call.ended == "abandoned" and not call.streamed
+        if refusal is not None or call.ended == "broken" or timed_out:
             self._remember_failure(call, refusal)
         if refusal is None and call.model:
             # Also of answers that did not arrive: the vendor has made them, and bills them.
@@ -280,12 +286,10 @@ class Referee:
 
     def _limit_reports(self) -> list[LimitReport]:
         tally = self._tally
-        seconds = tally.last_at - tally.first_at
         reports = []
         for (account, name), watch in sorted(tally.watches.items()):
             allowed: int = getattr(self._limits, name)
             window_seconds = self._limits.window_seconds(name)
-            could = allowed * max(seconds / window_seconds, 1.0)
             reports.append(
                 LimitReport(
                     account=account,
@@ -295,7 +299,7 @@ class Referee:
                     peak=watch.peak,
                     violations=watch.violations,
                     refused=watch.refused,
-                    utilisation=round(watch.passed / could, 4),
+                    utilisation=round(self._utilisation(watch.passed, allowed, window_seconds), 4),
                 )
             )
         for account, (_, peak, violations, refused) in sorted(tally.running.items()):
@@ -313,6 +317,18 @@ class Referee:
                 )
             )
         return reports
+
+    def _utilisation(self, passed: int, allowed: int, window_seconds: float) -> float:
+        if passed <= allowed:
+            return passed / allowed
+        first_at, last_at = self._tally.first_at, self._tally.last_at
+        if self._limits.algorithm == "bucket":
+            shortest = (passed / allowed - 1) * window_seconds
+        else:
+            shortest = (math.ceil(passed / allowed) - 1) * window_seconds
+            if self._limits.algorithm != "sliding":  # the first window had begun already
+                shortest -= first_at % window_seconds
+        return min(shortest / (last_at - first_at), 1.0) if last_at > first_at else 1.0
 
     def _judge_retry(self, call: Call) -> None:
         failure = self._failed.pop(call.fingerprint, None)

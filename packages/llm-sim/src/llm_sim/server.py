@@ -23,6 +23,10 @@ from llm_sim.simulator import Settings, Simulator
 
 LOOPBACK = "127.0.0.1"
 
+_KEEP_ALIVE_SECONDS = 75
+"""How long an idle connection is kept. Clients drop theirs after 5 seconds (httpx): a server that
+did so too would now and then close a connection that a request is already under way on."""
+
 T = TypeVar("T")
 
 
@@ -136,8 +140,7 @@ class SimServer:
     @property
     def url(self) -> str:
         """The address without any vendor's path."""
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{self._port}"
+        return url_of(self._host, self._port)
 
     @property
     def openai_base_url(self) -> str:
@@ -188,6 +191,11 @@ class SimServer:
             ready.set_exception(error)  # the starter's thread raises it
 
 
+def url_of(host: str, port: int) -> str:
+    """Write the address of a server; IPv6 goes in brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def bind(host: str, port: int) -> socket.socket:
     """Bind a listening socket; raise PortInUseError or ConfigurationError in one line."""
     try:
@@ -228,7 +236,12 @@ async def serve(
     from llm_sim.connection import Connection
 
     config = Config(
-        Application(simulator), log_config=None, lifespan="off", proxy_headers=False, ws="none"
+        Application(simulator),
+        log_config=None,
+        lifespan="off",
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        ws="none",
     )
     config.load()
     state = ServerState()

@@ -193,8 +193,10 @@ class Simulator:
         if call.epoch != self.epoch:
             return
         now = self.clock()
+        # A stall ends by nothing but the client's leaving, which is no fault of the client's.
+        left = abandoned and call.fault != "stall"
         broken = call.fault in faults.BREAKING
-        call.ended = "abandoned" if abandoned else "broken" if broken else "completed"
+        call.ended = "abandoned" if left else "broken" if broken else "completed"
         if call.account is not None:
             self.book.leave(call.account)
             if refusal is None:
@@ -259,23 +261,20 @@ class Simulator:
             raise vendor.unknown_model(ask.model)
         if vendor is ollama_wire:
             self._catalogue.ollama_used[ask.model] = stamp.created
-        charge = self._admit(vendor, ask, call)
+        self._admit(vendor, ask, call)
         call.fault = self._fault(wanted_fault)
         self._fail(vendor, call)
-        reply = self.brain.reply(ask, stamp)
+        reply = self.brain.reply(ask, stamp, call.key)
         if call.fault is None and reply.fault is not None:
             call.fault = reply.fault
             self._fail(vendor, call)
         call.usage = reply.usage
-        if reply.usage.cached_tokens and call.account is not None:
-            # Anthropic does not count what was read from the cache: given back, as it was reserved.
-            fresh = reply.usage.input_tokens - reply.usage.cached_tokens
-            self.book.settle(call.account, call.at, input_tokens=fresh - charge.input_tokens)
         return reply, call.fault
 
-    def _admit(self, vendor: Vendor, ask: Ask, call: Call) -> Charge:
-        charge = charge_of(ask)
+    def _admit(self, vendor: Vendor, ask: Ask, call: Call) -> None:
         limits = self.settings.limits
+        cached = 0 if limits.itpm is None else self.brain.cache.read_tokens(ask, call.key)
+        charge = charge_of(ask, cached)
         account = self.book.account_name(call.key, ask.model)
         if limits.quota_usd is not None:
             spent = self.referee.cost(self._spent.get(call.key, {}))
@@ -286,7 +285,6 @@ class Simulator:
         if exceeded is not None:
             raise vendor.limited(exceeded, ask.model)
         call.account = account
-        return charge
 
     def _fault(self, wanted: bytes | None) -> str | None:
         if wanted is None:
@@ -340,13 +338,13 @@ def _wrong_value(error: Exception) -> Refusal:
     )
 
 
-def charge_of(ask: Ask) -> Charge:
+def charge_of(ask: Ask, cached_tokens: int) -> Charge:
     """Weigh a request before it is answered; see `Limits` for the rules."""
     characters = sum(map(len, ask.texts))
     guess = math.ceil(characters / _CHARACTERS_PER_CHARGED_TOKEN) + ask.extra_tokens
     return Charge(
         tokens=max(ask.max_output_tokens or 0, guess + ask.audio_tokens, 1),
-        input_tokens=count_input(ask),
+        input_tokens=count_input(ask) - cached_tokens,
     )
 
 
