@@ -15,6 +15,7 @@ from llm_core import (
     CachePolicy,
     ErrorInfo,
     ErrorType,
+    GateTimeout,
     GenerationRequest,
     GenerationResult,
     InvalidValue,
@@ -23,9 +24,10 @@ from llm_core import (
     TextPart,
     Usage,
 )
-from llm_core.testing import OpenGate, ScriptedProvider
-from llm_gates import BreakerPolicy
+from llm_core.testing import ManualClock, OpenGate, ScriptedProvider
+from llm_gates import BreakerPolicy, ConcurrencyGate, RpmGate
 from llm_service import BaseLLMService, Limits, MemoryResponseCache, RetryPolicy, operation
+from llm_service.chained_gate import ChainedGate
 
 
 class Geography(BaseLLMService):
@@ -56,9 +58,15 @@ class TestOperations:
         assert provider.requests[0].model == "small"
 
     async def test_an_operation_inside_another_keeps_its_own_defaults(self) -> None:
-        geo = Geography(model="large", provider=ScriptedProvider(["x"]), cache=MemoryResponseCache())
+        geo = Geography(
+            model="large", provider=ScriptedProvider(["x"]), cache=MemoryResponseCache()
+        )
         inner, outer = await geo.twice()
-        assert (inner.operation_name, inner.model, inner.request.cache) == ("capital_of", "small", None)
+        assert (inner.operation_name, inner.model, inner.request.cache) == (
+            "capital_of",
+            "small",
+            None,
+        )
         assert (outer.operation_name, outer.model) == ("own", "large")
         assert outer.request.cache.mode is CacheMode.USE
 
@@ -93,6 +101,70 @@ class TestOperations:
         assert most == 1
         assert any(result.attempts[0].waited_for == "concurrency" for result in results)
 
+    async def test_another_service_inside_an_operation_keeps_to_itself(self) -> None:
+        other = Geography(model="other", provider=ScriptedProvider(["o"]))
+
+        class Outer(Geography):
+            @operation("outer", model="small")
+            async def ask_both(self) -> tuple[Any, Any]:
+                return await other.generate("?"), await self.generate("?")
+
+            @operation("around")
+            async def around(self) -> Any:
+                return await other.twice()
+
+        service = Outer(model="large", provider=ScriptedProvider(["s"]))
+        theirs, ours = await service.ask_both()
+        assert (theirs.operation_name, theirs.model) == (None, "other")
+        assert (ours.operation_name, ours.model) == ("outer", "small")
+        assert (await service.around())[0].operation_name == "capital_of"
+
+    def test_defaults_that_no_request_can_have_are_refused_where_they_are_written(self) -> None:
+        with pytest.raises(InvalidValue, match="deadline_seconds: got -1"):
+
+            @operation(deadline_seconds=-1)
+            async def method(self: Any) -> None: ...
+
+    def test_what_cannot_be_awaited_is_no_operation(self) -> None:
+        with pytest.raises(InvalidValue, match="an async method"):
+
+            @operation()
+            def method(self: Any) -> None: ...
+
+        with pytest.raises(InvalidValue, match="an async method"):
+
+            @operation()
+            async def pieces(self: Any) -> Any:
+                yield 1
+
+    @pytest.mark.parametrize("fields", [{"nonsense": 1}, {"deadline_seconds": -1}])
+    async def test_fields_that_no_request_has_are_a_refusal(self, fields: Any) -> None:
+        service = BaseLLMService(
+            model="m", provider=ScriptedProvider(), operation_fields=lambda _: fields
+        )
+        result = await service.generate("?")
+        assert result.error.type is ErrorType.INVALID_REQUEST
+        assert next(iter(fields)) in result.error.message
+
+    async def test_the_snapshot_tells_of_an_operations_own_limits(self) -> None:
+        geo = Geography(model="m", provider=ScriptedProvider(["7"]), gate=OpenGate())
+        await geo.population_of("Paris")
+        gates = geo.snapshot().gates
+        assert gates["operation:count"].limit("concurrency").limit == 1
+
+    async def test_both_queues_share_one_timeout_on_the_services_clock(self) -> None:
+        clock = ManualClock()
+        outer, inner = ConcurrencyGate(1, clock=clock), RpmGate(1, clock=clock)
+        chained = ChainedGate(outer, inner, clock=clock)
+        async with inner.admit():
+            pass
+        async with outer.admit():
+            waiting = asyncio.create_task(chained.admit(timeout=30).__aenter__())
+            await clock.run_for(10)
+        with pytest.raises(GateTimeout) as caught:
+            await waiting
+        assert caught.value.details["timeout"] == 20
+
 
 @dataclass
 class City:
@@ -106,7 +178,9 @@ class CityDict(TypedDict):
 
 class TestStructuredAnswers:
     async def test_a_dataclass_comes_back_as_an_instance(self) -> None:
-        provider = ScriptedProvider(['Sure! ```json\n{"name": "Paris", "population": 2100000}\n```'])
+        provider = ScriptedProvider(
+            ['Sure! ```json\n{"name": "Paris", "population": 2100000}\n```']
+        )
         service = BaseLLMService(model="m", provider=provider)
 
         result = await service.generate_structured(City, "Paris?")
@@ -166,7 +240,9 @@ class Embedder(ScriptedProvider):
         self.calls.append(len(texts))
         if self.failures:
             raise self.failures.pop(0).to_exception()
-        made = ProviderResponse(provider=self.name, model=model, usage=Usage(input_tokens=len(texts)))
+        made = ProviderResponse(
+            provider=self.name, model=model, usage=Usage(input_tokens=len(texts))
+        )
 
         class Made:
             model = made.model
@@ -254,7 +330,9 @@ class TestChangesAtRunTime:
     async def test_rate_limits_change_and_may_begin(self) -> None:
         service = BaseLLMService(model="m", provider=ScriptedProvider(), max_rpm=1)
         await service.generate("?")
-        assert (await service.generate("?", deadline_seconds=0.05)).error.type is ErrorType.GATE_TIMEOUT
+        assert (
+            await service.generate("?", deadline_seconds=0.05)
+        ).error.type is ErrorType.GATE_TIMEOUT
         service.set_rate_limits(max_rpm=100)
         assert (await service.generate("?")).success
         service.set_rate_limits(max_tpm=1)

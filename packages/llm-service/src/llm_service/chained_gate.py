@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from decimal import Decimal
 from typing import Any
 
-from llm_core import ErrorInfo, Gate, Permit, RateLimitFacts
+from llm_core import Clock, ErrorInfo, Gate, Permit, RateLimitFacts
 
 __all__ = ["ChainedGate"]
 
@@ -16,9 +15,10 @@ __all__ = ["ChainedGate"]
 class ChainedGate:
     """Admits through `outer`, then through `inner`; what the provider says about limits concerns `inner` alone."""
 
-    def __init__(self, outer: Gate, inner: Gate) -> None:
+    def __init__(self, outer: Gate, inner: Gate, *, clock: Clock) -> None:
         self._outer = outer
         self._inner = inner
+        self._clock = clock
 
     def admit(
         self,
@@ -39,9 +39,10 @@ class ChainedGate:
 
     @asynccontextmanager
     async def _admit(self, seconds: float | None, needs: dict[str, Any]) -> AsyncIterator[Permit]:
-        ends = None if seconds is None else time.monotonic() + seconds
+        began = self._clock.monotonic_ns()
         async with self._outer.admit(timeout=seconds, **needs) as outer:
-            left = None if ends is None else max(ends - time.monotonic(), 0.0)
+            waited = (self._clock.monotonic_ns() - began) / 1e9
+            left = None if seconds is None else max(seconds - waited, 0.0)
             permit = None
             try:
                 async with self._inner.admit(timeout=left, **needs) as inner:

@@ -105,7 +105,7 @@ class GateBook:
         """Return the gate that calls to this model pass, behind the operation's own if it has one."""
         gate = self._model_gate(provider, model)
         own = self._operations.get(operation) if operation is not None else None
-        return gate if own is None else ChainedGate(own.gate, gate)
+        return gate if own is None else ChainedGate(own.gate, gate, clock=self._clock)
 
     def _model_gate(self, provider: str, model: str) -> Gate:
         if self._gate is not None:
@@ -144,11 +144,13 @@ class GateBook:
                 self._routes[provider, model] = _Route(wanted, self._breaker, self._clock)
 
     def snapshots(self) -> Mapping[str, GateSnapshot]:
-        """Return the state of every gate, by ``provider/model``."""
-        if self._gate is not None:
-            snapshot: Any = getattr(self._gate, "snapshot", None)
-            return MappingProxyType({"*": snapshot()} if snapshot else {})
-        found = {f"{p}/{m}": route.gate.snapshot() for (p, m), route in list(self._routes.items())}
+        """Return the state of every gate, by ``provider/model`` or ``operation:NAME``; a gate of the caller's own by ``*``."""
+        routes = {f"{p}/{m}": route for (p, m), route in list(self._routes.items())}
+        routes |= {f"operation:{name}": route for name, route in list(self._operations.items())}
+        found = {name: route.gate.snapshot() for name, route in routes.items()}
+        own: Any = getattr(self._gate, "snapshot", None)
+        if own is not None:
+            found["*"] = own()
         return MappingProxyType(found)
 
     def _limits_for(self, provider: str, model: str) -> Limits:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from llm_core import CachePolicy, GenerationRequest, InvalidValue
@@ -32,7 +34,10 @@ class OperationDefaults:
     deadline_seconds: float | None = None
     cache: CachePolicy | None = None
     limits: Limits | None = None
-    """Limits of the operation as a whole, whatever models it asks; each call passes them before the model's own."""
+    """Limits of the operation as a whole, whatever models it asks; each call passes them before the model's own.
+
+    The two are not taken together: a call that waits for its model counts here already.
+    """
 
     def fields(self) -> dict[str, Any]:
         """Return the defaults that are set, by the names of `GenerationRequest`."""
@@ -46,17 +51,20 @@ def completed(request: GenerationRequest, defaults: Mapping[str, Any]) -> Genera
     return request.replace(**missing) if missing else request
 
 
-_current: ContextVar[OperationDefaults | None] = ContextVar("llm_service_operation", default=None)
+# The innermost operation of each service; the service stands beside its defaults so that no other can get its id.
+_Running = Mapping[int, tuple["BaseLLMService", OperationDefaults]]
+_current: ContextVar[_Running] = ContextVar("llm_service_operations", default=MappingProxyType({}))
 
 
-def current_defaults() -> OperationDefaults | None:
-    """Return the defaults of the operation that is running here; None outside of one."""
-    return _current.get()
+def current_defaults(service: BaseLLMService) -> OperationDefaults | None:
+    """Return the defaults of the operation of `service` that is running here; None outside of one."""
+    running = _current.get()
+    return running[id(service)][1] if id(service) in running else None
 
 
 @contextlib.contextmanager
-def _running(defaults: OperationDefaults) -> Iterator[None]:
-    token = _current.set(defaults)
+def _running(service: BaseLLMService, defaults: OperationDefaults) -> Iterator[None]:
+    token = _current.set({**_current.get(), id(service): (service, defaults)})
     try:
         yield
     finally:
@@ -80,7 +88,7 @@ class BoundOperation(Generic[P, R]):
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the operation."""
-        with _running(self.defaults):
+        with _running(self._service, self.defaults):
             return await self._function(self._service, *args, **kwargs)
 
     def sync(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -120,9 +128,7 @@ def operation(
     deadline_seconds: float | None = None,
     cache: CachePolicy | None = None,
     limits: Limits | None = None,
-) -> Callable[
-    [Callable[Concatenate[S, P], Coroutine[Any, Any, R]]], Operation[S, P, R]
-]:
+) -> Callable[[Callable[Concatenate[S, P], Coroutine[Any, Any, R]]], Operation[S, P, R]]:
     """Make an async method of a service an operation::
 
         class Geography(BaseLLMService):
@@ -133,13 +139,16 @@ def operation(
         await geography.capital_of("France")
         geography.capital_of.sync("France")
 
-    Every request made inside it takes the defaults given here where it says nothing itself.
+    Every request made inside it, of the same service, takes the defaults given here where it says nothing itself.
     `name` is the operation's name in metrics, limits and logs; by default the method's own.
+    Raises InvalidValue for a method that is not ``async def``, or that yields, and for defaults no request can have.
     """
 
     def decorate(
         function: Callable[Concatenate[S, P], Coroutine[Any, Any, R]],
     ) -> Operation[S, P, R]:
+        if not inspect.iscoroutinefunction(function):
+            raise InvalidValue.of("operation", function, "an async method that returns a value")
         defaults = OperationDefaults(
             operation_name=name or function.__name__,
             model=model,
@@ -148,6 +157,8 @@ def operation(
             cache=cache,
             limits=limits,
         )
+        # Refuses what no request can have here, and not at the first call.
+        GenerationRequest(user="?", **defaults.fields())
         return Operation(function, defaults)
 
     if callable(name):

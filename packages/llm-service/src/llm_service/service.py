@@ -311,7 +311,7 @@ class BaseLLMService:
         self._router.use_provider(provider)
 
     def snapshot(self) -> ServiceSnapshot:
-        """Return rates, times, limits and cache as they are now."""
+        """Return rates, times, limits and cache as they are now; `gates` has operations' own under ``operation:NAME``."""
         return ServiceSnapshot(
             stats=self._metrics.snapshot(),
             gates=self._gates.snapshots(),
@@ -397,19 +397,27 @@ class BaseLLMService:
     ) -> GenerationResult[Any]:
         if self._in_flight.closed:
             return self._refuse(ConfigurationError("the service is closed"))
-        defaults = current_defaults()
-        if defaults is not None:
-            if defaults.limits is not None:
-                self._gates.limit_operation(defaults.operation_name, defaults.limits)
-            request = completed(request, defaults.fields())
-        if self._operation_fields is not None:
-            request = completed(request, self._operation_fields(request.operation_name))
+        try:
+            request = self._completed(request)
+        except Exception as error:  # noqa: BLE001 - whatever the caller's `operation_fields` raises or returns
+            return self._refuse(error)
         try:
             with self._in_flight.enter():
                 return with_playable_audio(await engine.generate(request, sink))
         except EndedByClosing:
             info = ErrorInfo.of(ErrorType.CANCELLED, "the service was closed")
             return self._failed(info, request)
+
+    def _completed(self, request: GenerationRequest) -> GenerationRequest:
+        """Return `request` with what the operation that it belongs to says where it says nothing itself."""
+        defaults = current_defaults(self)
+        if defaults is not None:
+            if defaults.limits is not None:
+                self._gates.limit_operation(defaults.operation_name, defaults.limits)
+            request = completed(request, defaults.fields())
+        if self._operation_fields is not None:
+            request = completed(request, self._operation_fields(request.operation_name))
+        return request
 
     def _refuse(self, error: Exception) -> GenerationResult[Any]:
         """Answer a request that could not even be made: a bad value, or a keyword that is no field."""
