@@ -263,3 +263,27 @@ class TestSchema:
         schema = Pipeline.config_schema([Plain, Halve])
         validator = jsonschema.Draft202012Validator(schema)
         validator.validate(["Halve", "Plain", {"Plain": {"factor": 2}}])
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("", "got None, expected a list of steps"),
+        ("- ExtractValue", r"pipeline\[0\] \(line 1\): ExtractValue: missing 'path'"),
+        ("- ExtractValue: '$.['", r"pipeline\[0\].* expected a JSONPath"),
+        ("- JsonSchemaValidation: {type: nope}", r"pipeline\[0\].* expected a JSON Schema"),
+        ("pipeline.yaml", r"pass pathlib.Path\('pipeline.yaml'\)"),
+        ("&a\n- ForEach: *a\n", "does a YAML alias lead back to itself"),
+        (Path("nowhere.yaml"), "cannot read 'nowhere.yaml'"),
+    ],
+)
+def test_every_fault_is_an_error_of_the_configuration(config: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        Pipeline.from_config(config)
+
+
+def test_a_function_is_written_by_its_name_once() -> None:
+    pipeline = Pipeline([len])
+    assert pipeline.to_config() == [{"Transform": {"function": "len"}}]
+    again = Pipeline.from_config(pipeline.to_config(), names={"len": len})
+    assert again.run_sync("abc").unwrap() == 3

@@ -278,3 +278,33 @@ def test_very_many_blocks_are_still_a_choice() -> None:
     conversion = convert('{"a": 2} ' + '{"a": 1} ' * 3000)
     assert conversion.value == {"a": 1}
     assert conversion.lossy
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "See [docs](x): ",
+        "As in [1], ",
+        "The {name} is ",
+        "<scratchpad>{}</scratchpad>",
+        "- [todo] ",
+    ],
+)
+def test_brackets_before_the_value_are_no_snapshot(before: str) -> None:
+    partial = ConvertToDict().partial()
+    for char in before:
+        partial.feed(char)
+        assert partial.value is None
+    for char in '{"a": [1]}':
+        partial.feed(char)
+    assert partial.value == {"a": [1]}
+    assert partial.complete
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "Result: [1, 2]", "[todo]\n[1, 2]"])
+def test_a_list_on_its_own_streams_too(text: str) -> None:
+    partial = ConvertToDict().partial()
+    for char in text:
+        partial.feed(char)
+        assert partial.value in (None, [], [1], [1, 2])
+    assert partial.value == [1, 2]

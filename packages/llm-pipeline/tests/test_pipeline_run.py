@@ -20,6 +20,7 @@ from llm_core.testing import ManualClock
 from llm_pipeline import (
     ConvertToDict,
     ExtractValue,
+    JsonLoad,
     Outcome,
     Pipeline,
     PipelineResult,
@@ -369,3 +370,35 @@ def test_a_step_without_run_fails() -> None:
     result = Pipeline([Step()]).run_sync(1)
     assert result.error is not None
     assert "has no run method" in result.error.message
+
+
+def test_a_fallback_does_not_carry_one_runs_changes_into_the_next() -> None:
+    pipeline = Pipeline([JsonLoad(fallback={"rows": []})])
+    pipeline.run_sync("no").content["rows"].append(1)
+    assert pipeline.run_sync("no").content == {"rows": []}
+    extract = Pipeline([ExtractValue("a", default=[])])
+    extract.run_sync({}).content.append(1)
+    assert extract.run_sync({}).content == []
+
+
+def test_a_chained_failure_says_that_the_value_is_the_last_good_one() -> None:
+    failed = Pipeline([str.strip]).run_sync(" x ").map(int)
+    assert failed.degraded is not None
+    assert failed.degraded.reason is DegradedReason.LAST_GOOD_VALUE
+    assert failed.degraded.error is failed.error
+
+
+def test_chaining_survives_functions_that_return_no_result_or_raise() -> None:
+    result = Pipeline([str.strip]).run_sync(" 3 ")
+    wrong = result.and_then(int)  # type: ignore[arg-type]
+    assert wrong.error is not None
+    assert "int returned a int, expected a PipelineResult" in wrong.error.message
+    failed = Pipeline([JsonLoad()]).run_sync("no")
+    assert "ZeroDivisionError" in str(failed.or_else(lambda _: 1 / 0).error)  # type: ignore[arg-type, return-value]
+
+
+def test_what_was_made_up_for_stays_known_along_the_chain() -> None:
+    first = Pipeline([JsonLoad(fallback="3")]).run_sync("no")
+    chained = first.and_then(lambda text: Pipeline([int]).run_sync(text))
+    assert chained.unwrap() == 3
+    assert chained.error is first.error

@@ -194,7 +194,13 @@ class TestRangeValidation:
         assert "expected a number" in failure(RangeValidation(minimum=0), content)
 
     def test_a_length_of_nothing_fails(self) -> None:
-        assert "TypeError" in failure(RangeValidation(minimum=0, of="length"), 3)
+        message = failure(RangeValidation(minimum=0, of="length"), 3)
+        assert message == "RangeValidation: got a int, expected something with a length"
+
+    def test_bounds_that_nothing_meets_are_refused(self) -> None:
+        with pytest.raises(InvalidValue, match="nothing is at least 5 and at most 1"):
+            RangeValidation(minimum=5, maximum=1)
+        assert value(RangeValidation(minimum=5, maximum=5), 5) == 5
 
     def test_bad_parameters(self) -> None:
         with pytest.raises(InvalidValue, match="at least one of"):
@@ -268,7 +274,8 @@ class TestExtractValue:
 
     def test_refuses_text_and_bad_paths(self) -> None:
         assert "expected a dict or a list" in failure(ExtractValue("$.a"), "text")
-        assert "a JSONPath" in failure(ExtractValue("$.["), {})
+        with pytest.raises(InvalidValue, match="expected a JSONPath"):
+            ExtractValue("$.[")
         with pytest.raises(InvalidValue, match="a JSONPath or a key"):
             ExtractValue(" ")
 
@@ -311,7 +318,14 @@ class TestJsonSchemaValidation:
         assert failure(JsonSchemaValidation(schema), 3)
 
     def test_a_bad_schema_is_named(self) -> None:
-        assert "expected a JSON Schema" in failure(JsonSchemaValidation({"type": "nope"}), 1)
+        with pytest.raises(InvalidValue, match=r"JsonSchemaValidation.schema: .* a JSON Schema"):
+            JsonSchemaValidation({"type": "nope"})
+        with pytest.raises(InvalidValue, match=r"ConvertToDict.schema: .* a JSON Schema"):
+            ConvertToDict(schema={"type": "nope"})
+
+    def test_a_reference_to_another_place_is_not_followed(self) -> None:
+        message = failure(JsonSchemaValidation({"$ref": "http://127.0.0.1:9/x"}), 1)
+        assert "'http://127.0.0.1:9/x' is not in the schema, and nothing is fetched" in message
 
     def test_long_messages_are_shortened(self) -> None:
         message = failure(JsonSchemaValidation({"type": "integer"}), "x" * 5000)

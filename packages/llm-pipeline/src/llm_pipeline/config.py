@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ __all__ = ["read_steps", "write_step"]
 
 Position = tuple[str | int, ...]
 """Where in the configuration: keys and indices from the top."""
+
+
+_FILE_NAME = re.compile(r"[^\s:{}\[\]][^\n:{}\[\]]*\.(?:ya?ml|json)")
 
 
 class _Misplaced(ConfigurationError):
@@ -35,15 +39,26 @@ def read_steps(
     """Build the steps that `config` describes; raises ConfigurationError with position and closest name."""
     text: str | None = None
     if isinstance(config, Path):
-        text = config.read_text(encoding="utf-8")
+        try:
+            text = config.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"pipeline: cannot read {str(config)!r}: {error}") from error
     elif isinstance(config, str):
         text = config
+        if _FILE_NAME.fullmatch(config):
+            raise ConfigurationError(
+                f"pipeline: got the text {config!r}, expected YAML; for a file pass pathlib.Path({config!r})"
+            )
     data = config if text is None else _loaded(text)
     try:
         return _Reader(named_classes(classes), names).steps(data, ())
     except _Misplaced as fault:
         line = "" if text is None else _line_of(text, fault.position)
         raise ConfigurationError(f"{_shown(fault.position)}{line}: {fault}") from fault.__cause__
+    except RecursionError:
+        raise ConfigurationError(
+            "pipeline: nested too deeply; does a YAML alias lead back to itself?"
+        ) from None
 
 
 def write_step(step: Any) -> Any:
@@ -109,7 +124,9 @@ class _Reader:
         except InvalidValue as error:
             raise _Misplaced(str(error), position) from error
         except TypeError as error:
-            raise _Misplaced(f"{name}: {error}", position) from error
+            missing = [repr(key) for key in _required_of(cls) if key not in given]
+            fault = f"missing {', '.join(missing)}" if missing else str(error)
+            raise _Misplaced(f"{name}: {fault}", position) from error
 
     def _positional(self, cls: type[Any], value: Any, position: Position) -> Mapping[str, Any]:
         name = getattr(cls, "positional", "")
@@ -162,6 +179,13 @@ def _parameters_of(cls: type[Any]) -> dict[str, Mapping[str, Any]]:
     return {key: {} for key in inspect.signature(cls).parameters}
 
 
+def _required_of(cls: type[Any]) -> list[str]:
+    """Return the parameters that a step class cannot do without."""
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(cls).parameters.values()
+    return [p.name for p in parameters if p.default is p.empty and p.kind in named]
+
+
 def _closest(name: str, known: list[str]) -> str:
     lowered = {each.lower(): each for each in known}
     close = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
@@ -199,6 +223,8 @@ def _line_of(text: str, position: Position) -> str:
     """Return where `position` stands in the YAML text, as ``, line 3``; empty if it cannot be told."""
     yaml = _yaml()
     node = yaml.compose(text, Loader=yaml.SafeLoader)
+    if node is None:
+        return ""
     line = node.start_mark.line
     for part in position:
         if isinstance(node, yaml.SequenceNode) and isinstance(part, int):

@@ -7,10 +7,13 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from llm_pipeline.thinking import thinking_zones
+
 __all__ = ["Partial"]
 
-_OPENING = re.compile(r"[{\[]")
-_THINKING = re.compile(r"<(think|thinking|thought|reasoning)\b[^<>]{0,80}>", re.I)
+# How a value goes on behind its bracket; prose, footnotes and links go on in other ways, or stand within a line.
+_OPENING = re.compile(r"\{(?=\s*[\"}])|\[(?=\s*(?:[\"{\[]|(?P<bare>[\]\d\-tfnNI])))")
+_ALONE_BEFORE = re.compile(r"(?:\A|[\n:=>`(])[ \t*`]*\Z")
 
 
 class Partial:
@@ -25,6 +28,7 @@ class Partial:
         self._accept = accept
         self._text = ""
         self._start = -1
+        self._passed = 0
         self._parsed_length = -1
         self._value: Any = None
         self.complete = False
@@ -61,17 +65,18 @@ class Partial:
 
             closed = close(body, dropping_cut=True)
             if closed is None:
+                if not self._value:  # no value after all: the next bracket may begin one
+                    self._value = None
+                    self._passed, self._start = self._start + 1, -1
                 return
             found = closed.value
         self._value = found if self._accept is None else self._accept(found)
 
     def _find_start(self) -> int:
-        position = 0
-        opened = _THINKING.search(self._text)
-        if opened is not None:
-            end = self._text.find(f"</{opened.group(1)}>", opened.end())
-            if end < 0:
-                return -1
-            position = end
-        opening = _OPENING.search(self._text, position)
-        return -1 if opening is None else opening.start()
+        thoughts = thinking_zones(self._text)
+        position = max(self._passed, thoughts[-1][1] if thoughts else 0)
+        for opening in _OPENING.finditer(self._text, position):
+            start = opening.start()
+            if not opening["bare"] or _ALONE_BEFORE.search(self._text[max(start - 40, 0) : start]):
+                return start
+        return -1

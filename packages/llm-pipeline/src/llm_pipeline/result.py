@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, cast
 
-from llm_core import Degradation, ErrorInfo, ErrorType, PipelineStepResult, Record
+from llm_core import Degradation, DegradedReason, ErrorInfo, ErrorType, PipelineStepResult, Record
 
 __all__ = ["PipelineResult"]
 
@@ -68,11 +68,13 @@ class PipelineResult(Record, Generic[T]):
             return cast("PipelineResult[U]", self)
         try:
             following = function(cast("T", self.content))
+            _require_result(following, function)
         except Exception as error:  # noqa: BLE001 - foreign code; results never throw
             return cast("PipelineResult[U]", self._spoilt_by(function, error))
         return replace(
             following,
             raw_content=self.raw_content,
+            error=following.error or self.error,
             degraded=following.degraded or self.degraded,
             steps=self.steps + following.steps,
             duration_seconds=self.duration_seconds + following.duration_seconds,
@@ -81,8 +83,15 @@ class PipelineResult(Record, Generic[T]):
     def or_else(
         self, function: Callable[[PipelineResult[T]], PipelineResult[T]]
     ) -> PipelineResult[T]:
-        """Return this success, or what `function` makes of this failure."""
-        return self if self.success else function(self)
+        """Return this success, or what `function` makes of this failure; its exception is handled as in `map`."""
+        if self.success:
+            return self
+        try:
+            other = function(self)
+            _require_result(other, function)
+        except Exception as error:  # noqa: BLE001 - foreign code; results never throw
+            return self._spoilt_by(function, error)
+        return other
 
     def unwrap(self) -> T:
         """Return the content of a success; raise ProviderError carrying `error` for a failure."""
@@ -101,4 +110,16 @@ class PipelineResult(Record, Generic[T]):
         name = getattr(function, "__name__", repr(function))
         info = describe(name, error)
         step = PipelineStepResult(step=name, success=False, before=self.content, error=info)
-        return replace(self, success=False, error=info, steps=(*self.steps, step))
+        degraded = Degradation(
+            reason=DegradedReason.LAST_GOOD_VALUE,
+            detail=f"{name} failed; the content is what the steps before it had made",
+            error=info,
+        )
+        steps = (*self.steps, step)
+        return replace(self, success=False, error=info, degraded=degraded, steps=steps)
+
+
+def _require_result(given: object, function: Callable[..., Any]) -> None:
+    if not isinstance(given, PipelineResult):
+        name = getattr(function, "__name__", repr(function))
+        raise TypeError(f"{name} returned a {type(given).__name__}, expected a PipelineResult")

@@ -23,7 +23,7 @@ from llm_core import (
     PipelineStepResult,
     StepContext,
 )
-from llm_pipeline.step import FlowStep, Outcome
+from llm_pipeline.step import FlowStep, Outcome, own_copy
 
 __all__ = [
     "OnStep",
@@ -198,7 +198,7 @@ def _fail(progress: Progress, step: RunnableStep, error: ErrorInfo, span: tuple[
         detail = f"{step.name} failed and was skipped"
         progress.degrade(DegradedReason.LAST_GOOD_VALUE, detail, error)
     elif step.on_error == "fallback":
-        after = step.fallback
+        after = own_copy(step.fallback)
         detail = f"{step.name} failed and its fallback was taken"
         progress.degrade(DegradedReason.FALLBACK_VALUE, detail, error)
     else:

@@ -1,11 +1,12 @@
-"""JSON Schema behind one small class, compiled at first use."""
+"""JSON Schema behind one small class."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
-from llm_core import InvalidValue, thaw
+from llm_core import ConfigurationError, InvalidValue, thaw
 
 __all__ = ["SchemaCheck"]
 
@@ -15,44 +16,53 @@ _MOST_VIOLATIONS = 10
 class SchemaCheck:
     """Says whether, and where not, a value satisfies a JSON Schema."""
 
-    __slots__ = ("_check_formats", "_schema", "_validator")
+    __slots__ = ("_owner", "_validator")
 
-    def __init__(self, schema: Mapping[str, Any], *, check_formats: bool = False) -> None:
-        self._schema = schema
-        self._check_formats = check_formats
-        self._validator: Any = None
+    def __init__(
+        self, schema: Mapping[str, Any], owner: str = "schema", *, check_formats: bool = False
+    ) -> None:
+        """Compile `schema`; raises InvalidValue naming `owner` if it is no JSON Schema."""
+        # Here, because pipelines without a schema should not pay for its import.
+        from jsonschema import Draft202012Validator
+        from jsonschema.exceptions import SchemaError
+        from jsonschema.validators import validator_for
 
-    def _compiled(self) -> Any:
-        if self._validator is None:
-            from jsonschema import Draft202012Validator
-            from jsonschema.exceptions import SchemaError
-            from jsonschema.validators import validator_for
-
-            schema = thaw(self._schema)
-            kind = validator_for(schema, default=Draft202012Validator)
-            try:
-                kind.check_schema(schema)
-            except SchemaError as error:
-                raise InvalidValue.of(
-                    "schema", schema, f"a JSON Schema ({error.message})"
-                ) from None
-            checker = kind.FORMAT_CHECKER if self._check_formats else None
-            self._validator = kind(schema, format_checker=checker)
-        return self._validator
+        self._owner = owner
+        plain = thaw(schema)
+        kind = validator_for(plain, default=Draft202012Validator)
+        try:
+            kind.check_schema(plain)
+        except SchemaError as error:
+            raise InvalidValue.of(owner, plain, f"a JSON Schema ({error.message})") from None
+        checker = kind.FORMAT_CHECKER if check_formats else None
+        self._validator: Any = kind(plain, format_checker=checker)
 
     def fits(self, value: Any) -> bool:
-        """Return whether the value satisfies the schema."""
-        return bool(self._compiled().is_valid(value))
+        """Return whether the value satisfies the schema; raises as `violations` does."""
+        return not self._errors(value, at_most=1)
 
     def violations(self, value: Any) -> list[dict[str, str]]:
-        """Return up to ten violations as ``path`` (JSONPath) and ``message``, the most telling first."""
+        """Return up to ten violations as ``path`` (JSONPath) and ``message``, the most telling first.
+
+        Raises ConfigurationError for a reference that leads out of the schema: nothing is ever fetched.
+        """
         from jsonschema.exceptions import relevance
 
-        errors = sorted(self._compiled().iter_errors(value), key=relevance, reverse=True)
+        errors = sorted(self._errors(value), key=relevance, reverse=True)
         return [
             {"path": error.json_path, "message": _short(error.message)}
             for error in errors[:_MOST_VIOLATIONS]
         ]
+
+    def _errors(self, value: Any, at_most: int | None = None) -> list[Any]:
+        from referencing.exceptions import Unresolvable
+
+        try:
+            return list(islice(self._validator.iter_errors(value), at_most))
+        except Unresolvable as error:
+            raise ConfigurationError(
+                f"{self._owner}: $ref {error.ref!r} is not in the schema, and nothing is fetched"
+            ) from None
 
 
 def _short(message: str) -> str:

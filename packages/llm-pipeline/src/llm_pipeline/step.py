@@ -33,6 +33,7 @@ __all__ = [
     "Step",
     "StepLike",
     "drive",
+    "own_copy",
 ]
 
 A = TypeVar("A", contravariant=True)
@@ -99,7 +100,7 @@ class Step(CheckedRecord, Generic[A, B]):
     def __post_init__(self) -> None:
         CheckedRecord.__post_init__(self)
         if not self.name:
-            object.__setattr__(self, "name", type(self).__name__)
+            object.__setattr__(self, "name", self._own_name())
         given = self.fallback is not UNSET
         if given and self.on_error == "stop":
             object.__setattr__(self, "on_error", "fallback")
@@ -114,6 +115,10 @@ class Step(CheckedRecord, Generic[A, B]):
         """Return the new content, or an Outcome with it, or an awaitable of either; raise OutputError if there is none."""
         raise TypeError(f"{type(self).__name__} has no run method")
 
+    def _own_name(self) -> str:
+        """Return the name of a step that was given none."""
+        return type(self).__name__
+
     def to_config(self) -> Any:
         """Return the declarative form: the class name, with the parameters that differ from their defaults."""
         parameters: dict[str, Any] = {}
@@ -122,7 +127,7 @@ class Step(CheckedRecord, Generic[A, B]):
             if not each.init:
                 continue
             value = getattr(self, each.name)
-            if each.name == "name" and value == type(self).__name__:
+            if each.name == "name" and value == self._own_name():
                 continue
             if each.name == "on_error" and self.fallback is not UNSET:
                 continue
@@ -133,6 +138,18 @@ class Step(CheckedRecord, Generic[A, B]):
             parameters[each.name] = _as_config(value)
         name = type(self).__name__
         return {name: parameters} if parameters else name
+
+
+def own_copy(value: Any) -> Any:
+    """Return dicts and lists as copies that their receiver may change, anything else as it is.
+
+    A step is shared by runs, so a default that it gives out must not carry one run's changes into the next.
+    """
+    if type(value) is dict:
+        return {key: own_copy(item) for key, item in value.items()}
+    if type(value) is list:
+        return [own_copy(item) for item in value]
+    return value
 
 
 _COMMON = ("name", "on_error", "fallback")

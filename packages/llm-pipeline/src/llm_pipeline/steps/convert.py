@@ -42,7 +42,7 @@ class ConvertToDict(Step[Any, Any]):
         if self.reask < 0:
             raise InvalidValue.of("ConvertToDict.reask", self.reask, "zero or more")
         if self.schema is not None:
-            object.__setattr__(self, "check", SchemaCheck(self.schema))
+            object.__setattr__(self, "check", SchemaCheck(self.schema, "ConvertToDict.schema"))
 
     def run(self, content: Any, context: StepContext) -> Any:
         """Return the dict or list; raises NoValue with the rungs tried, or OutputError for a loss that is not allowed."""

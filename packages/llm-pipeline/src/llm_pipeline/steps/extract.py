@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from llm_core import UNSET, InvalidValue, OutputError, StepContext
-from llm_pipeline.step import INTERNAL, Outcome, Step
+from llm_pipeline.step import INTERNAL, Outcome, Step, own_copy
 from llm_pipeline.steps.text import require_text
 
 __all__ = ["ExtractValue", "JsonLoad"]
@@ -62,6 +62,8 @@ class ExtractValue(Step[Any, Any]):
     def _validate(self) -> None:
         if not self.path.strip():
             raise InvalidValue.of("ExtractValue.path", self.path, "a JSONPath or a key")
+        if self.path.startswith("$"):
+            object.__setattr__(self, "compiled", _compiled_query(self.path))
 
     def run(self, content: Any, context: StepContext) -> Any:
         """Return the first match, a list of all if `many`, or the default; where it was found is on the trail."""
@@ -87,14 +89,10 @@ class ExtractValue(Step[Any, Any]):
         return Outcome(found if self.many else found[0], trail=trail)
 
     def _by_path(self, content: Any) -> tuple[list[Any], list[str]]:
-        query = self.compiled
-        if query is None:
-            query = _compiled_query(self.path)
-            object.__setattr__(self, "compiled", query)
         values: list[Any] = []
         places: list[str] = []
         try:
-            for match in query.finditer(content):
+            for match in self.compiled.finditer(content):
                 values.append(match.obj)
                 if len(places) < 20:
                     places.append(match.path)
@@ -106,7 +104,7 @@ class ExtractValue(Step[Any, Any]):
 
     def _nothing(self, content: Any) -> Any:
         if self.default is not UNSET:
-            return Outcome(self.default, trail={"matches": 0, "default": True})
+            return Outcome(own_copy(self.default), trail={"matches": 0, "default": True})
         there = ""
         if isinstance(content, dict):
             there = f"; the keys are {', '.join(map(repr, list(content)[:10]))}"
@@ -119,4 +117,5 @@ def _compiled_query(path: str) -> Any:
     try:
         return jsonpath.JSONPathEnvironment(strict=True).compile(path)
     except jsonpath.JSONPathError as error:
-        raise InvalidValue.of("ExtractValue.path", path, f"a JSONPath ({error})") from None
+        reason = str(error).partition("\n")[0]
+        raise InvalidValue.of("ExtractValue.path", path, f"a JSONPath ({reason})") from None

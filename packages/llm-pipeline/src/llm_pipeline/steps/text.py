@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from llm_core import UNSET, InvalidValue, OutputError, StepContext
-from llm_pipeline.step import INTERNAL, Outcome, Step
+from llm_pipeline.step import INTERNAL, Outcome, Step, own_copy
 from llm_pipeline.thinking import thinking_zones
 
 __all__ = ["RegexExtract", "StripFences", "StripThinking", "compile_pattern", "require_text"]
@@ -51,7 +51,7 @@ class StripThinking(Step[str, str]):
             position = end
         answer = "".join([*kept, text[position:]]).strip()
         if not answer:
-            raise OutputError("the text holds thoughts and no answer")
+            raise OutputError(f"{self.name}: the text holds thoughts and no answer")
         return Outcome(answer, trail={"thoughts": [list(zone) for zone in zones]})
 
 
@@ -126,4 +126,4 @@ class RegexExtract(Step[str, Any]):
                 )
         if self.default is UNSET:
             raise OutputError(f"{self.name}: nothing matches {self.pattern!r}")
-        return Outcome(self.default, trail={"default": True})
+        return Outcome(own_copy(self.default), trail={"default": True})

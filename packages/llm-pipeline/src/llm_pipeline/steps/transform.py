@@ -25,9 +25,9 @@ class Transform(Step[Any, Any]):
     def _validate(self) -> None:
         if not callable(self.function):
             raise InvalidValue.of("Transform.function", self.function, "a function of the content")
-        if not self.name:
-            own = getattr(self.function, "__name__", "") or type(self.function).__name__
-            object.__setattr__(self, "name", own)
+
+    def _own_name(self) -> str:
+        return getattr(self.function, "__name__", "") or type(self.function).__name__
 
     def run(self, content: Any, context: StepContext) -> Any:
         """Return what the function returns; whatever it raises fails the step."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -157,6 +157,13 @@ class RangeValidation(Step[Any, Any]):
                 "RangeValidation: got no bound, expected at least one of minimum, maximum, above, below"
             )
 
+        lowest = max((b for b in (self.minimum, self.above) if b is not None), default=-math.inf)
+        highest = min((b for b in (self.maximum, self.below) if b is not None), default=math.inf)
+        if lowest > highest:
+            raise InvalidValue(
+                f"RangeValidation: nothing is at least {lowest} and at most {highest}"
+            )
+
     def run(self, content: Any, context: StepContext) -> Any:
         """Return the content unchanged."""
         measured = self._measured(content)
@@ -173,6 +180,10 @@ class RangeValidation(Step[Any, Any]):
 
     def _measured(self, content: Any) -> Any:
         if self.of == "length":
+            if not isinstance(content, Sized):
+                raise OutputError(
+                    f"{self.name}: got a {type(content).__name__}, expected something with a length"
+                )
             return len(content)
         is_number = isinstance(content, (int, float, Decimal)) and not isinstance(content, bool)
         if not is_number or math.isnan(content):
@@ -197,7 +208,9 @@ class JsonSchemaValidation(Step[Any, Any]):
     positional: ClassVar[str] = "schema"
 
     def _validate(self) -> None:
-        check = SchemaCheck(self.schema, check_formats=self.check_formats)
+        check = SchemaCheck(
+            self.schema, "JsonSchemaValidation.schema", check_formats=self.check_formats
+        )
         object.__setattr__(self, "compiled", check)
 
     def run(self, content: Any, context: StepContext) -> Any:
