@@ -84,14 +84,6 @@ def test_a_wrong_thread_is_refused(client: anthropic.Anthropic, thread: Any, mes
         say(client, "x", thread=thread)
 
 
-def test_only_so_many_threads_are_kept(client: anthropic.Anthropic, monkeypatch: Any) -> None:
-    monkeypatch.setattr("llm_sim.anthropic_threads._STORED_THREADS", 1)
-    first = say(client, "one", thread={"type": "create"})
-    say(client, "another", thread={"type": "create"})
-    with pytest.raises(anthropic.BadRequestError, match="no such message"):
-        say(client, "two", thread={"type": "continue", "previous_message_id": first.id})
-
-
 def test_a_system_message_may_come_between(client: anthropic.Anthropic) -> None:
     message = client.messages.create(
         model=MODEL,

@@ -263,6 +263,19 @@ def test_a_long_prompt_is_cached_by_whole_messages(client: openai.OpenAI) -> Non
     assert used == [0, 1408]  # 500 times 3 tokens, and 4 more, rounded down to a step of 128
 
 
+def test_old_prompts_are_forgotten(client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llm_sim.prompt_cache._CACHED_PREFIXES", 1)
+    used = []
+    for word in ("new", "old", "new", "new"):
+        completion = client.chat.completions.create(
+            model="gpt-4o", messages=[{"role": "user", "content": f"what is {word} " * 500}]
+        )
+        assert completion.usage is not None
+        assert completion.usage.prompt_tokens_details is not None
+        used.append(completion.usage.prompt_tokens_details.cached_tokens)
+    assert used == [0, 0, 0, 1408]
+
+
 def test_each_key_has_a_prompt_cache_of_its_own(client: openai.OpenAI) -> None:
     used = []
     for key in ("one", "another", "one"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,16 +10,17 @@ from llm_sim import anthropic_messages as messages
 from llm_sim import anthropic_wire as wire
 from llm_sim.exchange import Ask, Chunk, Reply, Request, Stamp
 from llm_sim.fields import Fields, dump
+from llm_sim.shelf import Shelf
 
 _STORED_THREADS = 1024
-"""How many replies a thread can be continued from; the oldest are forgotten."""
+"""How many replies a thread can be continued from."""
 
 
 class AnthropicMessages:
     """`POST /v1/messages`, and the threads (a beta) that its replies may begin or go on with."""
 
     def __init__(self) -> None:
-        self._stored: OrderedDict[str, list[Any]] = OrderedDict()
+        self._stored: Shelf[list[Any]] = Shelf(_STORED_THREADS)
 
     def read(self, request: Request) -> Ask:
         """Read a request, with all that its thread holds; raise Refusal as the vendor does."""
@@ -64,6 +64,5 @@ class AnthropicMessages:
             return
         said = messages.message(ask, reply, stamp)
         spoken = {"role": "assistant", "content": said["content"]}
-        self._stored[said["id"]] = [*ask.body["messages"], spoken]
-        if len(self._stored) > _STORED_THREADS:
-            self._stored.popitem(last=False)
+        held = [*ask.body["messages"], spoken]
+        self._stored.put(said["id"], held, size_bytes=len(dump(held)))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from llm_sim import anthropic_messages, anthropic_wire, ollama_wire, openai_chat, openai_wire
+from llm_sim import anthropic_messages, anthropic_wire, ollama_wire, openai_wire
 from llm_sim.anthropic_batches import AnthropicBatches
 from llm_sim.anthropic_threads import AnthropicMessages
 from llm_sim.embeddings import OllamaEmbed, OllamaEmbeddings, OpenAIEmbeddings
@@ -16,6 +16,7 @@ from llm_sim.ollama import OllamaChat, OllamaGenerate
 from llm_sim.ollama_models import OllamaModels
 from llm_sim.openai_audio import Speech, Transcriptions
 from llm_sim.openai_batches import Complete, OpenAIBatches
+from llm_sim.openai_chat_store import OpenAIChat
 from llm_sim.openai_responses import OpenAIResponses
 from llm_sim.wire import Dialogue, Resource, Serve, Vendor
 
@@ -32,9 +33,10 @@ class Catalogue:
         self.models = Models(models)
         self.ollama_used: dict[str, float] = {}
         """Unix time of the last call of each of Ollama's models."""
+        chat = OpenAIChat()
         responses = OpenAIResponses()
         self.dialogues: dict[str, Dialogue] = {
-            "/v1/chat/completions": openai_chat,
+            "/v1/chat/completions": chat,
             "/v1/responses": responses,
             "/v1/embeddings": OpenAIEmbeddings(),
             "/v1/audio/transcriptions": Transcriptions("transcriptions"),
@@ -48,6 +50,7 @@ class Catalogue:
         }
         ollama_models = OllamaModels(self.models, lambda: self.ollama_used)
         self._resources: tuple[Resource, ...] = (
+            *_resources(openai_wire, chat.resources()),
             *_resources(openai_wire, responses.resources()),
             *_resources(openai_wire, self.models.openai_resources()),
             *_resources(openai_wire, OpenAIBatches(complete, batch_seconds).resources()),

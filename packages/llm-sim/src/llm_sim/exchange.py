@@ -85,6 +85,8 @@ class Ask:
     """How many of `texts` stand before each explicit cache breakpoint; None caches by itself."""
     body: Json = field(default_factory=dict)
     """The request as it came, for what only its own protocol needs."""
+    size_bytes: int = 0
+    """The length of the body, where the request is kept for later ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from llm_sim.errors import Refusal
 from llm_sim.exchange import Answer, Json, Request, Stamp, Usage
 from llm_sim.fields import Fields, dump
 from llm_sim.forms import read_form
+from llm_sim.shelf import Shelf
 
 Complete = Callable[[str, Json], tuple[int, Json, Usage]]
 """Answers one request of a batch: path and body in; status, body and usage out."""
@@ -30,7 +31,7 @@ class OpenAIBatches:
     def __init__(self, complete: Complete, batch_seconds: float) -> None:
         self._complete = complete
         self._batch_seconds = batch_seconds
-        self._files: OrderedDict[str, tuple[Json, bytes]] = OrderedDict()
+        self._files: Shelf[tuple[Json, bytes]] = Shelf(_STORED)
         self._batches: OrderedDict[str, Json] = OrderedDict()
 
     def resources(self) -> Iterator[tuple[str, str, Callable[..., Answer]]]:
@@ -67,13 +68,11 @@ class OpenAIBatches:
             "purpose": purpose,
             "status": "processed",
         }
-        self._files[str(file["id"])] = (file, data)
-        if len(self._files) > _STORED:
-            self._files.popitem(last=False)
+        self._files.put(str(file["id"]), (file, data), size_bytes=len(data))
         return file
 
     def _list_files(self, request: Request, stamp: Stamp, /) -> Answer:
-        files = [file for file, _ in reversed(self._files.values())]
+        files = [file for file, _ in self._files][::-1]
         if purpose := parse_qs(request.query.decode("latin-1")).get("purpose"):
             files = [file for file in files if file["purpose"] in purpose]
         return Answer(body=dump(_page(files)))
@@ -86,7 +85,7 @@ class OpenAIBatches:
 
     def _delete_file(self, request: Request, stamp: Stamp, /, *, name: str) -> Answer:
         self._get_file(name)
-        del self._files[name]
+        self._files.remove(name)
         return Answer(body=dump({"id": name, "object": "file", "deleted": True}))
 
     def _get_file(self, name: str) -> tuple[Json, bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,23 +12,25 @@ from llm_sim.exchange import Answer, Ask, Chunk, Json, Reply, Request, Stamp
 from llm_sim.fields import Fields, dump
 from llm_sim.responses_input import items_of, read_ask
 from llm_sim.responses_output import EventWriter, make_output, make_response
+from llm_sim.shelf import Shelf
 from llm_sim.wire import JSON, SSE
 
 _STORED_RESPONSES = 4096
-"""How many responses are kept for `previous_response_id`; the oldest are forgotten."""
+"""How many responses are kept for `previous_response_id`, if they are not too large."""
 
 
 class OpenAIResponses:
     """The Responses endpoint and the responses it has stored."""
 
     def __init__(self) -> None:
-        self._stored: OrderedDict[str, tuple[list[Any], Json]] = OrderedDict()
+        self._stored: Shelf[tuple[list[Any], Json]] = Shelf(_STORED_RESPONSES)
 
     def read(self, request: Request) -> Ask:
         """Read a request; raise Refusal as the vendor does."""
         body = wire.read_json(request.body)
         fields = Fields(body, wire.WORDING)
-        return read_ask(fields, self._earlier(fields.optional_text("previous_response_id")))
+        earlier = self._earlier(fields.optional_text("previous_response_id"))
+        return read_ask(fields, earlier, size_bytes=len(request.body))
 
     def content_type(self, ask: Ask) -> bytes:
         """Name the media type of the answer."""
@@ -93,7 +94,7 @@ class OpenAIResponses:
 
     def _delete(self, request: Request, stamp: Stamp, /, *, response_id: str) -> Answer:
         self._get(response_id)
-        del self._stored[response_id]
+        self._stored.remove(response_id)
         return Answer(body=dump({"id": response_id, "object": "response", "deleted": True}))
 
     def _get(self, response_id: str) -> tuple[list[Any], Json]:
@@ -120,8 +121,7 @@ class OpenAIResponses:
     def _store(self, ask: Ask, response: Json) -> None:
         if ask.body.get("store") is False:
             return
-        earlier = self._stored.get(ask.body.get("previous_response_id") or "", ([], {}))[0]
+        before = ask.body.get("previous_response_id") or ""
+        earlier = self._stored[before][0] if before in self._stored else []
         history = [*earlier, *items_of(Fields(ask.body, wire.WORDING)), *response["output"]]
-        self._stored[response["id"]] = (history, response)
-        while len(self._stored) > _STORED_RESPONSES:
-            self._stored.popitem(last=False)
+        self._stored.put(response["id"], (history, response), size_bytes=ask.size_bytes)

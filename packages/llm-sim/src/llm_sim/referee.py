@@ -148,7 +148,7 @@ class _Watch:
 
 @dataclass(slots=True)
 class _Tally:
-    """Everything that a reset forgets."""
+    """Everything that is summed up."""
 
     first_at: float = 0.0
     last_at: float = 0.0
@@ -182,12 +182,6 @@ class Referee:
         self._failed: OrderedDict[int, tuple[float, bool]] = OrderedDict()
         self._running = 0
         self.calls: deque[Call] = deque(maxlen=_REMEMBERED_CALLS)
-
-    def reset(self) -> None:
-        """Forget everything but what is running."""
-        self._tally = _Tally()
-        self._failed.clear()
-        self.calls.clear()
 
     def arrive(self, call: Call) -> None:
         """A request has come, whole."""

@@ -54,7 +54,7 @@ _ROLES = ("user", "assistant", "system", "developer")
 _TEXT_PARTS = ("input_text", "output_text", "text")
 
 
-def read_ask(fields: Fields, earlier: Iterable[Any]) -> Ask:
+def read_ask(fields: Fields, earlier: Iterable[Any], *, size_bytes: int = 0) -> Ask:
     """Read a request that goes on after earlier items; raise Refusal as the vendor does."""
     fields.known(KNOWN_FIELDS)
     model = fields.text("model")
@@ -87,6 +87,7 @@ def read_ask(fields: Fields, earlier: Iterable[Any]) -> Ask:
         image_tokens=prompt.image_tokens,
         audio_tokens=prompt.audio_tokens,
         body=fields.body,
+        size_bytes=size_bytes,
     )
 
 

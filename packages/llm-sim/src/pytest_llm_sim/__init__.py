@@ -29,9 +29,13 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def llm_sim(request: pytest.FixtureRequest) -> Iterator[SimServer]:
     """Give a running `SimServer`; `@pytest.mark.llm_sim(script, limits=…)` says how it behaves."""
-    from llm_sim import SimServer
+    from llm_sim import SimError, SimServer
 
     marker = request.node.get_closest_marker("llm_sim")
     arguments, settings = (marker.args, marker.kwargs) if marker else ((), {})
-    with SimServer(*arguments, **settings) as sim:
+    try:
+        server = SimServer(*arguments, **settings)
+    except (SimError, TypeError) as error:  # the marker is wrong: its user needs no traceback
+        pytest.fail(f"@pytest.mark.llm_sim: {error}", pytrace=False)
+    with server as sim:
         yield sim
