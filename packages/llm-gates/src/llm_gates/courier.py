@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable
 from functools import partial
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from llm_core import GateTimeout, LLMError, MissingDependencyError, WaitError
@@ -324,7 +324,7 @@ class Courier:
     def _call(self, words: list[Any]) -> list[Any]:
         if self._client is None:
             self._client = self._make_client()
-            source = files("llm_gates").joinpath("admit.lua").read_text("utf-8")
+            source = Path(__file__).with_name("admit.lua").read_text("utf-8")
             self._script = self._client.register_script(source)
         self.round_trips += 1
         answer: list[Any] = self._script(keys=[self._prefix], args=words)
