@@ -326,7 +326,8 @@ async def late_weights(k: float) -> tuple[float, float]:
             estimate = source.randint(200, 1_800)
             actual = round(estimate * max(source.gauss(0.9, 0.25), 0.1))
             async with gates.admit(tokens=estimate) as permit:
-                if referee.arrive(clock.monotonic_ns() / 1e9, actual):
+                now = clock.monotonic_ns() / 1e9
+                if referee.arrive(now, actual) and now < windows * 60:
                     sent += actual
                 await clock.sleep(source.uniform(0.5, 3))
                 permit.settle(tokens=actual)

@@ -211,7 +211,7 @@ end
 local waiters, living = prefix .. ':waiters', prefix .. ':living'
 -- When each waiting process was told to ask again, and how many calls each has had.
 local expected, served = prefix .. ':expected', prefix .. ':served'
-local pause, patience = 3000, 30000
+local pause, patience = 8000, 30000
 redis.call('ZADD', living, now, process)
 redis.call('PEXPIRE', living, keep)
 for _, dead in ipairs(redis.call('ZRANGEBYSCORE', living, '-inf', now - lease_time)) do
@@ -284,10 +284,6 @@ if least then
 end
 
 for _ = 1, requests do
-  if admitted >= share then
-    result[2] = admitted < most and pause or 0
-    break
-  end
   local lease = word()
   local costs = {}
   for place = 1, count do costs[place] = number() end
@@ -316,6 +312,10 @@ for _ = 1, requests do
   end
   if at > now + horizon then
     result[2], result[3] = at - now, math.max(blocked, 1)
+    break
+  end
+  if admitted >= share then
+    result[2] = admitted < most and pause or 0
     break
   end
   admitted = admitted + 1

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable
 from functools import partial
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from llm_core import GateTimeout, LLMError, MissingDependencyError, WaitError
@@ -118,6 +118,7 @@ class Courier:
         self._slots = [place for place, limit in enumerate(limits) if limit.kind == "slots"]
         self._ready = threading.Condition(threading.Lock())
         self._wishes: list[tuple[int, int, Wish]] = []
+        self._patience: list[tuple[float, int, Wish]] = []
         self._waiting = 0
         self._corrections: list[list[Any]] = []
         self._leases: set[str] = set()
@@ -147,7 +148,11 @@ class Courier:
             # Who waits already knows when to ask; a newcomer behind them asks with them.
             if self._waiting == 1:
                 self._ask_at = 0.0
-            if self._waiting == 1 or wish.deadline is not None:
+            hurry = False
+            if wish.deadline is not None:
+                heapq.heappush(self._patience, (wish.deadline, next(self._order), wish))
+                hurry = self._patience[0][2] is wish
+            if self._waiting == 1 or hurry:
                 self._ready.notify()
             self._start()
 
@@ -232,8 +237,7 @@ class Courier:
             times = [self._renew_at] if self._leases else []
             if self._waiting:
                 times.append(max(self._ask_at, self.held_until))
-                times += [wish.deadline for _, _, wish in self._wishes[:1] if wish.deadline]
-                times += self._deadlines()
+                times += self._next_deadline()
             if self._corrections:
                 if lingered or self._failures:
                     times.append(self._ask_at if self._failures else now)
@@ -245,18 +249,18 @@ class Courier:
             lingered = bool(self._corrections)
             self._ready.wait(seconds)
 
-    def _deadlines(self) -> list[float]:
-        return [
-            wish.deadline
-            for _, _, wish in self._wishes
-            if wish.deadline is not None and wish.state == PENDING
-        ]
+    def _next_deadline(self) -> list[float]:
+        """Return the first deadline of a pending wish, if there is one."""
+        patience = self._patience
+        while patience and patience[0][2].state != PENDING:
+            heapq.heappop(patience)
+        return [patience[0][0]] if patience else []
 
     def _fail_late(self) -> None:
         now = time.monotonic()
-        for _, _, wish in self._wishes:
-            if wish.state == PENDING and wish.deadline is not None and wish.deadline <= now:
-                self._decide(wish, self._timed_out(wish, None))
+        while (first := self._next_deadline()) and first[0] <= now:
+            wish = heapq.heappop(self._patience)[2]
+            self._decide(wish, self._timed_out(wish, None))
 
     def _timed_out(self, wish: Wish, wait_seconds: float | None) -> GateTimeout:
         more = "no answer in time" if wait_seconds is None else f"at least {wait_seconds:.3f} s"
@@ -324,7 +328,7 @@ class Courier:
     def _call(self, words: list[Any]) -> list[Any]:
         if self._client is None:
             self._client = self._make_client()
-            source = files("llm_gates").joinpath("admit.lua").read_text("utf-8")
+            source = Path(__file__).with_name("admit.lua").read_text("utf-8")
             self._script = self._client.register_script(source)
         self.round_trips += 1
         answer: list[Any] = self._script(keys=[self._prefix], args=words)
@@ -420,10 +424,9 @@ class Courier:
                 self._waiting += 1
                 # Older than all that came later, and in their own order: the rank alone does not say it.
                 heapq.heappush(self._wishes, (wish.rank, next(self._order), wish))
-        for _, _, wish in list(self._wishes):
-            late = wish.deadline is not None and now + wait_seconds > wish.deadline
-            if wish.state == PENDING and late and known:
-                self._decide(wish, self._timed_out(wish, wait_seconds))
+        while known and (first := self._next_deadline()) and first[0] < now + wait_seconds:
+            late = heapq.heappop(self._patience)[2]
+            self._decide(late, self._timed_out(late, wait_seconds))
 
     def _take_back(self, wish: Wish) -> None:
         for place, limit in enumerate(self.limits):
