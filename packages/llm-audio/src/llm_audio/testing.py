@@ -123,7 +123,7 @@ class _OutputStream(_Stream):
         while not self.closed.is_set() and not self.system.unplugged:
             block = np.zeros((self.block_frames, self.channels), np.float32)
             try:
-                self.callback(memoryview(block), self.block_frames, None, None)
+                self.callback(block.data, self.block_frames, None, None)
             except self.system.CallbackStop:
                 break
             self.system.played.append(block)
