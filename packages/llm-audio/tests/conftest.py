@@ -7,15 +7,23 @@ from collections.abc import Iterator
 
 import pytest
 
+from llm_audio import list_devices
 from llm_audio.null_sink import NullSink
 
 
 @pytest.fixture(scope="module")
 def null_sink() -> Iterator[NullSink]:
     """Give a private PulseAudio, in use; where it cannot be had the test is skipped, or fails with `CI` set."""
-    if reason := NullSink.why_not():
-        if os.environ.get("CI"):
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+    _require(NullSink.why_not())
     with NullSink("loop") as sound, sound.activated():
+        _require(
+            "" if list_devices() else "no way to PulseAudio: apt-get install libasound2-plugins"
+        )
         yield sound
+
+
+def _require(reason: str) -> None:
+    if reason and os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    if reason:
+        pytest.skip(reason)

@@ -74,7 +74,7 @@ def test_a_device_that_is_not_there_is_named(devices: int, wanted: Any, words: s
 
 def test_a_device_that_cannot_be_opened_is_named() -> None:
     class Busy(FakeSoundSystem):
-        def InputStream(self, **options: Any) -> Any:  # noqa: N802
+        def RawInputStream(self, **options: Any) -> Any:  # noqa: N802
             raise self.PortAudioError("Device unavailable", -9985)
 
     with pytest.raises(DeviceError, match=r"'fake' cannot be used: .*unavailable"):
@@ -247,13 +247,13 @@ async def test_a_loudspeaker_that_goes_away_is_named() -> None:
 
 def test_underruns_of_the_device_are_counted() -> None:
     class Late(FakeSoundSystem):
-        def OutputStream(self, **options: Any) -> Any:  # noqa: N802
+        def RawOutputStream(self, **options: Any) -> Any:  # noqa: N802
             from types import SimpleNamespace
 
             inner = options["callback"]
             late = SimpleNamespace(output_underflow=True)
             options["callback"] = lambda block, frames, time, _: inner(block, frames, time, late)
-            return super().OutputStream(**options)
+            return super().RawOutputStream(**options)
 
     assert play(TONE, system=Late()).device_underruns > 10
 

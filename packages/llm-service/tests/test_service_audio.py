@@ -30,7 +30,7 @@ from llm_core.testing import ManualClock, ScriptedProvider
 from llm_gates import RpmGate
 from llm_metrics import PriceBook
 from llm_providers import OpenAIProvider, SpeechSegment, Transcript
-from llm_service import BaseLLMService
+from llm_service import BaseLLMService, operation
 from llm_service.audio import AudioOperations, speak, transcribe
 from llm_sim import SimServer
 from llm_sim.sound import tone_hz
@@ -125,6 +125,18 @@ def test_a_sound_is_transcribed_for_sync_callers(sim: SimServer) -> None:
         assert result.unwrap().text == result.raw_content == "Hello there, world"
         spoken = service.speak_sync("Hi.", voice="alloy")
         assert spoken.unwrap().duration_seconds == 0.5
+
+
+async def test_inside_an_operation_the_calls_are_the_operations() -> None:
+    class Guide(AudioOperations):
+        @operation()
+        async def directions(self) -> Any:
+            return await self.speak("Go on.", voice="v")
+
+    provider: Any = Voice()
+    async with Guide(provider=provider) as guide:
+        result = await guide.directions()
+    assert (result.success, result.operation_name) == (True, "directions")
 
 
 class Ear:

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from llm_audio.devices import Device, Direction, device_errors, find_device, load_system
+from llm_audio.sample_format import Frames
 from llm_audio.waiting import Signal
 from llm_core import InvalidValue
 
@@ -84,7 +85,8 @@ class DeviceStream(ABC):
 
     def _make_stream(self, rate_hz: int) -> Any:
         assert self.device is not None, "chosen by `_open`"
-        kind = "InputStream" if self.direction == "input" else "OutputStream"
+        # Raw: sounddevice's own way to numpy arrays warns as deprecated since numpy 2.5.
+        kind = "RawInputStream" if self.direction == "input" else "RawOutputStream"
         return getattr(self._system, kind)(
             device=self.device.index,
             samplerate=rate_hz,
@@ -99,7 +101,13 @@ class DeviceStream(ABC):
 
     @abstractmethod
     def _callback(self, block: Any, frames: int, time: Any, status: Any) -> None:
-        """Take or fill a block, on the device's own thread: without waiting."""
+        """Take or fill a block of raw samples, on the device's own thread: without waiting."""
+
+    def _as_frames(self, block: Any) -> Frames:
+        """Return the samples of a raw block, in place, of the shape (frames, channels)."""
+        import numpy as np
+
+        return np.frombuffer(block, np.float32).reshape(-1, self.channels)
 
     def _finished(self) -> None:
         with self._signal.lock:

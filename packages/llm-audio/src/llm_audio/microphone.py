@@ -158,7 +158,7 @@ class Microphone(DeviceStream):
                 self._is_full = True
             else:
                 self._is_full = False
-                self._blocks.append(block.copy())
+                self._blocks.append(self._as_frames(block).copy())
                 self._waiting_frames += frames
             self._signal.notify()
 

@@ -176,8 +176,9 @@ class Speaker(DeviceStream):
         with self._signal.lock:
             if status and status.output_underflow:
                 self.device_underruns += 1
-            filled = self._fill(block)
-            block[filled:] = 0
+            room = self._as_frames(block)
+            filled = self._fill(room)
+            room[filled:] = 0
             if self._finishing and not self._blocks:
                 self._tail_frames += frames - filled
                 if self._tail_frames >= _TAIL_SECONDS * self.device_rate_hz:
@@ -187,7 +188,7 @@ class Speaker(DeviceStream):
                 self._flowing = False
             self._signal.notify()
 
-    def _fill(self, block: Any) -> int:
+    def _fill(self, block: Frames) -> int:
         """Copy what waits into the device's block; returns the number of frames."""
         if self._lead_frames > 0:
             self._lead_frames -= len(block)

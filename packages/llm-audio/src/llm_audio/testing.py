@@ -63,12 +63,12 @@ class FakeSoundSystem:
         names = ["fake", *(f"fake {number}" for number in range(2, self._devices + 1))]
         return [{"name": name, **row} for name in names[: self._devices]]
 
-    def InputStream(self, **options: Any) -> _InputStream:  # noqa: N802 - sounddevice's name
+    def RawInputStream(self, **options: Any) -> _InputStream:  # noqa: N802 - sounddevice's name
         """Open the microphone."""
         self._open(options)
         return _InputStream(self, options)
 
-    def OutputStream(self, **options: Any) -> _OutputStream:  # noqa: N802 - sounddevice's name
+    def RawOutputStream(self, **options: Any) -> _OutputStream:  # noqa: N802 - sounddevice's name
         """Open the loudspeaker."""
         self._open(options)
         return _OutputStream(self, options)
@@ -103,7 +103,7 @@ class _InputStream(_Stream):
         status = SimpleNamespace(input_overflow=True) if self.system.overflows else None
         for start in range(0, len(frames), self.block_frames):
             block = frames[start : start + self.block_frames]
-            self.callback(block, len(block), None, status)
+            self.callback(block.tobytes(), len(block), None, status)
         if self.system.unplugged:
             self.finished()
 
@@ -123,7 +123,7 @@ class _OutputStream(_Stream):
         while not self.closed.is_set() and not self.system.unplugged:
             block = np.zeros((self.block_frames, self.channels), np.float32)
             try:
-                self.callback(block, self.block_frames, None, None)
+                self.callback(block.data, self.block_frames, None, None)
             except self.system.CallbackStop:
                 break
             self.system.played.append(block)

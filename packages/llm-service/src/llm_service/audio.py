@@ -28,6 +28,7 @@ from llm_core import (
 )
 from llm_service.engine import GenerationEngine
 from llm_service.fan_out import fan_out
+from llm_service.operations import current_defaults
 from llm_service.service import BaseLLMService
 from llm_service.sound_values import require_llm_audio, with_playable_audio
 from llm_service.speech_providers import (
@@ -124,7 +125,7 @@ async def transcribe(
             model=model,
             pipeline=TakeRaw(),
             provider_options={**options, "seconds": piece.seconds},
-            **{"operation_name": "transcribe", **fields},
+            **_named("transcribe", fields),
         )
 
     run = _Pieces(service, TranscribingProvider, make, fields.get("deadline_seconds"))
@@ -178,7 +179,7 @@ async def speak(
             output_modalities=(Modality.AUDIO,),
             audio_output=AudioOutput(voice=voice, format=format),
             provider_options={key: value for key, value in options.items() if value is not None},
-            **{"operation_name": "speak", **fields},
+            **_named("speak", fields),
         )
 
     run = _Pieces(service, SpeakingProvider, make, fields.get("deadline_seconds"))
@@ -199,6 +200,11 @@ async def speak(
         async for _ in clips():
             pass
     return await asyncio.to_thread(_spoken, results, text)
+
+
+def _named(operation_name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields with the operation's name, unless they or the operation that is running here have one."""
+    return fields if current_defaults() else {"operation_name": operation_name, **fields}
 
 
 class _Pieces:

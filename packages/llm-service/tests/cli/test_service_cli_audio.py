@@ -16,6 +16,7 @@ import pytest
 
 from llm_audio import AudioClip
 from llm_audio.null_sink import NullSink
+from llm_audio.testing import FakeSoundSystem
 from llm_sim import SimServer
 from llm_sim.sound import tone_hz
 
@@ -154,3 +155,73 @@ def test_talk_answers_by_voice(room: Any) -> None:
     for word in ("Paris", "of", "course"):
         place = round(tone_hz(word) * len(samples) / 24_000)
         assert spectrum[place - 50 : place + 50].max() > 20 * np.median(spectrum)
+
+
+@pytest.fixture
+def hardware(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Put a stand-in in the place of sounddevice, for commands in this process."""
+
+    def use(system: FakeSoundSystem) -> FakeSoundSystem:
+        monkeypatch.setattr("llm_audio.device_stream.load_system", lambda: system)
+        monkeypatch.setattr("llm_audio.devices.load_system", lambda: system)
+        return system
+
+    return use
+
+
+def test_what_was_recorded_is_kept_when_the_microphone_goes_away(shell: Any, hardware: Any) -> None:
+    hardware(FakeSoundSystem(hears=AudioClip.tone(440, 0.5, 16_000), unplugged=True))
+    done = shell("record", "kept.wav", "-s", "9")
+    assert done.returncode == 1
+    assert "kept.wav: 0.50 s" in done.stderr
+    assert "went away" in done.stderr
+    assert AudioClip.read(shell.folder / "kept.wav").duration_seconds == 0.5
+
+
+def test_a_recording_until_silence_with_nothing_lost_says_nothing(
+    shell: Any, hardware: Any
+) -> None:
+    said = AudioClip.read(voice(shell.folder))
+    quiet = AudioClip.silence(2, 16_000)
+    hardware(FakeSoundSystem(hears=AudioClip.join([quiet, said, quiet])))
+    done = shell("record", "taken.flac", "--until-silence", "--microphone", "0", "-q")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert AudioClip.read(shell.folder / "taken.flac").duration_seconds == pytest.approx(2, abs=0.2)
+
+
+def test_nothing_recorded_is_no_file(shell: Any, hardware: Any) -> None:
+    hardware(FakeSoundSystem(unplugged=True))
+    assert "went away" in shell.one_line(shell("record", "none.wav", "-s", "1"))
+    assert not (shell.folder / "none.wav").exists()
+
+
+def test_talk_ends_when_nobody_speaks(shell: Any, hardware: Any) -> None:
+    hardware(FakeSoundSystem(hears=AudioClip.silence(25, 16_000)))
+    done = shell("talk", "-m", "gpt-5-mini", "--wait", "20")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_talk_tells_that_the_microphone_went_away(shell: Any, hardware: Any) -> None:
+    hardware(FakeSoundSystem(hears=AudioClip.silence(1, 16_000), unplugged=True))
+    assert "went away" in shell.one_line(shell("talk", "-m", "gpt-5-mini"))
+
+
+def test_talk_answers_in_one_turn_on_a_stand_in(shell: Any, hardware: Any) -> None:
+    said = AudioClip.read(voice(shell.folder))
+    quiet = AudioClip.silence(2, 16_000)
+    system = hardware(FakeSoundSystem(hears=AudioClip.join([quiet, said, quiet])))
+    done = shell("talk", "-m", "gpt-5-mini", "--turns", "1", "-q")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "> What is the capital of France?\nParis of course\n"
+    played = np.concatenate(system.played)[:, 0]
+    assert np.count_nonzero(played) == pytest.approx(0.75 * 24_000, abs=200)
+
+
+def test_talk_tells_a_call_that_failed(shell: Any, hardware: Any) -> None:
+    said = AudioClip.read(voice(shell.folder))
+    quiet = AudioClip.silence(2, 16_000)
+    hardware(FakeSoundSystem(hears=AudioClip.join([quiet, said, quiet])))
+    shell.environment["OPENAI_BASE_URL"] = shell.sim.openai_base_url + "/nowhere"
+    done = shell("talk", "-m", "gpt-5-mini", "--turns", "1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("llm-service: ")

@@ -175,6 +175,9 @@ def say(
 @click.option("--speech-model", default=SPEECH_MODEL, show_default=True)
 @voice_option
 @click.option("--turns", type=click.IntRange(min=1), help="End after so many turns.")
+@click.option(
+    "--wait", default=60.0, show_default=True, help="Seconds of saying nothing that end it."
+)
 @microphone_option
 @speaker_option
 @env_file_option
@@ -186,6 +189,7 @@ def talk(
     speech_model: str,
     voice: str,
     turns: int | None,
+    wait: float,
     microphone: str | None,
     speaker: str | None,
     env_file: str,
@@ -193,8 +197,7 @@ def talk(
 ) -> int:
     """Talk with a model by voice, turn by turn.
 
-    Speak, be silent, and hear the answer. Ctrl-C ends; so does a minute in which
-    you say nothing.
+    Speak, be silent, and hear the answer. Ctrl-C ends; so does saying nothing.
 
     Exit code: 0 all answered, 1 a call failed, 2 not carried out.
     """
@@ -206,7 +209,7 @@ def talk(
         while turns is None or turn < turns:
             taken, complaint = _record(
                 until_silence=_PAUSE_SECONDS,
-                wait_seconds=60.0,
+                wait_seconds=wait,
                 device=_device(microphone),
                 quiet=quiet,
             )
