@@ -23,7 +23,7 @@ from llm_audio import (
 )
 from llm_audio.null_sink import NullSink
 
-pytestmark = pytest.mark.usefixtures("null_sink")
+pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("null_sink")]
 RATE = 48_000
 
 

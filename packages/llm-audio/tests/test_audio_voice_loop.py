@@ -13,7 +13,7 @@ import pytest
 
 from llm_audio import AudioClip, RecordingEnd, play, record
 
-pytestmark = pytest.mark.usefixtures("null_sink")
+pytestmark = [pytest.mark.realtime, pytest.mark.usefixtures("null_sink")]
 
 # Such as pocketsphinx understands from flite's own file; what it mishears there says nothing about us.
 SENTENCES = [

@@ -12,6 +12,8 @@ import pytest
 
 from llm_gates import Algorithm, GateSet, RpmGate, TpmGate
 
+pytestmark = pytest.mark.realtime
+
 MERCY = 0.005
 
 

@@ -20,6 +20,8 @@ from llm_service import BaseLLMService, Fallback, RetryPolicy
 from llm_sim import SimServer
 from llm_sim.faults import Faults
 
+pytestmark = pytest.mark.realtime
+
 ANSWER = "Hello there, my dear friend 😀 how are you today?"
 SCRIPT = {
     "rules": [

@@ -60,6 +60,7 @@ def test_answers_come_in_the_order_of_the_file_at_half_the_price(shell: Any) -> 
     assert shell.files() == ["in.jsonl", "out.jsonl"]
 
 
+@pytest.mark.realtime
 def test_a_killed_run_goes_on_waiting_for_the_same_batches(patient_shell: Any) -> None:
     """Real time: the command is killed while it waits for its batches."""
     shell = patient_shell

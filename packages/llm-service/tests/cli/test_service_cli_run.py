@@ -69,6 +69,7 @@ def wait_for_calls(shell: Any, process: subprocess.Popen[str], count: int) -> No
         time.sleep(0.01)
 
 
+@pytest.mark.realtime
 @pytest.mark.timeout(240)
 def test_ten_kills_at_random_moments_lose_and_repeat_nothing(slow_shell: Any) -> None:
     """Real time: the command is killed, so it must really run."""

@@ -96,6 +96,7 @@ def test_run_shows_a_bar_with_rate_tokens_and_cost(slow_shell: Any) -> None:
     assert "40 of 40 answered" in terminal.shown
 
 
+@pytest.mark.realtime
 def test_a_conversation_at_a_terminal(shell: Any) -> None:
     """Real time: a terminal, and Ctrl-C while an answer comes."""
     rules = [{"contains": "slow", "reply": {"text": "late", "delay_seconds": 30}}]
