@@ -146,12 +146,18 @@ def _random_value(dice: random.Random, depth: int = 0) -> Any:
     return dice.choice((0, 1, -1, 42, 3.5, 1e10, True, False, None, 12345678901234567890))
 
 
-def damaged_documents(table: ModuleType, count: int = 3000) -> list[tuple[str, Any]]:
-    """Return JSON and Python texts with one sign of structure lost, doubled or changed, and what they were.
+_DICE = 20261122
+"""The dice of the published figures; the reader was developed with an eye on what they gave."""
+
+
+def damaged_documents(
+    table: ModuleType, count: int = 3000, *, seed: int = _DICE
+) -> list[tuple[str, Any]]:
+    """Return JSON texts with one sign of structure lost, doubled or changed, and what they were.
 
     Made by dice; texts that are still whole JSON are left out.
     """
-    dice = random.Random(20261122)
+    dice = random.Random(seed)
     made: list[tuple[str, Any]] = []
     while len(made) < count:
         document = {"id": dice.randint(0, 99), "r": _random_value(dice), "s": _random_value(dice)}
@@ -168,10 +174,10 @@ def damaged_documents(table: ModuleType, count: int = 3000) -> list[tuple[str, A
     return made
 
 
-def damage_scores(table: ModuleType) -> list[tuple[str, int, int, int]]:
+def damage_scores(table: ModuleType, seed: int = _DICE) -> list[tuple[str, int, int, int]]:
     """Return (reader, right, silently wrong, all) on damaged documents for ours and json-repair."""
     right, silent, repaired, unflagged = 0, 0, 0, 0
-    documents = damaged_documents(table)
+    documents = damaged_documents(table, seed=seed)
     for text, document in documents:
         try:
             found = convert(text)
@@ -233,10 +239,11 @@ def main() -> int:
     """Measure, print, write the page; return 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dry-run", action="store_true", help="print, but write no page")
+    parser.add_argument("--dice", type=int, default=_DICE, help="the seed of the damaged documents")
     options = parser.parse_args()
     hand, sync, asynchronous = overhead()
     nasty = load_table()
-    table, damage = scores(nasty), damage_scores(nasty)
+    table, damage = scores(nasty), damage_scores(nasty, options.dice)
     ours, repairs = truncated_seconds(convert_cut), truncated_seconds(json_repair.loads)
     ratio = linear_ratio()
     page = _page((hand, sync, asynchronous), table, damage, ours, repairs, ratio)
@@ -305,6 +312,7 @@ A silent corruption is a wrong value that comes without a warning.
 ## Damaged documents
 
 Documents made by dice, with one bracket, comma, colon or quote lost, doubled or changed.
+The reader was developed with an eye on these very documents, so this is no independent measure; `--dice` takes others.
 Often the original cannot be told any more; what counts then is that the reader says so.
 With other dice one in some thousands is silently wrong for us: texts with another sensible meaning, such as `01` for `0,1`.
 

@@ -270,7 +270,15 @@ def choose(
     largest = max(rest, key=lambda block: block.size)
     alternatives = [block for block in rest if _comparable(block.value, largest.value)]
     best = alternatives[-1]
-    return best, any(block.value != best.value for block in rivals)
+    guessed = any(block.value != best.value for block in rivals)
+    return best, guessed or any(_answers_later(block, best) for block in blocks)
+
+
+def _answers_later(block: Block, fenced: Block) -> bool:
+    """Tell whether a loose block behind a fenced one may be the answer, and the fenced one its form."""
+    later = fenced.fenced and not block.fenced and block.start > fenced.end
+    differs = block.value != fenced.value
+    return later and differs and bool(block.value) and _comparable(block.value, fenced.value)
 
 
 def only_numbers(items: list[Any]) -> bool:

@@ -24,6 +24,7 @@ __all__ = [
     "COMMENT",
     "CONTROL",
     "CUT_ESCAPE",
+    "ELIDES",
     "ELLIPSIS",
     "ENDS_TEXT",
     "ENDS_WORD",
@@ -110,6 +111,11 @@ GLUED = re.compile(
 )
 # A comment that ends like a string may be a string whose first quote is missing.
 TEXT_LIKE = re.compile(r"(?://|\#)[^\"\n]*\",?[ \t]*$", re.MULTILINE)
+# A comment that says that something was left out.
+ELIDES = re.compile(
+    r"\.\.\.|…|\b(?:\d+|many|several|some) (?:more|others?)\b|\b(?:omitted|truncated|elided|snip)\b",
+    re.I,
+)
 COLON_BELONGS = re.compile(r"\A\d{1,2}:\d\d|T\d\d:|\w://|\A[a-z]+:[^\d]")
 GOES_ON = re.compile(r"\s*(?:,\s*[\"'{\[\w]|[}\]])")
 NOT_IN_KEY = re.compile(r"[,:{}\[\]\n]")

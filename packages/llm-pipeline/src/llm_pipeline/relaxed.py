@@ -95,6 +95,8 @@ class RelaxedReader:
             if grammar.NOT_BLANK.search(self.text, self.at, end):
                 suspect = grammar.TEXT_LIKE.search(self.text, self.at, end)
                 (self.edits.guess if suspect else self.edits.note)("comment", self.at)
+                if grammar.ELIDES.search(self.text, self.at, end):
+                    self.edits.guess("elided content", self.at)
             self.at = end
 
     def _open(self) -> Any:
