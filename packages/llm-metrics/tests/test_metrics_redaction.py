@@ -15,6 +15,11 @@ from llm_metrics import redact, redact_text
         "hf_abcdefghijklmnop",
         "xoxb-123456789012-abcdef",
         "AKIAIOSFODNN7EXAMPLE",
+        "ASIAIOSFODNN7EXAMPLE",
+        "github_pat_11ABCDEFG0123456789",
+        "nvapi-0123456789abcdef",
+        "ya29.a0AfH6SMBabcdefghijk",
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIEvQIB\n-----END RSA PRIVATE KEY-----",
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
     ],
 )
@@ -31,6 +36,16 @@ def test_a_key_of_a_known_shape_is_replaced(secret: str) -> None:
         ("sent bearer abcdefgh12345678 on", "sent bearer [redacted] on"),
         ("api_key=abcd1234&x=1", "api_key=[redacted]&x=1"),
         ('{"password": "hunter22"}', '{"password": "[redacted]"}'),
+        ("Authorization: Token abcdefgh", "Authorization: Token [redacted]"),
+        ('{\\"api_key\\": \\"abcd1234\\"}', '{\\"api_key\\": \\"[redacted]\\"}'),
+        (
+            "https://vendor.example/v1?key=abcd1234&x=1",
+            "https://vendor.example/v1?key=[redacted]&x=1",
+        ),
+        (
+            "https://files.example/a?x=1&sig=ab%2Fcd#top",
+            "https://files.example/a?x=1&sig=[redacted]#top",
+        ),
         ("redis://user:hunter22@host/0", "redis://user:[redacted]@host/0"),
     ],
 )
@@ -73,4 +88,29 @@ def test_mappings_are_redacted_by_name_and_deep_inside() -> None:
         "gen_ai.usage.input_tokens": 5,
         "access_token": "[redacted]",
         "token": "",
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "X-Amz-Security-Token",
+        "Ocp-Apim-Subscription-Key",
+        "x-functions-key",
+        "apiToken",
+        "accessKey",
+    ],
+)
+def test_a_header_or_option_that_holds_a_key_is_known_by_its_name(name: str) -> None:
+    assert redact({name: "abc"}) == {name: "[redacted]"}
+
+
+def test_an_object_without_a_json_form_shows_no_key_either() -> None:
+    class Client:
+        def __repr__(self) -> str:
+            return "<Client api_key='abcd1234'>"
+
+    assert redact({"client": Client(), 1: True}) == {
+        "client": "<Client api_key='[redacted]'>",
+        1: True,
     }
