@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -225,3 +226,13 @@ def test_talk_tells_a_call_that_failed(shell: Any, hardware: Any) -> None:
     done = shell("talk", "-m", "gpt-5-mini", "--turns", "1")
     assert done.returncode == 1
     assert done.stderr.startswith("llm-service: ")
+
+
+def test_an_interrupt_ends_a_recording_and_keeps_it(room: Any) -> None:
+    recorder = room.start("record", "kept.wav")
+    time.sleep(4.0)  # real time: the program starts, opens the device, and records
+    recorder.send_signal(signal.SIGINT)
+    _, told = recorder.communicate(timeout=20)
+    assert recorder.returncode == 0, told
+    assert "kept.wav" in told
+    assert AudioClip.read(room.folder / "kept.wav").duration_seconds > 0.5
