@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from llm_core.record import CheckedRecord, require
+from llm_core.record import CheckedRecord, require, unchecked
 
 __all__ = ["TraceContext"]
 
@@ -47,7 +47,8 @@ class TraceContext(CheckedRecord):
         cls, token_hex: Callable[[int], str] = _random_hex, *, local: bool = False
     ) -> TraceContext:
         """Start a trace of its own; `token_hex` gives that many random bytes as hexadecimal."""
-        return cls(trace_id=token_hex(16), span_id=token_hex(8), local=local)
+        values = {"trace_id": token_hex(16), "span_id": token_hex(8), "sampled": True, "state": ""}
+        return unchecked(cls, {**values, "local": local})
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> TraceContext | None:

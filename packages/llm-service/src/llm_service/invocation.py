@@ -270,7 +270,7 @@ class Invocation:
 
     def _worst_case(self) -> Decimal | None:
         """Return what the reserved tokens would cost, for limits of money; None without a price."""
-        if self._parts.price_book is None:
+        if self._parts.price_book is None or not self._parts.counts_money:
             return None
         call = self._call
         reserved = Usage(input_tokens=call.input_tokens, output_tokens=call.output_tokens)

@@ -42,6 +42,8 @@ class EngineParts:
     cache: ResponseCache | None = None
     restart_streams: bool = False
     """Whether a stream that fails after its first token begins anew, instead of failing with what had arrived."""
+    counts_money: bool = False
+    """Whether a gate may limit money, so that reservations are worth being priced."""
     budgets: dict[str, RetryBudget] = field(default_factory=dict)
     """The retry budget of each provider, made when it is first needed."""
 

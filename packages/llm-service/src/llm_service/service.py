@@ -152,6 +152,7 @@ class BaseLLMService:
             metrics=self._metrics,
             price_book=price_book,
             cache=cache,
+            counts_money=gate is not None,
         )
         self._engine = GenerationEngine(parts)
         embedding = replace(parts, resolve=embedding_resolver(self._router.resolve), fallbacks=())
