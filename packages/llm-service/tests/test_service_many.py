@@ -83,15 +83,59 @@ async def test_a_slow_source_does_not_hold_back_answers() -> None:
         await anext(many)
 
 
-async def test_what_the_source_raises_is_raised() -> None:
-    async def broken() -> AsyncIterator[str]:
-        yield "first"
-        raise OSError("disk gone")
+async def test_in_order_the_finished_wait_for_those_before_them() -> None:
+    first_may_end = asyncio.Event()
+    read = 0
 
+    def numbers() -> Iterator[str]:
+        nonlocal read
+        for read in range(1, 41):
+            yield str(read)
+
+    async def answer(request: Any) -> str:
+        text = str(request.messages[-1].text)
+        if text == "1":
+            await first_may_end.wait()
+        return text
+
+    service = BaseLLMService(model="m", provider=ScriptedProvider([answer]))
+    many = service.generate_many(numbers(), in_flight=3, in_order=True)
+    first = asyncio.ensure_future(anext(many))
+    for _ in range(500):
+        await asyncio.sleep(0)
+    assert not first.done()
+    assert read == 12
+    first_may_end.set()
+    results = [await first, *[pair async for pair in many]]
+    assert [(n, r.content) for n, r in results] == [(n, str(n + 1)) for n in range(40)]
+
+
+async def _broken_async() -> AsyncIterator[str]:
+    yield "first"
+    yield "second"
+    raise OSError("disk gone")
+
+
+def _broken() -> Iterator[str]:
+    yield "first"
+    yield "second"
+    raise OSError("disk gone")
+
+
+@pytest.mark.parametrize("source", [_broken, _broken_async])
+async def test_what_the_source_raises_is_raised_after_what_it_gave_is_answered(source: Any) -> None:
     service = BaseLLMService(model="m", provider=ScriptedProvider())
-    with pytest.raises(OSError, match="disk gone"):
-        async for _ in service.generate_many(broken()):
-            pass
+    seen = []
+    with pytest.raises(OSError, match="disk gone"):  # noqa: PT012 - the loop is what raises
+        async for _, result in service.generate_many(source()):
+            seen.append(result.content)
+    assert sorted(seen) == ["first", "second"]
+
+
+def test_sync_callers_have_it_too() -> None:
+    with BaseLLMService(model="m", provider=ScriptedProvider()) as service:
+        results = list(service.generate_many_sync(["a", "b", "c"], in_flight=2, in_order=True))
+    assert [(n, r.content) for n, r in results] == [(0, "a"), (1, "b"), (2, "c")]
 
 
 async def test_leaving_early_cancels_what_is_in_flight() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 from llm_core import (
@@ -172,6 +173,11 @@ class City:
     population: int
 
 
+class Branch(BaseModel):
+    name: str
+    branches: list[Branch] = []
+
+
 class CityDict(TypedDict):
     name: str
 
@@ -189,6 +195,18 @@ class TestStructuredAnswers:
         sent = provider.requests[0].response_schema
         assert sent.name == "City"
         assert set(sent.json_schema["properties"]) == {"name", "population"}
+
+    async def test_a_type_that_refers_to_itself_is_an_object_like_any_other(self) -> None:
+        reply = '{"name": "root", "branches": [{"name": "twig"}]}'
+        provider = ScriptedProvider([reply])
+        service = BaseLLMService(model="m", provider=provider)
+
+        result = await service.generate_structured(Branch, "?")
+
+        assert result.content == Branch(name="root", branches=[Branch(name="twig")])
+        sent = provider.requests[0].response_schema.json_schema
+        assert sent["type"] == "object"
+        assert sent["properties"]["branches"]["items"] == {"$ref": "#/$defs/Branch"}
 
     @pytest.mark.parametrize(
         "schema",
@@ -235,9 +253,18 @@ class Embedder(ScriptedProvider):
         super().__init__()
         self.calls: list[int] = []
         self.failures = list(failures)
+        self.pauses: Any = None
+        self.running = self.most = 0
 
     async def embed(self, texts: Any, *, model: str, dimensions: int | None) -> Any:
         self.calls.append(len(texts))
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            if self.pauses is not None:
+                await self.pauses()
+        finally:
+            self.running -= 1
         if self.failures:
             raise self.failures.pop(0).to_exception()
         made = ProviderResponse(
@@ -273,9 +300,49 @@ class TestEmbeddings:
         busy = ErrorInfo.of(ErrorType.OVERLOADED, "busy")
         retry = RetryPolicy(initial_seconds=0.0)
         good = BaseLLMService(model="e", provider=Embedder(busy), retry=retry)
-        bad = BaseLLMService(model="e", provider=Embedder(busy, busy, busy), retry=retry)
+        bad = BaseLLMService(model="e", provider=Embedder(*[busy] * 6), retry=retry)
         assert (await good.embed(["x"])).success
         assert (await bad.embed(["x"] * 3000)).error == busy
+
+    async def test_a_few_calls_run_at_once_and_none_is_begun_after_a_failure(self) -> None:
+        wrong = ErrorInfo.of(ErrorType.AUTHENTICATION, "no")
+        embedder = Embedder(wrong)
+        embedder.pauses = lambda: asyncio.sleep(0.001)
+        result = await BaseLLMService(model="e", provider=embedder).embed(["x"] * 2048 * 9)
+        assert result.error == wrong
+        assert embedder.most == 4
+        assert len(embedder.calls) == 4
+
+    async def test_waits_and_steps_are_those_of_all_calls(self) -> None:
+        busy = ErrorInfo.of(ErrorType.OVERLOADED, "busy")
+        retry = RetryPolicy(initial_seconds=0.0)
+        embedder = Embedder(busy, busy)
+        embedder.pauses = lambda: asyncio.sleep(0.001)
+        service = BaseLLMService(
+            model="e", provider=embedder, retry=retry, max_concurrent_requests=1
+        )
+        result = await service.embed(["x"] * 2048 * 3)
+        assert result.success
+        assert result.backoff.backoffs == 2
+        assert result.backoff.gate_waits >= 2
+        assert result.backoff.gate_wait_by_limit.keys() == {"concurrency"}
+        assert len(result.steps) == 3
+        ended = max(attempt.timestamps.ended for attempt in result.attempts)
+        assert result.timestamps.ended == ended
+
+    async def test_the_deadline_holds_for_all_calls_together(self) -> None:
+        clock = ManualClock()
+        embedder = Embedder()
+        embedder.pauses = lambda: clock.sleep(2)
+        service = BaseLLMService(model="e", provider=embedder, clock=clock)
+        work = asyncio.create_task(service.embed(["x"] * 2048 * 20, deadline_seconds=5))
+        await clock.run_for(6)
+        result = await work
+        assert result.error.type is ErrorType.TIMEOUT_DEADLINE
+        assert result.error.message == "the deadline passed after 12 of 20 batches"
+        assert len(embedder.calls) == 12
+        # The third round had what the two before it had left.
+        assert result.request.deadline_seconds == 1
 
     @pytest.mark.parametrize("texts", ["one text", [], ["good", ""], ["good", 3]])
     async def test_what_cannot_be_embedded_is_named(self, texts: Any) -> None:

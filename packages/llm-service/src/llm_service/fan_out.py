@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -19,22 +20,33 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+# How many results, in multiples of the width, may wait in order for one that is late.
+_HELD = 4
+
+
 async def fan_out(
-    function: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T], *, width: int
+    function: Callable[[T], Awaitable[R]],
+    items: Iterable[T] | AsyncIterable[T],
+    *,
+    width: int,
+    in_order: bool = False,
 ) -> AsyncGenerator[tuple[int, R], None]:
-    """Yield (position, result) of each item as it finishes, with at most `width` in flight.
+    """Yield (position, result) of each item as it finishes, or in order, with at most `width` in flight.
 
     Items are read only while there is room, so their source may be endless; waiting for a slow async source
-    does not hold back results. What the source or `function` raises is raised here.
+    does not hold back results. In order, reading stops when four times `width` are in flight or wait for a late one.
+    What the source raises is raised here after the results of what it had given, what `function` raises at once.
     Leaving early cancels what is in flight.
     """
     calls: dict[asyncio.Task[R], int] = {}
+    finished: dict[int, R] = {}
+    turn = 0
     source = _Source(items)
     try:
         while calls or not source.exhausted:
-            if len(calls) < width:
-                for position, item in source.take(width - len(calls)):
-                    calls[asyncio.ensure_future(_call(function, item))] = position
+            room = min(width - len(calls), _HELD * width - len(calls) - len(finished))
+            for position, item in source.take(room):
+                calls[asyncio.ensure_future(_call(function, item))] = position
             pending: set[asyncio.Task[Any]] = set(calls)
             if source.reader is not None:
                 pending.add(source.reader)
@@ -42,12 +54,21 @@ async def fan_out(
                 continue
             done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for call in calls.keys() & done:
-                yield calls.pop(call), call.result()
+                finished[calls.pop(call)] = call.result()
+            for position in _in_turn(finished, turn) if in_order else list(finished):
+                yield position, finished.pop(position)
+                turn += 1
+        if source.error is not None:
+            raise source.error
     finally:
         left = [*calls, *([source.reader] if source.reader else [])]
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+
+
+def _in_turn(finished: dict[int, R], turn: int) -> Iterator[int]:
+    return itertools.takewhile(finished.__contains__, itertools.count(turn))
 
 
 async def _call(function: Callable[[T], Awaitable[R]], item: T) -> R:
@@ -59,6 +80,8 @@ class _Source:
 
     def __init__(self, items: Iterable[Any] | AsyncIterable[Any]) -> None:
         self.exhausted = False
+        self.error: Exception | None = None
+        """What reading raised; nothing is read after it."""
         self.reader: asyncio.Task[list[Any]] | None = None
         self._position = 0
         self._sync: Iterator[Any] | None = None
@@ -70,7 +93,11 @@ class _Source:
     def take(self, room: int) -> Iterator[tuple[int, Any]]:
         """Give up to `room` items that are there; of an async source, the one that was read meanwhile."""
         for _ in range(room):
-            found = self._read_now() if self._sync is not None else self._read_started()
+            try:
+                found = self._read_now() if self._sync is not None else self._read_started()
+            except Exception as error:  # noqa: BLE001 - kept until what was read before is answered
+                self.error, self.exhausted = error, True
+                return
             if not found:
                 return
             yield self._position, found[0]
@@ -88,7 +115,8 @@ class _Source:
             self.reader = asyncio.ensure_future(self._read_one())
         if not self.reader.done():
             return []
-        found, self.reader = self.reader.result(), None
+        reader, self.reader = self.reader, None
+        found = reader.result()
         self.exhausted = not found
         return found
 

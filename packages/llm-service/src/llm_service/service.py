@@ -13,6 +13,7 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -38,7 +39,7 @@ from llm_core import (
 )
 from llm_gates import BreakerPolicy
 from llm_metrics import MetricsRecorder, TelemetryFanOut, UsageStats, choose_telemetry
-from llm_service.embedding import TakeVectors, batches, embedding_resolver, merged
+from llm_service.embedding import TakeVectors, batches, embedding_resolver, merged, send_all
 from llm_service.engine import GenerationEngine
 from llm_service.fan_out import fan_out
 from llm_service.gate_book import GateBook, Limits
@@ -220,26 +221,29 @@ class BaseLLMService:
         """Return one vector per text, in order, over as many calls as the vendor's limits ask for.
 
         `fields` are those of `GenerationRequest` that make sense here: model, tenant, priority, deadline_seconds, ….
-        Each call passes the gates; if one fails, the result does.
+        Each call passes the gates; if one fails, the result does, and no more are sent.
+        The deadline holds for all calls together, and the usage, cost and waits are those of all.
         """
         options = {} if dimensions is None else {"dimensions": dimensions}
         try:
             requests = [
-                GenerationRequest(
-                    messages=(Message.user(*batch),),
-                    pipeline=TakeVectors(),
-                    provider_options=options,
-                    **fields,
+                self._completed(
+                    GenerationRequest(
+                        messages=(Message.user(*batch),),
+                        pipeline=TakeVectors(),
+                        provider_options=options,
+                        **fields,
+                    )
                 )
                 for batch in batches(texts)
             ]
-        except (LLMError, TypeError) as error:
+        except Exception as error:  # noqa: BLE001 - as in `_run`
             return self._refuse(error)
         if not requests:
             return self._refuse(InvalidValue("texts: got none, expected at least one text"))
-        engine = self._embedding_engine
-        results = [await self._run(engine, request, None) for request in requests]
-        return merged(results)
+        send = partial(self._run, self._embedding_engine, sink=None)
+        results = await send_all(requests, send, clock=self._clock)
+        return merged(results, expected=len(requests))
 
     def embed_sync(
         self, texts: Sequence[str], *, dimensions: int | None = None, **fields: Any
@@ -262,28 +266,36 @@ class BaseLLMService:
         self, request: GenerationRequest | str | None = None, /, **fields: Any
     ) -> Generator[StreamEvent, None, None]:
         """Do as `stream` does, for a sync caller."""
-        events = self.stream(request, **fields)
-        try:
-            while (event := self.run_sync(lambda: _next_or_none(events))) is not None:
-                yield event
-        finally:
-            self.run_sync(events.aclose)
+        return self._iterate(self.stream(request, **fields))
 
     def generate_many(
         self,
         requests: Iterable[GenerationRequest | str] | AsyncIterable[GenerationRequest | str],
         *,
         in_flight: int = 16,
+        in_order: bool = False,
     ) -> AsyncGenerator[tuple[int, GenerationResult[Any]], None]:
         """Answer many requests, at most `in_flight` at a time; yield (position, result) as they finish.
 
+        With `in_order` they come in the order of `requests`, the finished ones waiting for those before them.
         `requests` is read only as fast as results are taken, so it may be endless.
         Leaving the loop early cancels what is in flight.
-        Raises InvalidValue for an `in_flight` below 1, and what `requests` itself raises.
+        Raises InvalidValue for an `in_flight` below 1, and what `requests` itself raises, after the results of what
+        had been read by then.
         """
         if in_flight < 1:
             raise InvalidValue.of("in_flight", in_flight, "1 or more")
-        return fan_out(self.generate, requests, width=in_flight)
+        return fan_out(self.generate, requests, width=in_flight, in_order=in_order)
+
+    def generate_many_sync(
+        self,
+        requests: Iterable[GenerationRequest | str],
+        *,
+        in_flight: int = 16,
+        in_order: bool = False,
+    ) -> Generator[tuple[int, GenerationResult[Any]], None, None]:
+        """Do as `generate_many` does, for a sync caller; `requests` is read on the service's background loop."""
+        return self._iterate(self.generate_many(requests, in_flight=in_flight, in_order=in_order))
 
     def set_rate_limits(self, **changes: int | None) -> None:
         """Change `max_rpm` or `max_tpm` now, for all who wait; what counts in the windows stays counted.
@@ -384,6 +396,13 @@ class BaseLLMService:
     ) -> None:
         self.close()
 
+    def _iterate(self, values: AsyncGenerator[T, None]) -> Generator[T, None, None]:
+        try:
+            while (value := self.run_sync(lambda: _next_or_none(values))) is not None:
+                yield value
+        finally:
+            self.run_sync(values.aclose)
+
     async def _generate(
         self, request: GenerationRequest | str | None, fields: dict[str, Any], sink: Sink | None
     ) -> GenerationResult[Any]:
@@ -457,5 +476,5 @@ def _as_request(
     return GenerationRequest(**fields)
 
 
-async def _next_or_none(events: AsyncGenerator[StreamEvent, None]) -> StreamEvent | None:
-    return await anext(events, None)
+async def _next_or_none(values: AsyncGenerator[T, None]) -> T | None:
+    return await anext(values, None)

@@ -45,6 +45,10 @@ def _json_schema_of(kind: Any) -> dict[str, Any]:
         # pydantic's first line says why, such as that Python 3.11 needs the TypedDict of typing_extensions.
         reason = error.message.partition("\n")[0]
         raise InvalidValue.of("schema", kind, f"{expected} ({reason})") from None
+    if "$ref" in json_schema:
+        # A type that refers to itself stands among its own definitions.
+        definitions = json_schema["$defs"]
+        json_schema = {**definitions[json_schema["$ref"].rpartition("/")[2]], "$defs": definitions}
     if json_schema.get("type") != "object":
         # Vendors enforce schemas for objects alone.
         raise InvalidValue.of("schema", kind, f"{expected}, whose JSON form is an object")
