@@ -125,7 +125,7 @@ async def transcribe(
             model=model,
             pipeline=TakeRaw(),
             provider_options={**options, "seconds": piece.seconds},
-            **_named("transcribe", fields),
+            **_named(service, "transcribe", fields),
         )
 
     run = _Pieces(service, TranscribingProvider, make, fields.get("deadline_seconds"))
@@ -179,7 +179,7 @@ async def speak(
             output_modalities=(Modality.AUDIO,),
             audio_output=AudioOutput(voice=voice, format=format),
             provider_options={key: value for key, value in options.items() if value is not None},
-            **_named("speak", fields),
+            **_named(service, "speak", fields),
         )
 
     run = _Pieces(service, SpeakingProvider, make, fields.get("deadline_seconds"))
@@ -202,9 +202,11 @@ async def speak(
     return await asyncio.to_thread(_spoken, results, text)
 
 
-def _named(operation_name: str, fields: dict[str, Any]) -> dict[str, Any]:
+def _named(
+    service: BaseLLMService, operation_name: str, fields: dict[str, Any]
+) -> dict[str, Any]:
     """Return the fields with the operation's name, unless they or the operation that is running here have one."""
-    return fields if current_defaults() else {"operation_name": operation_name, **fields}
+    return fields if current_defaults(service) else {"operation_name": operation_name, **fields}
 
 
 class _Pieces:
