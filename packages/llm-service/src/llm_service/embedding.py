@@ -11,6 +11,7 @@ from llm_core import (
     BackoffStats,
     Clock,
     Cost,
+    FrozenDict,
     ErrorInfo,
     ErrorType,
     GenerationRequest,
@@ -29,6 +30,7 @@ from llm_service.estimate import estimate_text_tokens
 from llm_service.fan_out import fan_out
 
 __all__ = [
+    "EMBEDDING_METADATA",
     "EmbeddingProvider",
     "TakeVectors",
     "batches",
@@ -36,6 +38,9 @@ __all__ = [
     "merged",
     "send_all",
 ]
+
+EMBEDDING_METADATA = FrozenDict({"gen_ai.operation.name": "embeddings"})
+"""By this, spans and metrics follow the conventions for embeddings."""
 
 # OpenAI takes 2,048 texts and 300,000 tokens in one call (API reference, «Create embeddings»); the token count
 # here is rough, so a batch stays well below.

@@ -39,7 +39,7 @@ from llm_core import (
 )
 from llm_gates import BreakerPolicy
 from llm_metrics import MetricsRecorder, TelemetryFanOut, UsageStats, choose_telemetry
-from llm_service.embedding import TakeVectors, batches, embedding_resolver, merged, send_all
+from llm_service.embedding import EMBEDDING_METADATA, TakeVectors, batches, embedding_resolver, merged, send_all
 from llm_service.engine import GenerationEngine
 from llm_service.fan_out import fan_out
 from llm_service.gate_book import GateBook, Limits
@@ -119,6 +119,7 @@ class BaseLLMService:
         *Around it.* `cache` is used by requests whose cache policy allows it. `telemetry` hears of every call: a backend,
         or names of installed ones (``"otel,jsonl"``, ``"none"``); without it ``LLM_TELEMETRY`` names them, else the
         only one installed is taken. `price_book` turns tokens into money; without one, costs say ``unpriced``.
+        One that has its prices to load begins with it now, in the background, so that no call waits for them.
         `operation_fields` gives the fields that requests of an operation take where neither they nor `@operation`
         say anything; `from_config` fills it.
 
@@ -137,6 +138,9 @@ class BaseLLMService:
         )
         self._operation_fields = operation_fields
         self._portal = Portal()
+        preload = getattr(price_book, "preload", None)
+        if preload is not None:
+            preload(wait=False)
         self._in_flight = InFlight()
         self._metrics = MetricsRecorder(clock=self._clock)
         self._usage = UsageStats()
@@ -156,7 +160,9 @@ class BaseLLMService:
             counts_money=gate is not None,
         )
         self._engine = GenerationEngine(parts)
-        embedding = replace(parts, resolve=embedding_resolver(self._router.resolve), fallbacks=())
+        # Vectors have no fallback model (another's mean something else), and a cache keeps text.
+        embed = embedding_resolver(self._router.resolve)
+        embedding = replace(parts, resolve=embed, fallbacks=(), cache=None)
         self._embedding_engine = GenerationEngine(embedding)
 
     @classmethod
@@ -232,7 +238,7 @@ class BaseLLMService:
                         messages=(Message.user(*batch),),
                         pipeline=TakeVectors(),
                         provider_options=options,
-                        **fields,
+                        **{"metadata": EMBEDDING_METADATA, **fields},
                     )
                 )
                 for batch in batches(texts)
