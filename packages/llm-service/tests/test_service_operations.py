@@ -21,6 +21,8 @@ from llm_core import (
     GenerationResult,
     InvalidValue,
     ProviderResponse,
+    RateLimitFacts,
+    RateLimitWindow,
     ResponseSchema,
     TextPart,
     Usage,
@@ -404,6 +406,75 @@ class TestChangesAtRunTime:
         assert (await service.generate("?")).success
         service.set_rate_limits(max_tpm=1)
         assert "tpm" in (await service.generate("?")).error.message
+
+    async def test_a_limit_that_goes_lets_pass_who_waits_for_it(self) -> None:
+        go = asyncio.Event()
+
+        async def answer(_: object) -> str:
+            await go.wait()
+            return "x"
+
+        service = BaseLLMService(
+            model="m", provider=ScriptedProvider([answer]), max_concurrent_requests=1, max_rpm=2
+        )
+        calls = [asyncio.create_task(service.generate("?")) for _ in range(4)]
+        await asyncio.sleep(0.01)
+        service.set_concurrency(None)
+        service.set_rate_limits(max_rpm=None)
+        await asyncio.sleep(0.01)
+        gate = service.snapshot().gates["scripted/m"]
+        assert (gate.in_flight, gate.queued) == (4, 0)
+        go.set()
+        assert all(result.success for result in await asyncio.gather(*calls))
+
+    async def test_a_limit_that_begins_knows_what_went_before(self) -> None:
+        go = asyncio.Event()
+
+        async def answer(_: object) -> str:
+            await go.wait()
+            return "x"
+
+        service = BaseLLMService(model="m", provider=ScriptedProvider([answer]))
+        calls = [asyncio.create_task(service.generate("?")) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        assert "rpm" not in [limit.name for limit in service.snapshot().gates["scripted/m"].limits]
+        service.set_concurrency(3)
+        assert (
+            await service.generate("?", deadline_seconds=0.02)
+        ).error.type is ErrorType.GATE_TIMEOUT
+        service.set_rate_limits(max_rpm=3)
+        gate = service.snapshot().gates["scripted/m"]
+        assert (gate.limit("rpm").used, gate.limit("concurrency").used) == (3, 3)
+        go.set()
+        await asyncio.gather(*calls)
+
+    async def test_a_breaker_stays_open_when_limits_change(self) -> None:
+        down = ErrorInfo.of(ErrorType.SERVER_ERROR, "down")
+        service = BaseLLMService(
+            model="m",
+            provider=ScriptedProvider([down]),
+            retry=RetryPolicy(max_attempts=1),
+            breaker=BreakerPolicy(least_calls=3),
+            max_rpm=100,
+        )
+        for _ in range(4):
+            await service.generate("?")
+        service.set_rate_limits(max_rpm=None, max_tpm=1000)
+        assert (await service.generate("?")).error.type is ErrorType.CIRCUIT_OPEN
+
+    async def test_a_providers_header_begins_no_limit(self) -> None:
+        facts = RateLimitFacts(
+            requests=RateLimitWindow(limit=1, remaining=0),
+            tokens=RateLimitWindow(limit=10, remaining=0),
+        )
+        reply = ProviderResponse(provider="p", model="m", rate_limits=facts)
+        free = BaseLLMService(model="m", provider=ScriptedProvider([reply]))
+        bound = BaseLLMService(model="m", provider=ScriptedProvider([reply]), max_rpm=5)
+        for service in (free, bound):
+            assert (await service.generate("?")).success
+        assert (await free.generate("?")).success
+        late = await bound.generate("?", deadline_seconds=0.05)
+        assert late.error.details["limit"] == "rpm"
 
     @pytest.mark.parametrize(
         "change",

@@ -306,6 +306,7 @@ class BaseLLMService:
     def set_rate_limits(self, **changes: int | None) -> None:
         """Change `max_rpm` or `max_tpm` now, for all who wait; what counts in the windows stays counted.
 
+        None takes a limit away; one that was None before counts the calls of the last minute, too.
         Models with limits of their own keep those. Raises InvalidValue for an impossible limit.
         """
         unknown = set(changes) - {"max_rpm", "max_tpm"}
@@ -314,7 +315,7 @@ class BaseLLMService:
         self._gates.change(**changes)
 
     def set_concurrency(self, max_concurrent_requests: int | None) -> None:
-        """Change how many calls may be under way at once; calls in flight run to their end."""
+        """Change how many calls may be under way at once, None for any number; calls in flight run to their end."""
         self._gates.change(max_concurrent_requests=max_concurrent_requests)
 
     def use_limits(self, general: Limits, limits: Mapping[str, Limits]) -> None:
