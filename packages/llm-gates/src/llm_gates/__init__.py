@@ -1,5 +1,7 @@
 """Decides when a call to a language model may go: request, token, concurrency and money limits in one queue."""
 
+from typing import TYPE_CHECKING
+
 from llm_gates import presets
 from llm_gates.adaptive import AdaptiveConcurrencyGate
 from llm_gates.breaker import BreakerChange, BreakerPolicy, BreakerState, CircuitBreaker
@@ -21,8 +23,20 @@ from llm_gates.rates import (
     TpdGate,
     TpmGate,
 )
-from llm_gates.redis import RedisGateSet, RedisUnavailable
 from llm_gates.snapshot import GateSnapshot, LimitSnapshot
+
+if TYPE_CHECKING:
+    from llm_gates.redis import RedisGateSet, RedisUnavailable
+else:
+    # Most programs count in memory, and each of their starts would pay for this import.
+    def __getattr__(name: str) -> object:
+        """Import the gates in Redis when they are first asked for."""
+        if name in ("RedisGateSet", "RedisUnavailable"):
+            from llm_gates import redis
+
+            return getattr(redis, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "AdaptiveConcurrencyGate",

@@ -7,7 +7,6 @@ Each function returns a `GateSet` of the limits that were given. The facts were 
 from __future__ import annotations
 
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from llm_core import ConfigurationError
 from llm_gates.estimates import LearnedEstimates
@@ -121,6 +120,8 @@ def gemini(
     https://ai.google.dev/gemini-api/docs/rate-limits: requests per minute, *input* tokens per minute and requests per
     day, per project; the day turns at midnight Pacific time.
     """
+    from zoneinfo import ZoneInfo  # no other vendor's day begins somewhere else
+
     zone = ZoneInfo("America/Los_Angeles") if rpd is not None else None
     return _set(
         concurrency,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 from llm_core import ConfigurationError, TelemetryClient
 from llm_metrics.delivery import NullTelemetry, TelemetryFanOut
-from llm_metrics.json_lines import JsonLinesTelemetry
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -74,6 +73,8 @@ def _names(choice: str | Sequence[str] | None, environ: Mapping[str, str]) -> li
 
 def _make(name: str, environ: Mapping[str, str]) -> TelemetryClient:
     if name == "jsonl":
+        from llm_metrics.json_lines import JsonLinesTelemetry  # only what is chosen is imported
+
         return JsonLinesTelemetry(environ.get("LLM_TELEMETRY_JSONL_PATH") or None)
     point = next((point for point in _entry_points() if point.name == name), None)
     if point is None:
