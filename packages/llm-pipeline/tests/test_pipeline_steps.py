@@ -323,6 +323,14 @@ class TestJsonSchemaValidation:
         with pytest.raises(InvalidValue, match=r"ConvertToDict.schema: .* a JSON Schema"):
             ConvertToDict(schema={"type": "nope"})
 
+    def test_a_value_nested_too_deeply_is_a_fault_of_the_value(self) -> None:
+        data: Any = {}
+        for _ in range(3000):
+            data = {"a": data}
+        node = {"additionalProperties": {"$ref": "#/$defs/node"}}
+        step = JsonSchemaValidation({"$ref": "#/$defs/node", "$defs": {"node": node}})
+        assert "nested too deeply to be checked" in failure(step, data)
+
     def test_a_reference_to_another_place_is_not_followed(self) -> None:
         message = failure(JsonSchemaValidation({"$ref": "http://127.0.0.1:9/x"}), 1)
         assert "'http://127.0.0.1:9/x' is not in the schema, and nothing is fetched" in message

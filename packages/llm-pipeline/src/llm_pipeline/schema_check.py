@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-from llm_core import ConfigurationError, InvalidValue, thaw
+from llm_core import ConfigurationError, InvalidValue, OutputError, thaw
 
 __all__ = ["SchemaCheck"]
 
@@ -44,7 +44,8 @@ class SchemaCheck:
     def violations(self, value: Any) -> list[dict[str, str]]:
         """Return up to ten violations as ``path`` (JSONPath) and ``message``, the most telling first.
 
-        Raises ConfigurationError for a reference that leads out of the schema: nothing is ever fetched.
+        Raises ConfigurationError for a reference that leads out of the schema (nothing is ever fetched),
+        OutputError for a value that is nested too deeply.
         """
         from jsonschema.exceptions import relevance
 
@@ -59,6 +60,10 @@ class SchemaCheck:
 
         try:
             return list(islice(self._validator.iter_errors(value), at_most))
+        except RecursionError:
+            raise OutputError(
+                f"{self._owner}: the value is nested too deeply to be checked"
+            ) from None
         except Unresolvable as error:
             raise ConfigurationError(
                 f"{self._owner}: $ref {error.ref!r} is not in the schema, and nothing is fetched"

@@ -99,7 +99,8 @@ class ExtractValue(Step[Any, Any]):
                 if not self.many:
                     break
         except (LookupError, RecursionError, TypeError, ValueError) as error:
-            raise OutputError(f"{self.name}: {self.path!r} cannot be followed: {error}") from None
+            reason = str(error).partition("\n")[0]
+            raise OutputError(f"{self.name}: {self.path!r} cannot be followed: {reason}") from None
         return values, places
 
     def _nothing(self, content: Any) -> Any:
