@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
+
 from llm_core import LLMCallRequest, Message
 from llm_core.testing import ManualClock
 from llm_providers import AnthropicProvider, OllamaProvider, OpenAIProvider

@@ -9,6 +9,8 @@ import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typing_extensions import TypedDict
+
 from llm_core import (
     InvalidValue,
     LLMCallRequest,
@@ -22,7 +24,6 @@ from llm_providers.capabilities import features_for
 from llm_providers.features import FeatureFilter
 from llm_providers.media import file_media_type, from_base64, image_media_type
 from llm_providers.strict_schema import close_schema, is_closable
-from typing_extensions import TypedDict
 
 
 def request(**fields: Any) -> LLMCallRequest:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+
 from llm_core import ErrorType
 from llm_providers.classify import classify_failure, classify_reply, find_error
 from llm_providers.connection_errors import transport_failure

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+
 from llm_core import ErrorType, LLMCallRequest, Message, Provider, ProviderError
 from llm_providers import AnthropicProvider, OllamaProvider, OpenAIProvider
 from llm_providers.testing import (

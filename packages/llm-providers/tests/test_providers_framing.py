@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from llm_providers import stream_framing
 from llm_providers.json_reading import MalformedBody
 from llm_providers.stream_framing import NdjsonDecoder, SseDecoder

@@ -5,6 +5,7 @@ import gc
 import threading
 
 import pytest
+
 from llm_core import (
     MissingDependencyError,
 )

@@ -6,6 +6,7 @@ import struct
 from typing import Any
 
 import pytest
+
 from llm_core import (
     AudioPart,
     ErrorType,

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
 from llm_core import (
     AudioOutput,
     AudioPart,
@@ -42,7 +44,6 @@ from llm_providers import (
     OpenAIProvider,
     PreparedCall,
 )
-from pydantic import TypeAdapter
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=20)
 NAMES = st.text("abc_-", min_size=1, max_size=5)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from llm_core import RateLimitFacts, RateLimitWindow
 from llm_providers.rate_limit_headers import read_rate_limits, read_retry_after
 

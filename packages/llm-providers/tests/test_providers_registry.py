@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from llm_core import ConfigurationError, InvalidValue, MissingCredentials, Provider, UnknownModel
 from llm_core.testing import ScriptedProvider
 from llm_providers import AnthropicProvider, OllamaProvider, OpenAIProvider, ProviderRegistry

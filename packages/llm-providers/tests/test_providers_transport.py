@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+
 from llm_core import (
     ErrorType,
     LLMCallRequest,
