@@ -177,6 +177,7 @@ class TestQueue:
         assert len(backend.events) == 4
 
     def test_closing_gives_up_after_its_timeout(self, events: list[TelemetryEvent]) -> None:
+        before = set(threading.enumerate())
         backend = Stuck()
         queue = QueuedTelemetry(backend)
         for _ in range(3):
@@ -184,7 +185,24 @@ class TestQueue:
         assert backend.entered.wait(10)
         queue.close(0.01)
         assert queue.dropped == 2
+        [thread] = set(threading.enumerate()) - before
         backend.let_go.set()
+        thread.join(10)
+        assert len(backend.events) == 1  # what was counted as dropped does not come after all
+
+    def test_what_waits_for_a_thread_that_cannot_start_is_delivered_by_closing(
+        self, events: list[TelemetryEvent], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        backend = RecordingTelemetry()
+        queue = QueuedTelemetry(backend)
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            queue.emit(events[0])
+        queue.close()
+        assert backend.events == events[:1]
 
     def test_what_comes_after_closing_is_dropped(self, events: list[TelemetryEvent]) -> None:
         backend = RecordingTelemetry()

@@ -165,10 +165,16 @@ class TestRotation:
         file = RotatingFile(tmp_path / "x.jsonl", max_bytes=10, keep=0)
         for line in ("aaaaaa", "bbbbbb"):
             file.write(line)
-        file.flush()
-        assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"x.jsonl": "bbbbbb\n"}
         file.close()
-        file.flush()
+        assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"x.jsonl": "bbbbbb\n"}
+
+    def test_nothing_stays_in_a_buffer_that_a_forked_process_would_write_again(
+        self, tmp_path: Path
+    ) -> None:
+        file = RotatingFile(tmp_path / "x.jsonl")
+        file.write("line")
+        assert (tmp_path / "x.jsonl").read_text() == "line\n"
+        file.close()
 
     def test_a_file_that_is_there_is_continued(self, tmp_path: Path) -> None:
         (tmp_path / "x.jsonl").write_text("before\n")

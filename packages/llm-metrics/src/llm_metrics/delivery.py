@@ -113,10 +113,9 @@ class TelemetryFanOut:
             rest = rest[1:]
         trace = self._traced(event.request_id) or event.trace
         if trace is None:
-            if (
-                len(self._own_traces) >= _CALLS_REMEMBERED
-            ):  # calls that never finish must not pile up
-                self._own_traces.pop(next(iter(self._own_traces)))
+            # Calls that never finish must not pile up.
+            if len(self._own_traces) >= _CALLS_REMEMBERED:
+                self._own_traces.pop(next(iter(self._own_traces)), None)
             trace = self._own_traces[event.request_id] = TraceContext.new(local=True)
         if trace is not event.trace:
             event = replace(event, trace=trace)
@@ -191,6 +190,8 @@ class QueuedTelemetry:
     def close(self, timeout: float | None = None) -> None:
         """Deliver what is queued, for at most `timeout` seconds (None: all of it), and stop."""
         deadline = None if timeout is None else time.monotonic() + timeout
+        if self._pid != os.getpid():
+            self._start_afresh()  # as in emit; and the fork may have come while the lock was held
         with self._starting:
             if self._closed:
                 return
@@ -198,9 +199,11 @@ class QueuedTelemetry:
         atexit.unregister(self.close)
         self._stop.set()
         self._wake.set()
-        if self._thread is not None:
+        if self._thread is None:  # it could not start: too many threads, or the program is ending
+            self._empty_queue()
+        else:
             self._thread.join(timeout)
-        self._dropped += len(self._queue)
+        self._drop_queue()
         left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
         self._contained(partial(self._backend.close, left))
 
@@ -217,10 +220,15 @@ class QueuedTelemetry:
             return
         with self._starting:
             if self._thread is None and not self._closed:
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=self._deliver, name="llm-metrics-delivery", daemon=True
                 )
-                self._thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:  # the next event tries again, and `close` delivers
+                    self._wake.clear()
+                else:
+                    self._thread = thread
 
     def _deliver(self) -> None:
         while not self._stop.is_set():
@@ -231,8 +239,19 @@ class QueuedTelemetry:
         self._empty_queue()
 
     def _empty_queue(self) -> None:
-        while self._queue:
-            self._contained(partial(self._backend.emit, self._queue.popleft()))
+        while (event := self._next()) is not None:
+            self._contained(partial(self._backend.emit, event))
+
+    def _drop_queue(self) -> None:
+        """Take out what nobody had the time to deliver, so that it is not delivered after all."""
+        while self._next() is not None:
+            self._dropped += 1
+
+    def _next(self) -> TelemetryEvent | None:
+        try:
+            return self._queue.popleft()
+        except IndexError:
+            return None
 
     def _contained(self, deliver: Callable[[], None]) -> None:
         try:

@@ -1,6 +1,6 @@
 """`JsonLinesTelemetry`: the life of every call as one JSON object per line.
 
-The schema stands in ``json_lines.schema.json`` beside this module (`JSON_LINES_SCHEMA`).
+The schema stands in ``json_lines.schema.json`` beside this module (`json_lines_schema`).
 Names with a dot are OpenTelemetry's (see `llm_core.conventions`).
 """
 
@@ -104,10 +104,7 @@ class _StreamTarget:
         self._stream = stream
 
     def write(self, line: str) -> None:
-        print(line, file=self._stream or sys.stderr)
-
-    def flush(self) -> None:
-        (self._stream or sys.stderr).flush()
+        print(line, file=self._stream or sys.stderr, flush=True)
 
     def close(self) -> None:
         """Leave the stream open: it is not ours."""
@@ -153,12 +150,9 @@ class _LineWriter:
         """Write one line."""
         line = self._line(event)
         self._target.write(json.dumps(self._redact(line), ensure_ascii=False, default=repr))
-        if isinstance(event, GenerationFinished):
-            self._target.flush()
 
     def close(self, timeout: float | None = None) -> None:
         """Close the target."""
-        self._target.flush()
         self._target.close()
 
     def _line(self, event: TelemetryEvent) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from io import FileIO
 from pathlib import Path
-from typing import IO
 
 from llm_core import InvalidValue
 
@@ -15,6 +15,8 @@ class RotatingFile:
     ``path.1``, what was ``path.1`` becomes ``path.2``, and of these `keep` are kept.
 
     One writer at a time; it is opened with the first line, and its folder made if need be.
+    A line is on its way to the disk when `write` returns: a buffer would be written twice by a
+    process that forks, and lines of two processes would mix.
     """
 
     def __init__(self, path: Path, *, max_bytes: int = 50_000_000, keep: int = 5) -> None:
@@ -25,7 +27,7 @@ class RotatingFile:
         self._path = path
         self._max_bytes = max_bytes
         self._keep = keep
-        self._file: IO[bytes] | None = None
+        self._file: FileIO | None = None
         self._size = 0
 
     def write(self, line: str) -> None:
@@ -35,23 +37,20 @@ class RotatingFile:
         if self._size and self._size + len(written) > self._max_bytes:
             self._rotate()
             file = self._open()
-        file.write(written)
-        self._size += len(written)
-
-    def flush(self) -> None:
-        """Hand what was written to the operating system."""
-        if self._file is not None:
-            self._file.flush()
+        while written:  # a disk that is nearly full takes a part
+            taken = file.write(written)
+            self._size += taken
+            written = written[taken:]
 
     def close(self) -> None:
-        """Flush and close; the next line opens it again."""
+        """Close the file; the next line opens it again."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
-    def _open(self) -> IO[bytes]:
+    def _open(self) -> FileIO:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._path.open("ab")
+        self._file = self._path.open("ab", buffering=0)
         self._size = self._file.tell()
         return self._file
 
