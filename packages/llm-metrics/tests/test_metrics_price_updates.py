@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -146,6 +147,23 @@ def test_an_error_of_the_server_keeps_the_last_good_copy(publisher: Publisher, p
     assert "503" in update.reason
 
 
+def test_an_answer_that_is_no_http_keeps_the_last_good_copy(path: Path) -> None:
+    def talk_nonsense(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(65_536)
+            connection.sendall(b"220 mail.example ESMTP\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=talk_nonsense, args=(server,))
+        thread.start()
+        report = update_prices(path, url=f"http://127.0.0.1:{server.getsockname()[1]}/data.json")
+        thread.join(10)
+    assert report.outcome is UpdateOutcome.KEPT
+    assert "BadStatusLine" in report.reason
+    assert not path.exists()
+
+
 def test_without_a_network_the_installed_prices_stay(path: Path) -> None:
     update = update_prices(path, url="http://127.0.0.1:1/data.json", timeout_seconds=2)
     assert (update.outcome, update.version) == (UpdateOutcome.KEPT, genai_prices.__version__)
@@ -258,3 +276,7 @@ class TestUpdater:
     def test_an_interval_must_be_positive(self) -> None:
         with pytest.raises(InvalidValue, match="interval_seconds"):
             PriceUpdater(PriceBook(), interval_seconds=0)
+
+    def test_a_book_that_reads_no_file_is_refused(self) -> None:
+        with pytest.raises(InvalidValue, match="prices_file"):
+            PriceUpdater(PriceBook())

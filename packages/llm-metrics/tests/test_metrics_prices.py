@@ -304,6 +304,16 @@ def test_a_result_without_usage_keeps_its_cost(
     assert book.reprice(alone, at=AT) == alone
 
 
+def test_minutes_of_sound_are_not_priced_anew_as_nothing(
+    make_result: Callable[..., GenerationResult[Any]], book: PriceBook
+) -> None:
+    made = make_result()
+    by_the_minute = Cost(amount=Decimal("0.006"), status=CostStatus.PRICED, source="override")
+    spoken = replace(made.attempts[1], usage=Usage(), cost=by_the_minute)
+    again = book.reprice(replace(made, attempts=(spoken,), cost=by_the_minute), at=AT)
+    assert again.cost == again.attempts[0].cost == by_the_minute
+
+
 def test_the_published_prices_are_read_at_the_first_question_only() -> None:
     code = (
         "import sys; from llm_metrics import PriceBook; book = PriceBook(); "
@@ -451,6 +461,10 @@ class TestOverrides:
             ),
             ("prices: [{provider: a, model: b, per_request: 1, tier: 7}]", "tier: got 7"),
             ("prices: [{provider: a, model: b, per_request: 1, from: soon}]", "from: got 'soon'"),
+            (
+                "prices: [{provider: a, model: b, per_request: 1, from: 2026-02-01, until: 2026-01-01}]",
+                "until: got .*expected a day after from, 2026-02-01",
+            ),
         ],
     )
     def test_a_mistake_is_named_with_its_place(self, text: str, said: str) -> None:

@@ -132,7 +132,9 @@ class PriceBook:
     ) -> GenerationResult[Any]:
         """Return a stored result with the costs of its attempts, and their sum, computed anew.
 
-        By the prices of the time of the call, or of `at`. What a provider reported itself stays.
+        By the prices of the time of the call, or of `at`, and the standard tier's. What a provider
+        reported itself stays, and so does the cost of an attempt without tokens: what was billed
+        instead of them (minutes of sound, characters) is not stored with it.
         """
         at = at or result.timestamps.requested_at
         attempts = tuple(self._repriced(attempt, at) for attempt in result.attempts)
@@ -141,7 +143,7 @@ class PriceBook:
 
     def _repriced(self, attempt: InvocationAttempt, at: datetime) -> InvocationAttempt:
         billed = attempt.cost is not None and attempt.cost.source == "provider"
-        if attempt.usage is None or billed:
+        if attempt.usage is None or not attempt.usage.total_tokens or billed:
             return attempt
         cost = self.price(attempt.usage, provider=attempt.provider, model=attempt.model, at=at)
         return replace(attempt, cost=cost)

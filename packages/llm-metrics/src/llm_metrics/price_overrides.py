@@ -205,11 +205,15 @@ def _entry(data: Any, path: str) -> Override:
     tier = data.get("tier")
     if tier is not None and not isinstance(tier, str):
         raise InvalidValue.of(f"{path}.tier", tier, "a tier's name, such as batch")
+    starts_at = _day(data.get("from"), f"{path}.from")
+    ends_at = _day(data.get("until"), f"{path}.until")
+    if starts_at is not None and ends_at is not None and ends_at <= starts_at:
+        raise InvalidValue.of(f"{path}.until", data["until"], f"a day after from, {data['from']}")
     return Override(
         provider=data["provider"],
         model=data["model"],
-        starts_at=_day(data.get("from"), f"{path}.from"),
-        ends_at=_day(data.get("until"), f"{path}.until"),
+        starts_at=starts_at,
+        ends_at=ends_at,
         tier=tier,
         currency=currency,
         per_million_tokens={k: _money(v, f"{tokens_path}.{k}") for k, v in tokens.items()},

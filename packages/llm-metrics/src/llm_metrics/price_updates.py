@@ -97,7 +97,8 @@ class PriceUpdater:
     """Updates the prices of a book in the background, until it is stopped; off unless started.
 
     The first update runs at once, the next ones every `interval_seconds`. A failed one is logged
-    and counted in `failures`; the book keeps the prices it has.
+    and counted in `failures`; the book keeps the prices it has. Unless `update` says otherwise it
+    fetches into the book's `prices_file`; InvalidValue if the book has none.
     """
 
     def __init__(
@@ -109,6 +110,9 @@ class PriceUpdater:
     ) -> None:
         if interval_seconds <= 0:
             raise InvalidValue.of("PriceUpdater.interval_seconds", interval_seconds, "above 0")
+        if update is None and book.prices_file is None:
+            expected = "a book with a prices_file, or what is fetched would never be read"
+            raise InvalidValue.of("PriceUpdater.book", book, expected)
         self._book = book
         self._interval_seconds = interval_seconds
         self._update = update or (lambda: update_prices(book.prices_file))
@@ -147,13 +151,13 @@ class PriceUpdater:
         """Update now, on this thread; raises nothing."""
         try:
             self._last = self._update()
+            if self._last.outcome is UpdateOutcome.UPDATED:
+                self._book.reload()
         except Exception:  # noqa: BLE001 - the thread must survive whatever an update meets
             self._failures += 1
             _log.exception("updating prices failed")
             return
-        if self._last.outcome is UpdateOutcome.UPDATED:
-            self._book.reload()
-        elif self._last.outcome is UpdateOutcome.KEPT:
+        if self._last.outcome is UpdateOutcome.KEPT:
             self._failures += 1
             _log.warning("prices were not updated: %s", self._last.reason)
 
@@ -166,6 +170,7 @@ class PriceUpdater:
 def _fetch(url: str, etag: str | None, timeout_seconds: float, now: datetime) -> PriceFile | None:
     """Return what is published, or None if it is what `etag` names."""
     # Half of what importing llm_metrics would cost; only who updates needs it.
+    import http.client
     import urllib.error
     import urllib.request
 
@@ -177,6 +182,8 @@ def _fetch(url: str, etag: str | None, timeout_seconds: float, now: datetime) ->
         with urllib.request.urlopen(request, timeout=timeout_seconds) as response:
             body = response.read(_MOST_BYTES + 1)
             new_etag = response.headers.get("ETag")
+    except http.client.HTTPException as error:  # a cut or senseless answer, which is no OSError
+        raise OSError(f"{url} did not answer in HTTP: {error!r}") from error
     except urllib.error.HTTPError as error:
         with error:
             if error.code == HTTPStatus.NOT_MODIFIED:
