@@ -202,11 +202,7 @@ class TestQueue:
         assert backend.entered.wait(10)
         queue.close(0.01)
         assert queue.dropped == 2
-<<<<<<< HEAD
-        [thread] = [t for t in threading.enumerate() if t.name == "llm-metrics-delivery"]
-=======
         [thread] = set(threading.enumerate()) - before
->>>>>>> wip/review6
         backend.let_go.set()
         thread.join(10)
         assert len(backend.events) == 1  # what was counted as dropped does not come after all
