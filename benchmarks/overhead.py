@@ -25,7 +25,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from benchmarks.providers import _run_server as run_canned_server
+from benchmarks.providers import run_server
 from llm_core import LLMCallRequest, Message
 from llm_core.testing import FixedPriceBook
 from llm_providers import OpenAIProvider
@@ -134,7 +134,7 @@ def main() -> int:
     arguments = parser.parse_args()
     here, there = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(
-        target=run_canned_server, args=(there,), daemon=True
+        target=run_server, args=(there,), daemon=True
     )
     server.start()
     try:

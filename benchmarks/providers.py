@@ -169,7 +169,7 @@ async def _serve(pipe: Connection) -> None:
     await server.serve_forever()
 
 
-def _run_server(pipe: Connection) -> None:
+def run_server(pipe: Connection) -> None:
     asyncio.run(_serve(pipe))
 
 
@@ -298,7 +298,7 @@ def main() -> int:
     arguments = parser.parse_args()
     here, there = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(
-        target=_run_server, args=(there,), daemon=True
+        target=run_server, args=(there,), daemon=True
     )
     server.start()
     try:

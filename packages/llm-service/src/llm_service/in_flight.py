@@ -53,7 +53,7 @@ class InFlight:
         The task that drains is never cancelled, although a call may be its own.
         """
         ends = asyncio.get_running_loop().time() + seconds
-        while self._others() and asyncio.get_running_loop().time() < ends:
+        while self._others() and asyncio.get_running_loop().time() < ends:  # noqa: ASYNC110
             # The calls belong to any number of loops; a glance every few milliseconds is all it takes.
             await asyncio.sleep(0.005)
         for task in self._others():
