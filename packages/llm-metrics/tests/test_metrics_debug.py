@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import functools
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,24 +61,66 @@ class TestTimed:
             nothing()
         assert "nothing took" in caplog.text
 
+    def test_a_generator_is_timed_from_its_first_item_to_its_end(self) -> None:
+        seen: list[float] = []
+        ticks = iter([1.0, 4.0])
+
+        @timed(report=lambda _, seconds: seen.append(seconds), clock=ticks.__next__)
+        def echo() -> Generator[int, int, str]:
+            got = yield 1
+            yield got
+            return "done"
+
+        items = echo()
+        assert (next(items), items.send(7)) == (1, 7)
+        assert seen == []
+        with pytest.raises(StopIteration, match="done"):
+            next(items)
+        assert seen == [3.0]
+
+    async def test_an_async_generator_is_timed_until_it_is_closed(self) -> None:
+        seen: list[float] = []
+        ticks = iter([1.0, 4.0])
+        closed: list[bool] = []
+
+        @timed(report=lambda _, seconds: seen.append(seconds), clock=ticks.__next__)
+        async def count() -> AsyncGenerator[int, None]:
+            try:
+                for number in range(10):
+                    yield number
+            finally:
+                closed.append(True)
+
+        items = count()
+        assert [await anext(items), await anext(items)] == [0, 1]
+        await items.aclose()
+        assert (seen, closed) == ([3.0], [True])
+
+    def test_a_callable_without_a_name_is_named_by_its_repr(self) -> None:
+        seen: list[str] = []
+        double = timed(report=lambda name, _: seen.append(name))(functools.partial(pow, 2))
+        assert double(3) == 8
+        assert "partial" in seen[0]
+
 
 class TestExplain:
     def test_a_calls_timeline_is_drawn_to_scale(self, result: GenerationResult[Any]) -> None:
-        assert explain(result, width=20).splitlines() == [
-            "translate call-1  gpt-5-mini-2025-08-07 by openai  910.0 ms  ok  0.0002850 USD",
-            "queue 1 (rpm)            ▒▒··················     100.0 ms",
-            "call 1 rate_limited      ··█·················      50.0 ms",
-            "back-off 1               ···░░░░░············     200.0 ms",
-            "call 2 ok                ·······████████████·     500.0 ms",
-            "refine strip             ··················▓▓      50.0 ms",
-            "our own                                            10.0 ms",
+        assert explain(result, columns=53).splitlines() == [
+            "translate call-1  gpt-5-mini-2025-08-07 by openai",
+            "ok in 910.0 ms  0.0002850 USD",
+            "queue 1 (rpm)       ▒▒··················     100.0 ms",
+            "call 1 rate_limited ··█·················      50.0 ms",
+            "back-off 1          ···░░░░░············     200.0 ms",
+            "call 2 ok           ·······████████████·     500.0 ms",
+            "refine strip        ··················▓▓      50.0 ms",
+            "our own                                       10.0 ms",
             "▒ queue  █ call  ░ back-off  ▓ refine",
         ]
 
     def test_steps_that_were_not_timed_are_drawn_together(
         self, make_result: Callable[..., GenerationResult[Any]]
     ) -> None:
-        assert "refine                   ····" in explain(make_result(steps=()))
+        assert "refine              ····" in explain(make_result(steps=()))
 
     def test_a_failure_without_attempts_is_still_explained(
         self, make_result: Callable[..., GenerationResult[Any]]
@@ -95,8 +138,23 @@ class TestExplain:
             provider=None,
             operation_name=None,
         )
-        first, *_ = explain(failed).splitlines()
-        assert "call call-1  no model by nobody  unfinished  failed (rate_limited)" in first
+        assert explain(failed).splitlines()[:2] == [
+            "call call-1  no model by nobody",
+            "failed (rate_limited), unfinished  0.0002850 USD",
+        ]
+
+    def test_it_fits_the_terminal(self, result: GenerationResult[Any]) -> None:
+        long = replace(
+            result.attempts[1], waited_for="output tokens per minute of the whole tenant"
+        )
+        for columns in (120, 80, 60, 40):
+            drawn = explain(replace(result, attempts=(long,)), columns=columns).splitlines()
+            assert {len(line) for line in drawn[2:-1]} == {columns}
+        assert "…" in drawn[2]
+
+    def test_a_terminal_that_is_too_narrow_is_refused(self, result: GenerationResult[Any]) -> None:
+        with pytest.raises(InvalidValue, match="columns"):
+            explain(result, columns=39)
 
     def test_helper_calls_and_failed_steps_say_what_they_are(
         self, make_result: Callable[..., GenerationResult[Any]]

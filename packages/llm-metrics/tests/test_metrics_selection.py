@@ -22,7 +22,10 @@ MODULE = """
 from llm_core.testing import RecordingTelemetry
 
 class Blue(RecordingTelemetry):
-    pass
+    closings = []
+
+    def close(self, timeout=None):
+        self.closings.append(timeout)
 
 def broken():
     raise RuntimeError("no collector")
@@ -133,6 +136,13 @@ def test_a_broken_backend_is_an_error_that_names_it(install: Any, target: str, s
         choose_telemetry("red", environ={})
     for word in ("'red'", "llm-telemetry-red 1.0", f"backend_under_test:{target}", said):
         assert word in str(caught.value)
+
+
+def test_those_made_before_a_broken_one_are_closed(install: Any) -> None:
+    install("telemetry-two", blue="Blue", red="broken")
+    with pytest.raises(ConfigurationError, match="'red'"):
+        choose_telemetry("blue,red")
+    assert sys.modules["backend_under_test"].Blue.closings == [0]
 
 
 def test_an_unknown_name_is_an_error_that_lists_what_there_is(install: Any) -> None:

@@ -137,6 +137,30 @@ def test_a_failure_without_usage_invents_no_numbers(make_result: Make, events_of
     assert point.attributes["error.type"] == "rate_limited"
 
 
+def test_tokens_that_were_counted_here_are_not_recorded(make_result: Make, events_of: Life) -> None:
+    made = make_result()
+    guessed = replace(made.attempts[1], usage=Usage(input_tokens=7, estimated=True))
+    known = replace(made.attempts[1], usage=Usage(input_tokens=900, output_tokens=30))
+    both = replace(
+        made,
+        attempts=(guessed, known),
+        usage=Usage(input_tokens=907, output_tokens=30, estimated=True),
+    )
+    tokens = recorded(events_of(both))["gen_ai.client.token.usage"]
+    assert point_of(tokens, gen_ai__token__type="input").sum == 900
+    only = replace(made, attempts=(guessed,), usage=guessed.usage or Usage())
+    assert "gen_ai.client.token.usage" not in recorded(events_of(only))
+
+
+def test_a_call_that_found_no_model_has_none_among_its_attributes(
+    make_result: Make, events_of: Life
+) -> None:
+    made = make_result(attempts=(), model=None, success=False)
+    for metric in recorded(events_of(made)).values():
+        for point in metric.data.data_points:
+            assert None not in point.attributes.values()
+
+
 def test_embeddings_have_no_output_tokens(make_result: Make, events_of: Life) -> None:
     request = GenerationRequest(user="hi", metadata={"gen_ai.operation.name": "embeddings"})
     made = make_result(request=request, usage=Usage(input_tokens=10))

@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from llm_core import (
+    AttemptEnded,
     AttemptStarted,
     AttemptTimestamps,
     AudioPart,
@@ -367,6 +368,15 @@ def test_events_of_a_call_whose_start_was_missed_are_ignored(
     collected: Collected, events: list[TelemetryEvent]
 ) -> None:
     assert collected.tell(events[1:]) == []
+
+
+def test_an_attempt_whose_end_nobody_told_ends_with_its_call(
+    collected: Collected, events: list[TelemetryEvent]
+) -> None:
+    told = [event for event in events if not isinstance(event, AttemptEnded)]
+    *attempts, call = collected.tell(told)
+    assert {span.name for span in attempts} == {"attempt 1", "attempt 2"}
+    assert {span.end_time for span in attempts} == {call.end_time}
 
 
 def test_calls_that_never_finish_are_forgotten_at_last(

@@ -120,6 +120,19 @@ def test_a_failure_invents_no_numbers(telemetry: PrometheusTelemetry, make_resul
     assert telemetry.render().decode().count("operation_duration_seconds_count{") == 1
 
 
+def test_tokens_that_were_counted_here_are_not_recorded(
+    telemetry: PrometheusTelemetry, make_result: Make
+) -> None:
+    made = make_result()
+    guessed = replace(made.attempts[1], usage=Usage(input_tokens=7, estimated=True))
+    known = replace(made.attempts[1], usage=Usage(input_tokens=900, output_tokens=30))
+    total = Usage(input_tokens=907, output_tokens=30, estimated=True)
+    both = replace(made, attempts=(guessed, known), usage=total)
+    telemetry.emit(GenerationFinished(request_id="r", at_ns=0, result=both))
+    name = "gen_ai_client_token_usage_sum"
+    assert sample(telemetry, name, gen_ai_token_type="input") == 900
+
+
 def test_embeddings_have_no_output_tokens(
     telemetry: PrometheusTelemetry, make_result: Make
 ) -> None:

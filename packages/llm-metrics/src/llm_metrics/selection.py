@@ -51,7 +51,14 @@ def choose_telemetry(
         return NullTelemetry()
     if _NONE in names:
         raise ConfigurationError(f"telemetry: got {names!r}, expected 'none' alone or backends")
-    return TelemetryFanOut([_make(name, environ) for name in names])
+    made: list[TelemetryClient] = []
+    try:
+        for name in names:
+            made.append(_make(name, environ))
+    except Exception:
+        TelemetryFanOut(made).close(0)  # a port or thread of theirs must not stay behind
+        raise
+    return TelemetryFanOut(made)
 
 
 def _names(choice: str | Sequence[str] | None, environ: Mapping[str, str]) -> list[str]:

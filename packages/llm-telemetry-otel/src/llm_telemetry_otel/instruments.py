@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from opentelemetry.metrics import Meter
 
-from llm_core import GenerationResult
+from llm_core import GenerationResult, Usage
 from llm_core.conventions import (
     OPERATION_DURATION,
     TIME_PER_OUTPUT_CHUNK,
@@ -114,11 +114,12 @@ class Instruments:
     def record(self, result: GenerationResult[Any], facts: dict[str, Any]) -> None:
         """Record one finished call now.
 
-        Tokens only as far as they were reported. The time per chunk is recorded once per streamed
+        Tokens only as far as they were reported: the conventions forbid to record what was counted
+        here, and a histogram could not tell the two apart. The time per chunk is recorded once per streamed
         call, as the mean over its tokens: events do not tell of single chunks.
         """
         shared = {name: facts[name] for name in _SHARED if name in facts}
-        usage = result.usage
+        usage = _reported_usage(result)
         if usage.total_tokens:
             self._tokens.record(usage.input_tokens, shared | {"gen_ai.token.type": "input"})
             if "gen_ai.usage.output_tokens" in facts:
@@ -155,3 +156,11 @@ def _histogram(meter: Meter, metric: Metric) -> Any:
         metric.description,
         explicit_bucket_boundaries_advisory=metric.boundaries,
     )
+
+
+def _reported_usage(result: GenerationResult[Any]) -> Usage:
+    """Return the call's tokens without those of attempts that were counted here."""
+    if not result.usage.estimated:
+        return result.usage
+    usages = [attempt.usage for attempt in result.attempts if attempt.usage is not None]
+    return sum((usage for usage in usages if not usage.estimated), Usage())

@@ -90,7 +90,7 @@ class OTelTelemetry:
         elif isinstance(event, StepEnded):
             _add_step(call, event)
         elif isinstance(event, GenerationFinished):
-            del self._calls[event.request_id]
+            self._calls.pop(event.request_id, None)
             self._end_call(call, event)
 
     def close(self, timeout: float | None = None) -> None:
@@ -125,7 +125,7 @@ class OTelTelemetry:
 
     def _start_call(self, event: GenerationStarted) -> None:
         if len(self._calls) >= _CALLS_REMEMBERED:  # calls that never finish must not pile up
-            self._calls.pop(next(iter(self._calls)))
+            self._calls.pop(next(iter(self._calls)), None)
         request = event.request
         context = parent_of(request, event.trace)
         attributes = request_attributes(request)
@@ -151,6 +151,8 @@ class OTelTelemetry:
 
     def _end_call(self, call: Call, event: GenerationFinished) -> None:
         result, span = event.result, call.span
+        for lost in call.attempts.values():  # an attempt whose end nobody told has one all the same
+            lost.end(call.world_ns(event.at_ns))
         facts = result_attributes(result)
         if call.server:
             facts |= call.server
@@ -170,7 +172,8 @@ class OTelTelemetry:
         span.end(call.world_ns(event.at_ns))
         if self._instruments is not None:
             facts["gen_ai.operation.name"] = operation_of(result.request)
-            facts["gen_ai.request.model"] = model
+            if model is not None:
+                facts["gen_ai.request.model"] = model
             self._instruments.put(result, facts)
 
 

@@ -20,6 +20,7 @@ from llm_core import (
     GenerationStarted,
     InvalidValue,
     TelemetryEvent,
+    Usage,
 )
 from llm_core.conventions import (
     OPERATION_DURATION,
@@ -50,6 +51,7 @@ class PrometheusTelemetry:
     (``gen_ai_client_operation_duration_seconds``, ``gen_ai_request_model``); the business operation
     is the label ``llm_service_operation``. A label has at most `max_label_values` values, what comes
     later counts as ``(other)``. Tenants and request ids are no labels: there is no end to them.
+    Tokens are counted as far as providers reported them.
 
     `registry` is one of its own unless given; two of these cannot share a registry.
     """
@@ -123,7 +125,7 @@ class PrometheusTelemetry:
     def _record(self, result: GenerationResult[Any]) -> None:
         facts = result_attributes(result)
         shared = self._shared(result, facts)
-        usage = result.usage
+        usage = _reported_usage(result)
         if usage.total_tokens:
             self._tokens.labels(*shared, "input").observe(usage.input_tokens)
             if "gen_ai.usage.output_tokens" in facts:
@@ -175,3 +177,11 @@ def _labels(*more: str) -> list[str]:
 def _error_type(result: GenerationResult[Any]) -> str:
     error: ErrorInfo | None = result.error
     return "" if result.success or error is None else error.type.value
+
+
+def _reported_usage(result: GenerationResult[Any]) -> Usage:
+    """Return the call's tokens without those of attempts that were counted here."""
+    if not result.usage.estimated:
+        return result.usage
+    usages = [attempt.usage for attempt in result.attempts if attempt.usage is not None]
+    return sum((usage for usage in usages if not usage.estimated), Usage())

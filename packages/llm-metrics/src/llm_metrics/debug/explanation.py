@@ -5,57 +5,72 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from llm_core import GenerationResult, InvocationAttempt
+from llm_core import GenerationResult, InvalidValue, InvocationAttempt
 
 __all__ = ["explain"]
 
 _QUEUE, _CALL, _BACKOFF, _REFINE, _REST = "▒", "█", "░", "▓", "·"
-_LABEL_WIDTH: Final = 24
+_OWN: Final = "our own"
+_TIME_WIDTH: Final = 12
+_FEWEST_COLUMNS: Final = 40
 # A gate that is open takes some microseconds; a line for that would tell nobody anything.
 _WORTH_A_LINE_NS: Final = 100_000
 
 _Piece = tuple[str, str, int, int]
 
 
-def explain(result: GenerationResult[Any], *, width: int = 60) -> str:
+def explain(result: GenerationResult[Any], *, columns: int = 80) -> str:
     """Return the timeline of one call: a line for each wait, call, pause and refinement.
 
     ::
 
-        translate 5f0c...  gpt-5-mini by openai  1,240.0 ms  ok
-        queue 1 (rpm)            ▒▒▒▒▒▒··············     412.0 ms
-        call 1 rate_limited      ······██············     103.0 ms
-        back-off 1               ········░░░░░░░·····     430.0 ms
-        call 2 ok                ···············█████     290.0 ms
+        translate 5f0c...  gpt-5-mini by openai
+        ok in 1,240.0 ms  0.0002850 USD
+        queue 1 (rpm)        ▒▒▒▒▒▒·············     412.0 ms
+        call 1 rate_limited  ······██···········     103.0 ms
+        back-off 1           ········░░░░░░░····     430.0 ms
+        call 2 ok            ···············████     290.0 ms
 
-    Drawn to scale, `width` characters for the whole call; what lasted at all gets one at least.
+    Drawn to scale; what lasted at all gets one character at least. No line is wider than `columns`
+    (40 or more), except for the first two when names are long; long labels are cut.
     """
+    if columns < _FEWEST_COLUMNS:
+        raise InvalidValue.of("explain.columns", columns, f"{_FEWEST_COLUMNS} or more")
     times = result.timestamps
     pieces = [*_attempt_pieces(result.attempts), *_refine_pieces(result)]
+    labels = max([len(label) for _, label, *_ in pieces] + [len(_OWN)])
+    labels = min(labels, columns // 2 - _TIME_WIDTH // 2)
+    width = columns - labels - _TIME_WIDTH - 2
     start = times.requested
     ends = [end for *_, end in pieces] + [times.completed or start]
     total_ns = max(max(ends) - start, 1)
-    lines = [_headline(result)]
+    lines = [*_headlines(result)]
     for sign, label, begins, ends_at in pieces:
         bar = _bar(sign, (begins - start) / total_ns, (ends_at - start) / total_ns, width)
-        lines.append(f"{label:<{_LABEL_WIDTH}} {bar} {_milliseconds(ends_at - begins):>12}")
+        lines.append(_line(label, labels, bar, ends_at - begins))
     own = result.overhead_seconds
     if own is not None:
-        lines.append(f"{'our own':<{_LABEL_WIDTH}} {' ' * width} {_milliseconds(own * 1e9):>12}")
+        lines.append(_line(_OWN, labels, " " * width, own * 1e9))
     lines.append(f"{_QUEUE} queue  {_CALL} call  {_BACKOFF} back-off  {_REFINE} refine")
     return "\n".join(lines)
 
 
-def _headline(result: GenerationResult[Any]) -> str:
+def _line(label: str, width: int, bar: str, nanoseconds: float) -> str:
+    shown = label if len(label) <= width else label[: width - 1] + "…"
+    return f"{shown:<{width}} {bar} {_milliseconds(nanoseconds):>{_TIME_WIDTH}}"
+
+
+def _headlines(result: GenerationResult[Any]) -> tuple[str, str]:
+    """Return who was asked what, and what came of it."""
     total = result.timestamps.total_seconds
     outcome = "ok" if result.success else "failed"
     if result.error is not None:
         outcome += f" ({result.error.type.value})"
+    outcome += ", unfinished" if total is None else f" in {_milliseconds(total * 1e9)}"
     if result.cost.amount is not None:
         outcome += f"  {result.cost.amount} {result.cost.currency}"
-    took = "unfinished" if total is None else _milliseconds(total * 1e9)
     who = f"{result.model or 'no model'} by {result.provider or 'nobody'}"
-    return f"{result.operation_name or 'call'} {result.request_id}  {who}  {took}  {outcome}"
+    return f"{result.operation_name or 'call'} {result.request_id}  {who}", outcome
 
 
 def _attempt_pieces(attempts: tuple[InvocationAttempt, ...]) -> Iterator[_Piece]:

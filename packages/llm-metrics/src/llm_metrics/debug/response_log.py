@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ class ResponseLog:
     """A telemetry backend that writes each result to a file of its own, contents included.
 
     ``<folder>/<request id>.json``, the request, the vendor's raw reply and every attempt in it, keys
-    and passwords replaced. At most `keep` files stay, the oldest go. It writes on the
-    calling thread: wrap it in `QueuedTelemetry` where that matters.
+    and passwords replaced. Of the files that one log wrote at most `keep` stay, the oldest go;
+    what was in the folder before is left alone. It writes on the calling thread: wrap it in
+    `QueuedTelemetry` where that matters.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class ResponseLog:
         self._folder = Path(folder)
         self._keep = keep
         self._redact = redact
+        self._lock = threading.Lock()
         self._written: dict[Path, None] = {}
 
     def emit(self, event: TelemetryEvent) -> None:
@@ -47,12 +50,13 @@ class ResponseLog:
         name = re.sub(r"[^\w.-]", "_", event.request_id).lstrip(".")[:120] or "call"
         path = self._folder / f"{name}.json"
         path.write_text(text + "\n", encoding="utf-8")
-        self._written.pop(path, None)
-        self._written[path] = None
-        while len(self._written) > self._keep:
-            oldest = next(iter(self._written))
-            del self._written[oldest]
-            oldest.unlink(missing_ok=True)
+        with self._lock:
+            self._written.pop(path, None)
+            self._written[path] = None
+            while len(self._written) > self._keep:
+                oldest = next(iter(self._written))
+                del self._written[oldest]
+                oldest.unlink(missing_ok=True)
 
     def close(self, timeout: float | None = None) -> None:
         """Do nothing: every file is complete already."""

@@ -1,4 +1,4 @@
-"""`@timed`: how long a function took, sync or async."""
+"""`@timed`: how long a function, coroutine or generator took."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 __all__ = ["timed"]
@@ -42,12 +43,14 @@ def timed(
 ) -> Any:
     """Report how long each call of a function took, also when it raises.
 
-    Decorates functions and coroutine functions, with or without parentheses. Without `report`
-    the logger ``llm_metrics.debug`` says it at level DEBUG, which is off unless asked for.
+    Decorates functions, coroutine functions and generators of both kinds, with or without
+    parentheses. A generator is timed from its first item being asked for until it ends or is
+    closed, which includes what its consumer does in between. Without `report` the logger
+    ``llm_metrics.debug`` says it at level DEBUG, which is off unless asked for.
     """
     if function is None:
         return functools.partial(timed, report=report, clock=clock)
-    name = function.__qualname__
+    name = getattr(function, "__qualname__", None) or repr(function)
     if inspect.iscoroutinefunction(function):
         waited_for = cast("Callable[..., Awaitable[Any]]", function)
 
@@ -60,6 +63,32 @@ def timed(
                 report(name, clock() - started)
 
         return timed_coroutine
+
+    if inspect.isgeneratorfunction(function):
+
+        @functools.wraps(function)
+        def timed_generator(*args: Any, **kwargs: Any) -> Any:
+            started = clock()
+            try:
+                return (yield from function(*args, **kwargs))
+            finally:
+                report(name, clock() - started)
+
+        return timed_generator
+
+    if inspect.isasyncgenfunction(function):
+
+        @functools.wraps(function)
+        async def timed_async_generator(*args: Any, **kwargs: Any) -> Any:
+            started = clock()
+            try:
+                async with aclosing(function(*args, **kwargs)) as items:
+                    async for item in items:
+                        yield item
+            finally:
+                report(name, clock() - started)
+
+        return timed_async_generator
 
     @functools.wraps(function)
     def timed_function(*args: Any, **kwargs: Any) -> Any:
