@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.providers import run_server
+
 from llm_core import LLMCallRequest, Message
 from llm_core.testing import FixedPriceBook
 from llm_providers import OpenAIProvider
