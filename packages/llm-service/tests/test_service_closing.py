@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+import llm_providers
 from llm_core import ErrorType, StreamResult
-from llm_core.testing import ScriptedProvider
+from llm_core.testing import RecordingTelemetry, ScriptedProvider
 from llm_service import BaseLLMService
 from llm_service.in_flight import EndedByClosing, InFlight
 
@@ -110,3 +112,74 @@ class TestCallsThatAreEnded:
         done.set()
         await closing
         assert await call == "undisturbed"
+
+
+class BrokenProvider(ScriptedProvider):
+    async def aclose(self) -> None:
+        await super().aclose()
+        raise OSError("broken pipe")
+
+
+def portal_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "llm-service portal"]
+
+
+class TestWhatIsClosed:
+    def test_a_provider_that_cannot_be_closed_does_not_keep_the_rest_open(self) -> None:
+        first, second, telemetry = BrokenProvider(), BrokenProvider(), RecordingTelemetry()
+        service = BaseLLMService(model="m", provider=first, telemetry=telemetry)
+        service.use_provider(second)
+        service.generate_sync("?")
+        with pytest.raises(OSError, match="broken pipe"):
+            service.close()
+        assert first.closed
+        assert second.closed
+        assert telemetry.closed
+        assert not portal_threads()
+
+    def test_aclose_may_run_on_the_background_loop(self) -> None:
+        telemetry = RecordingTelemetry()
+        service = BaseLLMService(model="m", provider=ScriptedProvider(), telemetry=telemetry)
+
+        async def close_and_go_on() -> str:
+            await service.aclose()
+            await asyncio.sleep(0)
+            return "went on"
+
+        thread = service.run_sync(_this_thread)
+        assert service.run_sync(close_and_go_on) == "went on"
+        thread.join(5)
+        assert not thread.is_alive()
+        assert telemetry.closed
+
+    def test_a_service_that_is_dropped_leaves_no_thread(self) -> None:
+        service = BaseLLMService(model="m", provider=ScriptedProvider())
+        service.generate_sync("?")
+        thread = service.run_sync(_this_thread)
+        assert thread.is_alive()
+        del service
+        gc.collect()
+        thread.join(5)
+        assert not thread.is_alive()
+
+    def test_the_first_calls_of_many_threads_share_one_registry(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made = []
+        original = llm_providers.ProviderRegistry.__init__
+
+        def slow(self: Any, *args: Any, **options: Any) -> None:
+            made.append(self)
+            threading.Event().wait(0.01)
+            original(self, *args, **options)
+
+        monkeypatch.setattr(llm_providers.ProviderRegistry, "__init__", slow)
+        service = BaseLLMService(model="gpt-5-mini")
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda _: service._router.resolve(None)[0], range(8)))
+        assert len(made) == 1
+        assert len(set(map(id, found))) == 1
+
+
+async def _this_thread() -> threading.Thread:
+    return threading.current_thread()

@@ -138,6 +138,20 @@ def test_sync_callers_have_it_too() -> None:
     assert [(n, r.content) for n, r in results] == [(0, "a"), (1, "b"), (2, "c")]
 
 
+def test_a_sync_caller_who_leaves_early_cancels_what_is_in_flight() -> None:
+    async def answer(request: Any) -> str:
+        if request.messages[-1].text != "0":
+            await asyncio.Event().wait()
+        return "first"
+
+    with BaseLLMService(model="m", provider=ScriptedProvider([answer])) as service:
+        many = service.generate_many_sync(["0", "1", "2"])
+        assert next(many)[1].content == "first"
+        assert service.snapshot().in_flight == 2
+        many.close()
+        assert service.snapshot().in_flight == 0
+
+
 async def test_leaving_early_cancels_what_is_in_flight() -> None:
     cancelled = 0
 

@@ -172,3 +172,95 @@ def test_a_forked_worker_starts_a_loop_of_its_own() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], timeout=30, check=False)
     assert done.returncode == 0
+
+
+QUIET_PROGRAMS = {
+    "a stream that was not read to its end": """
+events = service.stream_sync("one two three four")
+next(events)
+""",
+    "a stream that is garbage on the loop's own thread": """
+import gc
+
+class Box: pass
+
+async def collect():
+    gc.collect()
+
+box = Box()
+box.itself = box
+box.events = service.stream_sync("one two three four")
+next(box.events)
+del box
+service.run_sync(collect)
+assert service.generate_sync("still works").success
+""",
+}
+
+
+@pytest.mark.parametrize("program", QUIET_PROGRAMS.values(), ids=QUIET_PROGRAMS)
+def test_an_abandoned_stream_neither_hangs_nor_warns(program: str) -> None:
+    start = (
+        "from llm_core.testing import ScriptedProvider\n"
+        "from llm_service import BaseLLMService\n"
+        "service = BaseLLMService(model='m', provider=ScriptedProvider())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", start + program],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_sync_stream_takes_what_is_there_in_one_trip(monkeypatch: pytest.MonkeyPatch) -> None:
+    with BaseLLMService(model="m", provider=ScriptedProvider([" ".join(["w"] * 500)])) as service:
+        trips = 0
+        run = service._portal.run
+
+        def counted(function: Any) -> Any:
+            nonlocal trips
+            trips += 1
+            return run(function)
+
+        monkeypatch.setattr(service._portal, "run", counted)
+        events = list(service.stream_sync("?"))
+    assert len(events) > 500
+    assert trips < 100
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_worker_has_the_slots_that_its_parent_uses() -> None:
+    program = """
+import asyncio, os, sys
+from llm_core.testing import ScriptedProvider
+from llm_service import BaseLLMService
+
+async def answer(request):
+    if request.messages[-1].text == "hang":
+        await asyncio.Event().wait()
+    return "x"
+
+async def main():
+    provider = ScriptedProvider([answer])
+    service = BaseLLMService(model="m", provider=provider, max_concurrent_requests=1)
+    call = asyncio.create_task(service.generate("hang"))
+    await asyncio.sleep(0.01)
+    assert len(service._in_flight) == 1
+    child = os.fork()
+    if child == 0:
+        good = service.snapshot().in_flight == 0
+        good = good and service.generate_sync("?", deadline_seconds=5).success
+        os._exit(0 if good else 1)
+    status = os.waitpid(child, 0)[1]
+    assert service.snapshot().in_flight == 1
+    await service.aclose(drain_seconds=0)
+    await call
+    return os.waitstatus_to_exitcode(status)
+
+sys.exit(asyncio.run(main()))
+"""
+    done = subprocess.run([sys.executable, "-c", program], timeout=30, check=False)
+    assert done.returncode == 0

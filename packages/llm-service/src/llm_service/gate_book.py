@@ -20,6 +20,7 @@ from llm_gates import (
     TpmGate,
 )
 from llm_service.chained_gate import ChainedGate
+from llm_service.forks import begin_anew_in_children
 
 __all__ = ["GateBook", "Limits"]
 
@@ -102,6 +103,11 @@ class GateBook:
         self._breaker = breaker
         self._gate = gate
         self._clock = clock
+        self.begin_anew()
+        begin_anew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """Give back every slot and forget what was counted; the limits stay."""
         self._routes: dict[tuple[str, str], _Route] = {}
         self._operations: dict[str, _Route] = {}
         self._lock = threading.Lock()

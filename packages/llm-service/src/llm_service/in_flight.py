@@ -7,6 +7,8 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
+from llm_service.forks import begin_anew_in_children
+
 __all__ = ["EndedByClosing", "InFlight"]
 
 
@@ -18,10 +20,15 @@ class InFlight:
     """The tasks that are making calls, on any event loop."""
 
     def __init__(self) -> None:
+        self.closed = False
+        self.begin_anew()
+        begin_anew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """Count no calls."""
         self._lock = threading.Lock()
         self._tasks: dict[asyncio.Task[object], int] = {}
         self._ended: set[asyncio.Task[object]] = set()
-        self.closed = False
 
     def __len__(self) -> int:
         return sum(self._tasks.values())
@@ -74,13 +81,15 @@ class InFlight:
 
     def _was_ended(self, task: asyncio.Task[object]) -> bool:
         with self._lock:
-            return task in self._ended and self._tasks[task] == 1
+            return task in self._ended and self._tasks.get(task) == 1
 
     def _leave(self, task: asyncio.Task[object]) -> None:
         with self._lock:
-            self._tasks[task] -= 1
-            if not self._tasks[task]:
-                del self._tasks[task]
+            # Gone already if the call has forked, and this is the child.
+            left = self._tasks.pop(task, 1) - 1
+            if left:
+                self._tasks[task] = left
+            else:
                 self._ended.discard(task)
 
     def _others(self) -> list[asyncio.Task[object]]:

@@ -7,14 +7,16 @@ The thread is a daemon and is stopped before the interpreter goes down, so that 
 from __future__ import annotations
 
 import asyncio
-import atexit
 import concurrent.futures
+import contextlib
 import contextvars
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from typing import Any, TypeVar
+
+from llm_service.forks import begin_anew_in_children
 
 __all__ = ["Portal"]
 
@@ -28,10 +30,15 @@ class Portal:
     """Runs coroutines on one background loop, started at the first call and again after a fork."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.begin_anew()
+        begin_anew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """Know of no thread; one is started at the next call."""
+        # A garbage collection within it may close an iterator, which takes it again.
+        self._lock = threading.RLock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._owner = os.getpid()
         self._nested: Portal | None = None
 
     def run(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -72,18 +79,41 @@ class Portal:
                 concurrent.futures.wait([done], timeout=_CANCEL_SECONDS)
             raise
 
+    def iterate(self, values: AsyncGenerator[Sequence[T], None]) -> Generator[T, None, None]:
+        """Yield what `values` has, one of its sequences after the other; closing the one closes the other."""
+        if threading.current_thread() is self._thread:
+            yield from self._inner().iterate(values)
+            return
+        with self._lock:
+            home = self._running_loop()
+        try:
+            while (some := self.run(lambda: _next_or_none(values))) is not None:
+                yield from some
+        finally:
+            if threading.current_thread() is self._thread:
+                # Collected as garbage on the loop's own thread, which must not wait for itself.
+                home.create_task(values.aclose())
+            elif self._loop is home and home.is_running():
+                self.run(values.aclose)
+            # Otherwise it was closed together with its loop.
+
     def close(self) -> None:
-        """Cancel what still runs, and stop the thread; the portal starts anew if it is used again."""
+        """Cancel what still runs, and stop the thread; the portal starts anew if it is used again.
+
+        Called on the thread itself, it stops as soon as the calling task is done.
+        """
         with self._lock:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
             nested, self._nested = self._nested, None
         if nested is not None:
             nested.close()
-        if loop is None or thread is None or self._owner != os.getpid():
+        if loop is None or thread is None:
             return
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(timeout=5.0)
+        if thread is threading.current_thread() and (task := asyncio.current_task()) is not None:
+            task.add_done_callback(lambda _: loop.stop())
+            return
+        _stop(loop, thread, os.getpid())
 
     def _inner(self) -> Portal:
         with self._lock:
@@ -93,14 +123,14 @@ class Portal:
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         """Return the loop, started if need be; the lock is held."""
-        if self._loop is None or self._owner != os.getpid():
-            self._owner = os.getpid()
+        if self._loop is None or self._loop.is_closed():
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(
                 target=_serve, args=(self._loop,), name="llm-service portal", daemon=True
             )
             self._thread.start()
-            _close_at_exit(self)
+            # When the portal is dropped, or else at exit.
+            weakref.finalize(self, _stop, self._loop, self._thread, os.getpid())
         return self._loop
 
 
@@ -130,12 +160,15 @@ def _hand_over(ended: asyncio.Task[T], done: concurrent.futures.Future[T]) -> No
         done.set_result(ended.result())
 
 
-def _close_at_exit(portal: Portal) -> None:
-    reference = weakref.ref(portal)
+def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread, owner: int) -> None:
+    """Stop a loop and wait until its thread has ended; in a forked child there is neither."""
+    if os.getpid() != owner:
+        return
+    with contextlib.suppress(RuntimeError):  # it was stopped before
+        loop.call_soon_threadsafe(loop.stop)
+    if thread is not threading.current_thread():
+        thread.join(timeout=5.0)
 
-    def close() -> None:
-        alive = reference()
-        if alive is not None:
-            alive.close()
 
-    atexit.register(close)
+async def _next_or_none(values: AsyncGenerator[T, None]) -> T | None:
+    return await anext(values, None)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from llm_core import InvalidValue, Provider
+from llm_service.forks import begin_anew_in_children
 
 if TYPE_CHECKING:
     from llm_providers import ProviderRegistry
@@ -26,6 +29,12 @@ class Router:
         self._provider = provider
         self._registry = registry
         self._replaced: list[Provider] = []
+        self.begin_anew()
+        begin_anew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """Let nobody wait for a thread that is not there."""
+        self._lock = threading.Lock()
 
     def resolve(self, model: str | None) -> tuple[Provider, str]:
         """Return the provider and the vendor's own name of `model`, or of the default model.
@@ -41,11 +50,17 @@ class Router:
             prefix = f"{self._provider.name}/"
             return self._provider, wanted.removeprefix(prefix)
         if self._registry is None:
-            # Here, because a service with a provider of its own needs no registry.
-            from llm_providers import ProviderRegistry
-
-            self._registry = ProviderRegistry()
+            self._make_registry()
+        assert self._registry is not None
         return self._registry.resolve(wanted)
+
+    def _make_registry(self) -> None:
+        # Here, because a service with a provider of its own needs no registry.
+        from llm_providers import ProviderRegistry
+
+        with self._lock:
+            if self._registry is None:
+                self._registry = ProviderRegistry()
 
     def use_model(self, model: str) -> None:
         """Change the default model from the next call on; InvalidValue for an empty name."""
@@ -67,9 +82,9 @@ class Router:
             check()
 
     async def aclose(self) -> None:
-        """Close every provider that was used."""
-        used = [self._provider, *self._replaced] if self._provider else self._replaced
-        for provider in used:
-            await provider.aclose()
-        if self._registry is not None:
-            await self._registry.aclose()
+        """Close every provider that was used; raises what one of them raised, after all were asked."""
+        async with AsyncExitStack() as closing:
+            if self._registry is not None:
+                closing.push_async_callback(self._registry.aclose)
+            for provider in [*self._replaced, *([self._provider] if self._provider else [])]:
+                closing.push_async_callback(provider.aclose)

@@ -12,6 +12,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -54,7 +55,7 @@ from llm_service.retry import RetryPolicy
 from llm_service.routing import Router
 from llm_service.snapshot import ServiceSnapshot
 from llm_service.sound_values import as_audio_parts, with_playable_audio
-from llm_service.streaming import stream_events
+from llm_service.streaming import stream_batches, stream_events
 from llm_service.structured import structured_fields
 
 if TYPE_CHECKING:
@@ -272,7 +273,8 @@ class BaseLLMService:
         self, request: GenerationRequest | str | None = None, /, **fields: Any
     ) -> Generator[StreamEvent, None, None]:
         """Do as `stream` does, for a sync caller."""
-        return self._iterate(self.stream(request, **fields))
+        batches = stream_batches(lambda sink: self._generate(request, fields, sink))
+        return self._portal.iterate(batches)
 
     def generate_many(
         self,
@@ -301,7 +303,8 @@ class BaseLLMService:
         in_order: bool = False,
     ) -> Generator[tuple[int, GenerationResult[Any]], None, None]:
         """Do as `generate_many` does, for a sync caller; `requests` is read on the service's background loop."""
-        return self._iterate(self.generate_many(requests, in_flight=in_flight, in_order=in_order))
+        many = self.generate_many(requests, in_flight=in_flight, in_order=in_order)
+        return self._portal.iterate(_one_by_one(many))
 
     def set_rate_limits(self, **changes: int | None) -> None:
         """Change `max_rpm` or `max_tpm` now, for all who wait; what counts in the windows stays counted.
@@ -359,27 +362,30 @@ class BaseLLMService:
         """End in order: refuse new calls, let those under way finish, then end what is left, and close connections.
 
         A call that is ended has a result of type ``cancelled``; the task that awaits it is not cancelled.
-        May be called more than once.
+        What a provider raises is raised when all else is closed. May be called more than once.
         """
-        self._in_flight.closed = True
-        await self._in_flight.drain(drain_seconds)
-        await self._router.aclose()
-        self._close_rest()
+        try:
+            await self._end(drain_seconds)
+        finally:
+            self._close_rest()
 
     def close(self, *, drain_seconds: float = 10.0) -> None:
         """Do as `aclose` does, for sync callers."""
+        try:
+            self.run_sync(lambda: self._end(drain_seconds))
+        finally:
+            self._close_rest()
+
+    async def _end(self, drain_seconds: float) -> None:
         self._in_flight.closed = True
-
-        async def end() -> None:
-            await self._in_flight.drain(drain_seconds)
-            await self._router.aclose()
-
-        self.run_sync(end)
-        self._close_rest()
+        await self._in_flight.drain(drain_seconds)
+        await self._router.aclose()
 
     def _close_rest(self) -> None:
-        self._portal.close()
-        self._telemetry.close()
+        try:
+            self._portal.close()
+        finally:
+            self._telemetry.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -402,13 +408,6 @@ class BaseLLMService:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _iterate(self, values: AsyncGenerator[T, None]) -> Generator[T, None, None]:
-        try:
-            while (value := self.run_sync(lambda: _next_or_none(values))) is not None:
-                yield value
-        finally:
-            self.run_sync(values.aclose)
 
     async def _generate(
         self, request: GenerationRequest | str | None, fields: dict[str, Any], sink: Sink | None
@@ -483,5 +482,7 @@ def _as_request(
     return GenerationRequest(**fields)
 
 
-async def _next_or_none(values: AsyncGenerator[T, None]) -> T | None:
-    return await anext(values, None)
+async def _one_by_one(values: AsyncGenerator[T, None]) -> AsyncGenerator[tuple[T], None]:
+    async with aclosing(values):
+        async for value in values:
+            yield (value,)
