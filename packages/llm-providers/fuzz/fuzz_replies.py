@@ -30,7 +30,6 @@ with atheris.instrument_imports(include=["llm_providers"]):
         StreamFailed,
         Tool,
     )
-
     from llm_providers import AnthropicProvider, OllamaProvider, OpenAIProvider
     from llm_providers.rate_limit_headers import read_rate_limits, read_retry_after
     from llm_providers.testing import CannedTransport
