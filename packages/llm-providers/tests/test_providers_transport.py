@@ -26,7 +26,7 @@ from llm_core import (
 from llm_providers import AnthropicProvider, OllamaProvider, OpenAIProvider
 from llm_providers.credentials import Secret, shown_url
 from llm_providers.provider import BaseLLMProvider
-from llm_providers.sdk_transport import SdkTransport
+from llm_providers.sdk_transport import ResponseStream, SdkTransport
 from llm_providers.testing import CannedTransport
 from llm_providers.wire import WireCall
 
@@ -491,3 +491,16 @@ async def test_other_methods_reach_the_server(http_client: Any, wire: Any) -> No
     await transport.send(WireCall(path="/x", content=b"{}", timeout_seconds=1))
     assert [r.method for r in wire.requests] == ["DELETE", "POST"]
     assert wire.requests[1].extensions["timeout"]["connect"] == 0.75
+
+
+async def test_a_connection_that_breaks_while_closing_does_not_raise() -> None:
+    class Breaking:
+        status_code = 200
+        headers = type("Headers", (), {"raw": []})()
+
+        async def aclose(self) -> None:
+            raise OSError("broken pipe")
+
+    stream = ResponseStream(Breaking())
+    await stream.aclose()
+    assert stream.status == 200
