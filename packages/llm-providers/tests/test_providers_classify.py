@@ -48,6 +48,17 @@ def anthropic(kind: str, message: str = "told", **details: Any) -> dict[str, Any
         (429, anthropic("rate_limit_error", error_code="ramp_limit_exceeded"), T.RATE_LIMITED),
         (400, anthropic("billing_error"), T.QUOTA_EXHAUSTED),
         (402, {}, T.QUOTA_EXHAUSTED),
+        (
+            400,
+            anthropic("invalid_request_error", "Your credit balance is too low to access the API"),
+            T.QUOTA_EXHAUSTED,
+        ),
+        # a status within the body counts where HTTP says that all is well
+        (200, openai(code=429), T.RATE_LIMITED),
+        (200, openai(code=503), T.OVERLOADED),
+        (200, openai(code=400, type="BadRequestError"), T.INVALID_REQUEST),
+        (200, openai(code=7), T.SERVER_ERROR),
+        (401, openai(code=500), T.AUTHENTICATION),
         (503, openai(code="slow_down"), T.RATE_LIMITED),
         (529, anthropic("overloaded_error"), T.OVERLOADED),
         (200, anthropic("overloaded_error"), T.OVERLOADED),
@@ -252,3 +263,19 @@ def test_what_is_no_broken_connection() -> None:
 def test_a_transport_failure_keeps_its_words() -> None:
     info = classify_failure(TransportFailure(T.CONNECTION, "gone"), provider="p", model=None)
     assert info.message == "gone"
+
+
+def test_numbers_of_any_length_are_read_without_harm() -> None:
+    digits = "9" * 5000
+    error = openai(code="rate_limit_exceeded", message=f"Limit: {digits}, Requested: {digits}")
+    info = info_of(429, error)
+    assert info.type is T.RATE_LIMITED
+    assert info.details.get("requested_tokens") is None
+
+
+def test_a_header_that_cannot_be_sent_is_not_quoted() -> None:
+    error = type("LocalProtocolError", (Exception,), {})("Illegal header value b'Bearer hush'")
+    failure = transport_failure(error)
+    assert failure is not None
+    assert failure.error_type is T.INVALID_REQUEST
+    assert "hush" not in str(failure)

@@ -33,6 +33,7 @@ def cut(body: bytes, places: Sequence[int]) -> list[bytes]:
         (b"\xef\xbb\xbfdata: a\n\n", [b"a"]),
         (b"data: a\r\n\r\ndata: b\r\r", [b"a", b"b"]),
         (b"data\n\n", [b""]),
+        (b"data: a\r\n\n\ndata: b\n\n", [b"a", b"b"]),
         (b"\n\n\n", []),
         (b"event: ping\n\n", []),
         (b"data: unfinished", []),
@@ -91,3 +92,8 @@ def test_an_event_of_endless_lines_is_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(stream_framing, "MAX_FRAME_BYTES", 100)
     with pytest.raises(MalformedBody, match="larger than 100 bytes"):
         decode(SseDecoder(), [b"data: 123456\n"] * 20)
+
+
+def test_a_carriage_return_swallows_one_newline_only_however_the_body_is_cut() -> None:
+    body = b"data: a\r\n\ndata: b\n\n"
+    assert decode(SseDecoder(), [bytes([byte]) for byte in body]) == [b"a", b"b"]

@@ -6,9 +6,7 @@ import threading
 
 import pytest
 
-from llm_core import (
-    MissingDependencyError,
-)
+from llm_core import ConfigurationError, MissingDependencyError
 from llm_providers.loop_clients import LoopClients
 
 
@@ -97,3 +95,31 @@ async def test_making_that_fails_is_tried_anew() -> None:
     with pytest.raises(MissingDependencyError):
         await known.current()
     assert isinstance(await known.current(), Client)
+
+
+async def test_whatever_an_sdk_dislikes_beforehand_is_the_configurations_fault() -> None:
+    def make() -> Client:
+        raise ValueError("Invalid port: 'port'")
+
+    known = LoopClients(make, Client.close)
+    with pytest.raises(ConfigurationError, match="Invalid port"):
+        await known.current()
+    with pytest.raises(ConfigurationError, match="Invalid port"):
+        known.check()
+
+
+async def test_clients_of_ended_loops_do_not_pile_up_though_they_hold_their_loop() -> None:
+    class Holding(Client):
+        def __init__(self) -> None:
+            super().__init__()
+            self.loop: asyncio.AbstractEventLoop | None = None
+
+    known = LoopClients(Holding, Client.close)
+
+    async def use() -> None:
+        (await known.current()).loop = asyncio.get_running_loop()
+
+    for _ in range(5):
+        await asyncio.to_thread(lambda: asyncio.run(use()))
+    await known.current()
+    assert len(known._clients) == 1

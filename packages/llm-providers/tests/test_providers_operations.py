@@ -477,3 +477,25 @@ async def test_an_anthropic_batch_from_submission_to_results(
         ErrorType.SERVER_ERROR,
         ErrorType.SERVER_ERROR,
     ]
+
+
+async def test_one_line_of_a_batch_that_cannot_be_read_fails_its_request_only(
+    openai: OpenAIProvider, anthropic: AnthropicProvider, wire: Any, monkeypatch: Any
+) -> None:
+    def burst(*_: object) -> None:
+        raise RuntimeError("burst")
+
+    line = b'{"custom_id":"request-000000","result":{"type":"succeeded"},"response":{"status_code":200}}'
+    for provider in (openai, anthropic):
+        monkeypatch.setattr(type(provider.batches), "_outcome", burst)
+        ended = {"id": "b", "status": "completed", "output_file_id": "f"}
+        wire.replies = [ended, line] if provider is openai else [line]
+        (result,) = await provider.batches.results("b", wishes("a"))
+        assert result.error is not None
+        assert "burst" in result.error.message
+
+
+async def test_an_error_body_with_status_200_is_no_sound(openai: OpenAIProvider, wire: Any) -> None:
+    wire.json({"error": {"message": "no"}}, content_type="application/json")
+    with pytest.raises(ProviderError, match="no sound"):
+        await openai.speak("Hello", voice="alloy")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from llm_core import (
+    ConfigurationError,
     ErrorType,
     LLMCallRequest,
     Message,
@@ -25,7 +26,7 @@ from llm_core import (
 from llm_providers import AnthropicProvider, OllamaProvider, OpenAIProvider
 from llm_providers.credentials import Secret, shown_url
 from llm_providers.provider import BaseLLMProvider
-from llm_providers.sdk_transport import SdkTransport
+from llm_providers.sdk_transport import ResponseStream, SdkTransport
 from llm_providers.testing import CannedTransport
 from llm_providers.wire import WireCall
 
@@ -371,11 +372,36 @@ def test_a_secret_is_not_shown_or_pickled() -> None:
     [
         ("https://user:pass@host.test:8/v1?key=1", "https://host.test:8/v1"),
         ("localhost", "localhost"),
+        ("user:pass@host.test:11434", "host.test:11434"),
+        ("http://[bad", "…"),
         (None, None),
     ],
 )
 def test_an_address_is_shown_without_its_secrets(url: str | None, shown: str | None) -> None:
     assert shown_url(url) == shown
+
+
+def test_a_key_that_no_header_can_carry_is_refused_unseen() -> None:
+    assert Secret("hush\n").reveal() == "hush"
+    for key in ("hush\nhush", "h\u00fcsh"):
+        with pytest.raises(ConfigurationError, match="printable ASCII") as caught:
+            OpenAIProvider(key)
+        assert key not in str(caught.value)
+
+
+async def test_what_the_environment_says_for_openai_is_sent_to_openai_only(
+    wire: Any, http_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-mine")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-mine")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "x-mine: yes")
+    wire.json({"object": "list", "data": []})
+    foreign = "https://llm.test/api.openai.com/v1"
+    for base_url in (foreign, "https://eu.api.openai.com/v1"):
+        await OpenAIProvider("key", base_url, http_client=http_client).list_models()
+    elsewhere, there = wire.requests
+    assert "mine" not in str(elsewhere.headers.raw)
+    assert there.headers["openai-organization"] == "org-mine"
 
 
 async def test_no_key_is_logged(
@@ -465,3 +491,16 @@ async def test_other_methods_reach_the_server(http_client: Any, wire: Any) -> No
     await transport.send(WireCall(path="/x", content=b"{}", timeout_seconds=1))
     assert [r.method for r in wire.requests] == ["DELETE", "POST"]
     assert wire.requests[1].extensions["timeout"]["connect"] == 0.75
+
+
+async def test_a_connection_that_breaks_while_closing_does_not_raise() -> None:
+    class Breaking:
+        status_code = 200
+        headers = type("Headers", (), {"raw": []})()
+
+        async def aclose(self) -> None:
+            raise OSError("broken pipe")
+
+    stream = ResponseStream(Breaking())
+    await stream.aclose()
+    assert stream.status == 200

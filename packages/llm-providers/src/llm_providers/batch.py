@@ -21,7 +21,6 @@ from llm_core import (
     ProviderResponse,
 )
 from llm_core.record import Record
-
 from llm_providers.json_reading import text_at
 
 __all__ = [

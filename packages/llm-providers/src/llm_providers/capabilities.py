@@ -1,6 +1,10 @@
 """What each family of models can do, with the source and date of each statement.
 
 A model without a row is sent everything that its vendor's protocol can say; the vendor then decides.
+
+How far to trust it: what is said of a protocol was read in the vendor's package, of the release named, on the date given.
+The vendors' pages were not opened at their addresses on that date: their statements come from copies and quotations
+of unknown age, and so do `context_tokens` and `max_output_tokens`. No row has been confirmed by a call to a vendor.
 """
 
 from __future__ import annotations
@@ -11,7 +15,6 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 
 from llm_core import LLMCallRequest, ReasoningEffort
-
 from llm_providers.features import Feature, FeatureFilter
 
 __all__ = ["CAPABILITIES", "ModelFamily", "family_of", "features_for"]
@@ -42,9 +45,9 @@ class ModelFamily:
     """Input and output together, in tokens; None if not known."""
     max_output_tokens: int | None = None
     source: str
-    """The page or package this was read in."""
+    """The package this was read in, or the page it goes back to (see the module's docstring)."""
     checked: date
-    """When it was read there."""
+    """When the row was last gone through; not that its page said so on that day."""
 
 
 _SOUND = frozenset({_F.AUDIO_INPUT, _F.AUDIO_OUTPUT})

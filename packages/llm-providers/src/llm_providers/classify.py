@@ -18,7 +18,6 @@ from datetime import datetime
 from typing import Any
 
 from llm_core import ErrorInfo, ErrorType, ProviderResponse, RateLimitFacts
-
 from llm_providers.json_reading import (
     MalformedBody,
     dict_at,
@@ -123,6 +122,8 @@ _TOO_LONG_HINT = re.compile(
 )
 _USAGE_LIMIT = re.compile(r"usage limit|quota", re.IGNORECASE)
 """Ollama's cloud has no error codes: its 429 for a spent contingent differs from other 429s by its words alone."""
+_NO_CREDIT = re.compile(r"credit balance is too low", re.IGNORECASE)
+"""Anthropic's words for an empty account, which come as a plain ``invalid_request_error``."""
 _ONE_REQUEST_TOO_LARGE = re.compile(r"Limit:? (?P<limit>\d+), Requested:? (?P<requested>\d+)")
 
 
@@ -138,6 +139,8 @@ class VendorError:
     """A finer code inside, such as Anthropic's ``details.error_code``."""
     limit_tokens: int | None = None
     got_tokens: int | None = None
+    status: int | None = None
+    """The HTTP status, where the body repeats it: OpenRouter, vLLM and llama.cpp put it into ``code``."""
 
 
 def find_error(payload: Any) -> VendorError | None:
@@ -177,6 +180,7 @@ def _read_error(error: dict[str, Any]) -> VendorError:
         detail_code=text_at(details, "error_code") or text_at(error, "innererror", "code"),
         limit_tokens=limit if isinstance(limit, int) else None,
         got_tokens=got if isinstance(got, int) else None,
+        status=code if type(code) is int and 400 <= code <= 599 else None,
     )
 
 
@@ -211,10 +215,14 @@ def classify(
     now: datetime,
     partial: ProviderResponse | None = None,
 ) -> ErrorInfo:
-    """Describe an error object that came with `status` and `headers` (200 when in the midst of a stream)."""
-    error_type = _type_of(error, status)
+    """Describe an error object that came with `status` and `headers` (200 when in the midst of a stream).
+
+    Where the status says that all is well, the one that the error itself names counts.
+    """
+    told = error.status if error.status is not None and status < 400 else status
+    error_type = _type_of(error, told)
     details = _details_of(error, error_type)
-    retryable = error_type.traits.retryable or status == 409
+    retryable = error_type.traits.retryable or told == 409
     advice = headers.get("x-should-retry")
     if advice in ("true", "false"):
         retryable = advice == "true"
@@ -281,6 +289,8 @@ def _type_of(error: VendorError, status: int) -> ErrorType:
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     if 400 <= status < 500 or error.type == "invalid_request_error":
+        if _NO_CREDIT.search(error.message):
+            return _T.QUOTA_EXHAUSTED
         too_long = _TOO_LONG_HINT.search(error.message)
         return _T.CONTEXT_TOO_LONG if too_long else _T.INVALID_REQUEST
     return _T.SERVER_ERROR
@@ -298,9 +308,10 @@ def _details_of(error: VendorError, error_type: ErrorType) -> dict[str, Any]:
         if "slow_down" in (error.code, error.type) or error.detail_code == "ramp_limit_exceeded":
             details["scope"] = "acceleration"  # usage grows too fast; ramp up gradually
         sizes = _ONE_REQUEST_TOO_LARGE.search(error.message)
-        if sizes and int(sizes["requested"]) > int(sizes["limit"]):
-            details["limit_tokens"] = int(sizes["limit"])
-            details["requested_tokens"] = int(sizes["requested"])
+        if sizes:  # a server may send any number of digits, and Python refuses to read thousands
+            limit, requested = int(sizes["limit"][:18]), int(sizes["requested"][:18])
+            if requested > limit:
+                details |= {"limit_tokens": limit, "requested_tokens": requested}
     return details
 
 

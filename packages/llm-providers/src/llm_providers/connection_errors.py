@@ -10,7 +10,6 @@ import socket
 import ssl
 
 from llm_core import ErrorType
-
 from llm_providers.wire import TransportFailure
 
 __all__ = ["transport_failure"]
@@ -61,6 +60,8 @@ def transport_failure(error: BaseException) -> TransportFailure | None:
         return None
     error_type, words = known or (ErrorType.CONNECTION, "the connection failed")
     told = str(cause or chain[-1]) or type(chain[-1]).__name__
+    if "LocalProtocolError" in _names(chain):
+        told = "a header, the method or the path is malformed"  # its own words quote the key
     details = {"reason": reason} if reason else {}
     return TransportFailure(error_type, f"{words}: {told}", details)
 

@@ -5,17 +5,25 @@ from __future__ import annotations
 import os
 from urllib.parse import urlsplit
 
-from llm_core import MissingCredentials
+from llm_core import ConfigurationError, MissingCredentials
 
 __all__ = ["Secret", "resolve_key", "shown_url"]
 
 
 class Secret:
-    """A text that does not appear in `repr`, `str`, logs or tracebacks' locals."""
+    """A text that does not appear in `repr`, `str`, logs or tracebacks' locals.
+
+    Raises ConfigurationError, without showing it, for one that cannot be sent.
+    """
 
     __slots__ = ("_text",)
 
     def __init__(self, text: str) -> None:
+        text = text.strip()  # keys read from files end in a newline
+        if not (text.isascii() and text.isprintable()):
+            raise ConfigurationError(
+                "an API key holds a character that no HTTP header can carry; expected printable ASCII"
+            )
         self._text = text
 
     def reveal(self) -> str:
@@ -53,6 +61,10 @@ def shown_url(url: str | None) -> str | None:
     """Return `url` without user name, password and query, which may be secrets."""
     if url is None:
         return None
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url if "://" in url else "//" + url)
+    except ValueError:  # it is no URL, so nobody knows what in it is secret
+        return "…"
     host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}" if parts.scheme else parts.path
+    scheme = f"{parts.scheme}://" if parts.scheme else ""
+    return f"{scheme}{host}{parts.path}"

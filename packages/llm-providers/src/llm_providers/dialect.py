@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from llm_core import EMPTY, LLMCallRequest, ProviderResponse, StreamEvent
-
 from llm_providers.classify import VendorError
 from llm_providers.reply import ReplyAssembly, ReplyFrame
 from llm_providers.stream_framing import FrameDecoder

@@ -11,7 +11,6 @@ from typing import Any
 
 from llm_core import InvalidValue, Usage
 from llm_core.record import Record
-
 from llm_providers.json_reading import MalformedBody
 from llm_providers.token_estimate import estimate_text_tokens
 

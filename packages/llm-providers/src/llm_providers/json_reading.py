@@ -13,6 +13,7 @@ __all__ = [
     "number_at",
     "parse_json",
     "parse_object",
+    "shown",
     "text_at",
 ]
 

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
+from llm_core import ConfigurationError, LLMError
+
 __all__ = ["LoopClients"]
 
 ClientT = TypeVar("ClientT")
@@ -39,10 +41,10 @@ class LoopClients(Generic[ClientT]):
         """Make a client, so that what is missing for it is told now; the next event loop gets that one."""
         with self._lock:
             if self._spare is None and not self._clients:
-                self._spare = self._make()
+                self._spare = self._made()
 
     async def current(self) -> ClientT:
-        """Return the running loop's client; raises what making it raises, and tries anew the next time."""
+        """Return the running loop's client, trying anew if it could not be made before; raises ConfigurationError."""
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is not None:
@@ -55,8 +57,9 @@ class LoopClients(Generic[ClientT]):
                 with self._lock:
                     client, self._spare = self._spare, None
                 if client is None:
-                    client = await asyncio.to_thread(self._make)
+                    client = await asyncio.to_thread(self._made)
                 with self._lock:
+                    self._let_go_of_ended_loops()
                     self._clients[loop] = client
             return client
 
@@ -78,6 +81,23 @@ class LoopClients(Generic[ClientT]):
             elif loop.is_running():
                 closing = asyncio.run_coroutine_threadsafe(self._closed(client), loop)
                 await asyncio.wrap_future(closing)
+
+    def _made(self) -> ClientT:
+        try:
+            return self._make()
+        except LLMError:
+            raise
+        except Exception as error:
+            # Boundary to foreign code: whatever an SDK finds wrong before anything is sent is the configuration's fault.
+            raise ConfigurationError(
+                f"the vendor's client cannot be made: {type(error).__name__}: {error}; "
+                "check the base URL, proxies and certificates"
+            ) from error
+
+    def _let_go_of_ended_loops(self) -> None:
+        """Forget the clients of closed loops: their open connections hold the loop, so it never goes by itself."""
+        for loop in [loop for loop in self._clients if loop.is_closed()]:
+            del self._clients[loop]
 
     async def _closed(self, client: ClientT) -> None:
         await self._close(client)

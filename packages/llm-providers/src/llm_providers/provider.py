@@ -22,7 +22,6 @@ from llm_core import (
     StreamFailed,
     SystemClock,
 )
-
 from llm_providers.classify import (
     classify,
     classify_failure,

@@ -27,11 +27,10 @@ from llm_core import (
     Usage,
     UsageUpdate,
 )
-
 from llm_providers.json_reading import MalformedBody, parse_object
 from llm_providers.media import from_base64
 
-__all__ = ["ReplyAssembly", "ReplyFrame", "sample_rate_of", "tool_call"]
+__all__ = ["ReplyAssembly", "ReplyFrame", "is_whole", "sample_rate_of", "tool_call"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +110,15 @@ def tool_call(call_id: str, name: str, arguments_text: str, *, complete: bool = 
         arguments_text=arguments_text,
         complete=complete,
     )
+
+
+def is_whole(arguments_text: str) -> bool:
+    """Whether the arguments of a tool call are a JSON object from its first brace to its last."""
+    try:
+        parse_object(arguments_text)
+    except MalformedBody:
+        return False
+    return True
 
 
 class _Piece:
@@ -233,6 +241,11 @@ class ReplyAssembly:
             return ()
         call = tool_call(piece.id, piece.name, "".join(piece.texts))
         return (ToolCallEnded(index=piece.index, tool_call=call),)
+
+    def end_whole_tools(self) -> tuple[StreamEvent, ...]:
+        """Declare those tool calls whole whose arguments are: for an answer that was cut off, maybe within one."""
+        whole = [key for key in self._tools if is_whole(self.tool_text(key))]
+        return tuple([event for key in whole for event in self.tool_end(key)])
 
     def end_all_tools(self) -> tuple[StreamEvent, ...]:
         """Declare every tool call whole that is still open."""

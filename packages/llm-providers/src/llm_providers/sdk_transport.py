@@ -8,11 +8,11 @@ as it is, without building the vendor's objects, which is most of what a call th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from llm_core import ErrorType
-
 from llm_providers.connection_errors import transport_failure
 from llm_providers.loop_clients import LoopClients
 from llm_providers.wire import TransportFailure, WireCall, WireReply, WireStream
@@ -126,7 +126,9 @@ class ResponseStream:
 
     async def aclose(self) -> None:
         """Close the connection."""
-        await self._response.aclose()
+        with contextlib.suppress(Exception):
+            # Boundary to foreign code: the answer is told already, and a connection that breaks while closing is closed.
+            await self._response.aclose()
 
 
 def lower_headers(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -69,10 +69,11 @@ class SseDecoder:
         return ()
 
     def _with_plain_newlines(self, chunk: bytes) -> bytes:
-        if self._ends_with_cr and chunk.startswith(b"\n"):
-            chunk = chunk[1:]
+        second_half = self._ends_with_cr and chunk.startswith(b"\n")
         if chunk:
             self._ends_with_cr = chunk.endswith(b"\r")
+        if second_half:
+            chunk = chunk[1:]
         return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _add(self, data: bytes) -> None:

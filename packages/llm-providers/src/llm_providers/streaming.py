@@ -17,7 +17,6 @@ from llm_core import (
     StreamEvent,
     StreamFailed,
 )
-
 from llm_providers.classify import VendorError, classify, classify_failure, find_error
 from llm_providers.dialect import Dialect, VendorFailure
 from llm_providers.json_reading import MalformedBody, parse_json, shown

@@ -17,7 +17,6 @@ from llm_core import (
     ToolChoiceMode,
     thaw,
 )
-
 from llm_providers.features import Feature, FeatureFilter
 
 __all__ = ["Structured", "merged_options", "structure"]

@@ -41,7 +41,6 @@ from llm_core import (
     ToolCallStarted,
     ToolResult,
 )
-
 from llm_providers.wire import WireCall, WireReply, WireStream
 
 __all__ = [

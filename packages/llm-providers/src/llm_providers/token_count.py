@@ -11,7 +11,6 @@ from typing import Any
 
 from llm_core import LLMCallRequest, TextPart, ToolCall, ToolResult
 from llm_core.record import Record
-
 from llm_providers.token_estimate import estimate_input_tokens
 
 __all__ = ["CountedBy", "TokenCount", "count_locally"]

@@ -6,8 +6,14 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
-from llm_core import Clock, ErrorInfo, ErrorType, GenerationRequest, GenerationResult
-
+from llm_core import (
+    Clock,
+    ErrorInfo,
+    ErrorType,
+    GenerationRequest,
+    GenerationResult,
+    ProviderError,
+)
 from llm_providers.batch import (
     Batch,
     BatchOutcome,
@@ -23,7 +29,7 @@ from llm_providers.dialect import VendorFailure
 from llm_providers.json_reading import MalformedBody, dict_at, int_at, parse_object, text_at
 from llm_providers.provider import BaseLLMProvider, encode_json
 from llm_providers.reply import ReplyFrame
-from llm_providers.wire import WireCall
+from llm_providers.wire import WireCall, WireReply
 
 __all__ = ["AnthropicBatches"]
 
@@ -80,11 +86,21 @@ class AnthropicBatches:
                 entry = parse_object(line)
                 key = text_at(entry, "custom_id")
                 if key in by_id:
-                    outcomes[key] = self._outcome(dict_at(entry, "result"), by_id[key])
+                    outcomes[key] = self._read(reply, dict_at(entry, "result"), by_id[key])
         missing = self._unanswered("missing", "the batch's results hold no answer to this request")
         return in_order(
             outcomes, requests, provider=self._provider.name, missing=missing, clock=self._clock
         )
+
+    def _read(
+        self, reply: WireReply, result: dict[str, Any], request: GenerationRequest
+    ) -> BatchOutcome:
+        """Read one line; one that cannot be read is the failure of its request, not of all."""
+        try:
+            with self._provider.reading(reply, model=request.model):
+                return self._outcome(result, request)
+        except ProviderError as failure:
+            return failure.info
 
     def _outcome(self, result: dict[str, Any], request: GenerationRequest) -> BatchOutcome:
         kind = text_at(result, "type")

@@ -16,7 +16,6 @@ from llm_core import (
     ToolResult,
     thaw,
 )
-
 from llm_providers.features import Feature, FeatureFilter
 from llm_providers.media import as_base64, file_media_type, image_media_type
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
-from llm_core import FinishReason, Part, ProviderResponse, ReasoningPart, TextPart, Usage
-
+from llm_core import FinishReason, Part, ProviderResponse, ReasoningPart, TextPart, ToolCall, Usage
 from llm_providers.anthropic.content_blocks import REDACTED
 from llm_providers.classify import VendorError, find_error
 from llm_providers.dialect import VendorFailure
@@ -32,11 +32,14 @@ def read_message(payload: dict[str, Any], frame: ReplyFrame) -> ProviderResponse
         nothing = VendorError(message="the reply holds no content", code="api_error")
         raise VendorFailure(error or nothing)
     parts = [part for block in dicts_at(payload, "content") if (part := _part(block)) is not None]
+    finish_reason = anthropic_finish_reason(text_at(payload, "stop_reason"))
+    if finish_reason is FinishReason.LENGTH and parts and isinstance(parts[-1], ToolCall):
+        parts[-1] = replace(parts[-1], complete=False)  # the limit fell into its arguments
     return frame.response(
         model=text_at(payload, "model"),
         parts=parts,
         usage=anthropic_usage(payload.get("usage")),
-        finish_reason=anthropic_finish_reason(text_at(payload, "stop_reason")),
+        finish_reason=finish_reason,
         response_id=text_at(payload, "id"),
         raw=payload,
     )

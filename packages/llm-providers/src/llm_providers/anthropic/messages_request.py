@@ -16,7 +16,6 @@ from llm_core import (
     ToolChoiceMode,
     thaw,
 )
-
 from llm_providers.anthropic.content_blocks import message_blocks
 from llm_providers.capabilities import ModelFamily
 from llm_providers.dialect import PreparedCall

@@ -6,14 +6,13 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
-from llm_core import StreamEvent
-
+from llm_core import FinishReason, StreamEvent
 from llm_providers.anthropic.content_blocks import REDACTED
 from llm_providers.anthropic.messages_reply import anthropic_finish_reason, anthropic_usage
 from llm_providers.classify import VendorError, find_error
 from llm_providers.dialect import VendorFailure
 from llm_providers.json_reading import dict_at, int_at, parse_object, text_at
-from llm_providers.reply import ReplyAssembly
+from llm_providers.reply import ReplyAssembly, is_whole
 
 __all__ = ["MessagesStreamReader"]
 
@@ -74,13 +73,18 @@ class MessagesStreamReader:
 
     def _block_stop(self, event: dict[str, Any]) -> Iterable[StreamEvent]:
         self._assembly.close_part()
-        return self._assembly.tool_end(int_at(event, "index"))
+        key = int_at(event, "index")
+        # A block that the token limit cuts is stopped like any other; why it was stopped comes with message_delta.
+        return self._assembly.tool_end(key) if is_whole(self._assembly.tool_text(key)) else ()
 
     def _message_delta(self, event: dict[str, Any]) -> Iterable[StreamEvent]:
         reason = text_at(event, "delta", "stop_reason")
         if reason:
             self._stop_reason = reason
-            self._assembly.finish_reason = anthropic_finish_reason(reason)
+            finish_reason = anthropic_finish_reason(reason)
+            self._assembly.finish_reason = finish_reason
+            if finish_reason is not FinishReason.LENGTH:
+                return [*self._assembly.end_all_tools(), *self._add_usage(event)]
         return self._add_usage(event)
 
     def _message_stop(self, event: dict[str, Any]) -> Iterable[StreamEvent]:

@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import quote
 
 from llm_core import Clock, LLMCallRequest, MissingDependencyError, ProviderResponse
-
 from llm_providers.anthropic.batches import AnthropicBatches
 from llm_providers.anthropic.messages_reply import read_message
 from llm_providers.anthropic.messages_request import (

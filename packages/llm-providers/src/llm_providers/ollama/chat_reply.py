@@ -15,7 +15,6 @@ from llm_core import (
     TextPart,
     Usage,
 )
-
 from llm_providers.classify import VendorError, find_error
 from llm_providers.dialect import VendorFailure
 from llm_providers.json_reading import dict_at, dicts_at, int_at, number_at, parse_object, text_at

@@ -22,11 +22,11 @@ from llm_core import (
     ToolResult,
     thaw,
 )
-
 from llm_providers.dialect import PreparedCall
 from llm_providers.features import Feature, FeatureFilter
 from llm_providers.media import as_base64
 from llm_providers.structured import merged_options, structure
+from llm_providers.tool_results import result_text
 
 __all__ = ["OLLAMA_LACKS", "prepare_ollama"]
 
@@ -106,7 +106,7 @@ def _messages(messages: tuple[Message, ...], features: FeatureFilter) -> list[di
         written += [
             {
                 "role": "tool",
-                "content": part.content,
+                "content": result_text(part),
                 "tool_name": names.get(part.tool_call_id, part.tool_call_id),
             }
             for part in message.content

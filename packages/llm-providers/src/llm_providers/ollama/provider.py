@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_core import EMPTY, Clock, LLMCallRequest, MissingDependencyError, ProviderResponse, Usage
-
 from llm_providers.capabilities import features_for
 from llm_providers.credentials import Secret, shown_url
 from llm_providers.dialect import Dialect, PreparedCall

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from llm_core import ErrorType
-
 from llm_providers.connection_errors import transport_failure
 from llm_providers.loop_clients import LoopClients
 from llm_providers.sdk_transport import CONNECT_SHARE, ResponseStream, lower_headers

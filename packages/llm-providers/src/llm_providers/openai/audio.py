@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_core import AudioPart, InvalidValue, Usage
-
 from llm_providers.json_reading import dicts_at, int_at, number_at, text_at
 from llm_providers.speech import SpeechSegment, Transcript
 

@@ -16,7 +16,6 @@ from llm_core import (
     InvalidValue,
     ProviderError,
 )
-
 from llm_providers.batch import (
     Batch,
     BatchOutcome,
@@ -32,7 +31,7 @@ from llm_providers.dialect import VendorFailure
 from llm_providers.json_reading import MalformedBody, dict_at, int_at, parse_object, text_at
 from llm_providers.provider import BaseLLMProvider, encode_json
 from llm_providers.reply import ReplyFrame
-from llm_providers.wire import WireCall
+from llm_providers.wire import WireCall, WireReply
 
 __all__ = ["OpenAIBatches"]
 
@@ -149,8 +148,18 @@ class OpenAIBatches:
                 entry = parse_object(line)
                 key = text_at(entry, "custom_id")
                 if key in by_id:
-                    outcomes[key] = self._outcome(entry, by_id[key])
+                    outcomes[key] = self._read(reply, entry, by_id[key])
         return outcomes
+
+    def _read(
+        self, reply: WireReply, entry: dict[str, Any], request: GenerationRequest
+    ) -> BatchOutcome:
+        """Read one line; one that cannot be read is the failure of its request, not of all."""
+        try:
+            with self._provider.reading(reply, model=request.model):
+                return self._outcome(entry, request)
+        except ProviderError as failure:
+            return failure.info
 
     def _outcome(self, entry: dict[str, Any], request: GenerationRequest) -> BatchOutcome:
         model = request.model or ""

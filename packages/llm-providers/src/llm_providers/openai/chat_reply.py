@@ -12,13 +12,12 @@ from llm_core import (
     ReasoningPart,
     TextPart,
 )
-
 from llm_providers.classify import VendorError, find_error
 from llm_providers.dialect import VendorFailure
 from llm_providers.json_reading import dict_at, dicts_at, text_at
 from llm_providers.media import from_base64
 from llm_providers.openai.usage import chat_usage
-from llm_providers.reply import ReplyFrame, sample_rate_of, tool_call
+from llm_providers.reply import ReplyFrame, is_whole, sample_rate_of, tool_call
 
 __all__ = ["chat_finish_reason", "read_chat"]
 
@@ -40,13 +39,14 @@ def read_chat(payload: dict[str, Any], frame: ReplyFrame) -> ProviderResponse:
         raise VendorFailure(error or nothing)
     message = dict_at(choices[0], "message")
     refusal = text_at(message, "refusal")
-    parts = _parts(message, refusal, frame)
+    reason = text_at(choices[0], "finish_reason")
+    parts = _parts(message, refusal, frame, cut=reason == "length")
     return frame.response(
         model=text_at(payload, "model"),
         parts=parts,
         usage=chat_usage(payload.get("usage")),
         finish_reason=chat_finish_reason(
-            text_at(choices[0], "finish_reason"),
+            reason,
             refused=bool(refusal),
             called=bool(dicts_at(message, "tool_calls")),
         ),
@@ -66,7 +66,7 @@ def chat_finish_reason(reason: str, *, refused: bool, called: bool) -> FinishRea
     return _FINISH_REASONS.get(reason, FinishReason.OTHER)
 
 
-def _parts(message: dict[str, Any], refusal: str, frame: ReplyFrame) -> list[Part]:
+def _parts(message: dict[str, Any], refusal: str, frame: ReplyFrame, *, cut: bool) -> list[Part]:
     parts: list[Part] = []
     # Not OpenAI's own, but common: vLLM and DeepSeek say reasoning_content, OpenRouter and newer vLLM reasoning.
     thought = text_at(message, "reasoning_content") or text_at(message, "reasoning")
@@ -78,7 +78,9 @@ def _parts(message: dict[str, Any], refusal: str, frame: ReplyFrame) -> list[Par
     for call in dicts_at(message, "tool_calls"):
         function = dict_at(call, "function")
         arguments = text_at(function, "arguments")
-        parts.append(tool_call(text_at(call, "id"), text_at(function, "name"), arguments))
+        complete = not cut or is_whole(arguments)
+        name = text_at(function, "name")
+        parts.append(tool_call(text_at(call, "id"), name, arguments, complete=complete))
     audio = dict_at(message, "audio")
     data = from_base64(text_at(audio, "data"))
     if data:

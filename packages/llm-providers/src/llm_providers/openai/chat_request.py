@@ -21,13 +21,13 @@ from llm_core import (
     ToolResult,
     thaw,
 )
-
 from llm_providers.dialect import PreparedCall
 from llm_providers.features import Feature, FeatureFilter
 from llm_providers.media import as_base64, data_url, file_media_type, image_media_type
 from llm_providers.openai.responses_request import arguments_of, schema_format
 from llm_providers.strict_schema import close_schema, is_closable
 from llm_providers.structured import merged_options, structure
+from llm_providers.tool_results import result_text
 
 __all__ = ["COMPATIBLE_CHAT", "OPENAI_CHAT", "ChatVariant", "prepare_chat"]
 
@@ -284,5 +284,5 @@ def _tool_message(result: ToolResult) -> dict[str, Any]:
     return {
         "role": "tool",
         "tool_call_id": result.tool_call_id,
-        "content": result.content,
+        "content": result_text(result),
     }

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from llm_core import StreamEvent
-
 from llm_providers.classify import find_error
 from llm_providers.dialect import VendorFailure
 from llm_providers.json_reading import dict_at, dicts_at, int_at, parse_object, text_at
@@ -99,4 +98,5 @@ class ChatStreamReader:
         self._assembly.finish_reason = chat_finish_reason(
             reason, refused=self._refused, called=self._assembly.has_tools
         )
-        return [*self._assembly.end_all_tools()] if reason != "length" else []
+        assembly = self._assembly
+        return [*(assembly.end_whole_tools() if reason == "length" else assembly.end_all_tools())]

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_core import Usage
-
 from llm_providers.embedding import read_vector
 from llm_providers.json_reading import MalformedBody, dicts_at, int_at
 from llm_providers.structured import merged_options

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from llm_core import (
     EMPTY,
@@ -18,12 +19,11 @@ from llm_core import (
     Role,
     Usage,
 )
-
 from llm_providers.capabilities import features_for
 from llm_providers.credentials import Secret, resolve_key, shown_url
 from llm_providers.dialect import Dialect, PreparedCall
 from llm_providers.embedding import Embeddings, embed_in_batches
-from llm_providers.json_reading import MalformedBody, dicts_at, int_at, parse_object, text_at
+from llm_providers.json_reading import MalformedBody, dicts_at, int_at, parse_object, shown, text_at
 from llm_providers.model_list import ModelInfo, from_unix
 from llm_providers.openai.audio import read_transcript, speech_body, transcription_form
 from llm_providers.openai.batches import OpenAIBatches
@@ -176,7 +176,9 @@ class OpenAIProvider(BaseLLMProvider):
             options=provider_options,
         )
         call = WireCall(path="/audio/transcriptions", form=form, files=files)
-        return read_transcript(await self.send_json(call, model=model))
+        reply = await self.send(call, model=model)
+        with self.reading(reply, model=model):
+            return read_transcript(parse_object(reply.content))
 
     async def speak(
         self,
@@ -203,8 +205,9 @@ class OpenAIProvider(BaseLLMProvider):
             WireCall(path="/audio/speech", content=encode_json(body)), model=model
         )
         with self.reading(reply, model=model):
-            if not reply.content or "text/html" in reply.headers.get("content-type", ""):
-                raise MalformedBody("no sound")
+            kind = reply.headers.get("content-type", "")
+            if not reply.content or "text/html" in kind or "application/json" in kind:
+                raise MalformedBody(f"no sound but {shown(reply.content)}")
         return AudioPart(
             data=reply.content,
             format=format,
@@ -247,7 +250,7 @@ class OpenAIProvider(BaseLLMProvider):
 
     @property
     def _is_openai(self) -> bool:
-        return self._base_url is None or _OPENAI_HOST in self._base_url
+        return self._base_url is None or _is_openai_host(self._base_url)
 
     def _make_client(self) -> Any:
         try:
@@ -265,7 +268,7 @@ class OpenAIProvider(BaseLLMProvider):
         )
         # An empty variable is the same as none, as the SDK has it.
         base_url = self._base_url or os.environ.get("OPENAI_BASE_URL") or None
-        return openai.AsyncOpenAI(
+        client = openai.AsyncOpenAI(
             api_key=key.reveal(),
             base_url=base_url,
             organization=self._organization,
@@ -275,6 +278,12 @@ class OpenAIProvider(BaseLLMProvider):
             timeout=httpx2.Timeout(None, connect=self._connect_seconds),
             http_client=self._http_client,
         )
+        if not self._is_openai:
+            # The SDK takes these from the environment, where they are meant for OpenAI and nobody else.
+            client.organization = self._organization
+            client.project = self._project
+            client._custom_headers = {}
+        return client
 
     def __repr__(self) -> str:
         return (
@@ -330,6 +339,15 @@ class ChatDialect:
     def reader(self, assembly: ReplyAssembly) -> ChatStreamReader:
         """Return a reader of chunks."""
         return ChatStreamReader(assembly)
+
+
+def _is_openai_host(url: str) -> bool:
+    """Whether `url` is at OpenAI itself, such as ``https://eu.api.openai.com/v1``."""
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return False
+    return host == _OPENAI_HOST or host.endswith("." + _OPENAI_HOST)
 
 
 def _has_sound(request: LLMCallRequest) -> bool:

@@ -12,7 +12,6 @@ from llm_core import (
     ReasoningPart,
     TextPart,
 )
-
 from llm_providers.classify import VendorError, find_error
 from llm_providers.dialect import VendorFailure
 from llm_providers.json_reading import dict_at, dicts_at, text_at

@@ -23,12 +23,12 @@ from llm_core import (
     ToolResult,
     thaw,
 )
-
 from llm_providers.dialect import PreparedCall
 from llm_providers.features import Feature, FeatureFilter
 from llm_providers.media import data_url, file_media_type, image_media_type
 from llm_providers.strict_schema import close_schema, is_closable
 from llm_providers.structured import merged_options, structure
+from llm_providers.tool_results import result_text
 
 __all__ = [
     "COUNTED_FIELDS",
@@ -321,5 +321,5 @@ def _tool_output(result: ToolResult) -> dict[str, Any]:
     return {
         "type": "function_call_output",
         "call_id": result.tool_call_id,
-        "output": result.content,
+        "output": result_text(result),
     }

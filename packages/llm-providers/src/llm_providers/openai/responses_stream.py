@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from llm_core import StreamEvent
-
 from llm_providers.classify import VendorError, find_error
 from llm_providers.dialect import VendorFailure
 from llm_providers.json_reading import dict_at, dicts_at, int_at, parse_object, text_at

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from llm_core import Usage
-
 from llm_providers.json_reading import int_at
 
 __all__ = ["chat_usage", "responses_usage"]
