@@ -259,3 +259,11 @@ def test_a_snapshot_survives_json(recorder: MetricsRecorder) -> None:
 def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidValue, match=next(iter(wrong))):
         MetricsRecorder(**wrong)
+
+
+def test_a_time_that_is_no_number_breaks_nobody_elses_mark() -> None:
+    recorder = MetricsRecorder(clock=ManualClock())
+    recorder.mark_received(latency_seconds=float("nan"))
+    recorder.mark_received(latency_seconds=1.0)
+    now = recorder.snapshot()
+    assert (now.total.received, now.total.latency.count) == (2, 2)

@@ -216,7 +216,7 @@ _LOWEST = math.ceil(math.log(_SHORTEST) / _LOG_GAMMA)
 
 def _bucket_of(seconds: float) -> int:
     """Return the bucket's number; the one below the lowest stands for zero."""
-    if seconds < _SHORTEST:
+    if not seconds >= _SHORTEST:  # NaN as well: it must not raise in whoever sorts marks in
         return _LOWEST - 1
     return math.ceil(math.log(min(seconds, _LONGEST)) / _LOG_GAMMA)
 

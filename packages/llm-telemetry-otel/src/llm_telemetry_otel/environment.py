@@ -7,6 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import metrics, trace
+from opentelemetry._logs import (  # noqa: PLC2701 - OpenTelemetry's log API has no other name yet
+    LoggerProvider,
+    get_logger_provider,
+)
 
 from llm_core import ConfigurationError
 from llm_telemetry_otel.telemetry import OTelTelemetry
@@ -18,7 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["from_environment"]
 
 _CAPTURE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
-_ON: Final = frozenset({"1", "true", "span_only", "span_and_event"})
+_ON_SPANS: Final = frozenset({"1", "true", "span_only", "span_and_event"})
+_ON_EVENTS: Final = frozenset({"event_only", "span_and_event"})
 
 
 def from_environment(environ: Mapping[str, str] | None = None) -> OTelTelemetry:
@@ -29,7 +34,9 @@ def from_environment(environ: Mapping[str, str] | None = None) -> OTelTelemetry:
     as ``OTEL_EXPORTER_OTLP_ENDPOINT``, ``OTEL_SERVICE_NAME``, ``OTEL_TRACES_SAMPLER`` and their kin
     say; ``OTEL_TRACES_EXPORTER=none``, ``OTEL_METRICS_EXPORTER=none`` and ``OTEL_SDK_DISABLED=true``
     are honoured. Without `opentelemetry-sdk` nothing is recorded.
-    Contents are written with ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=true``.
+    Contents are written with ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT``: ``true`` or
+    ``span_only`` to spans, ``event_only`` to log records, ``span_and_event`` to both. Log records
+    go to the application's global logger provider; without one there are none.
 
     Raises ConfigurationError for an exporter that it does not have.
     """
@@ -40,10 +47,16 @@ def from_environment(environ: Mapping[str, str] | None = None) -> OTelTelemetry:
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() != "true":
         tracer_provider = _tracer_provider(environ, closers)
         meter_provider = _meter_provider(environ, closers)
+    logger_provider: LoggerProvider | None = get_logger_provider()
+    if not hasattr(logger_provider, "force_flush"):  # the API's placeholder, as of meters below
+        logger_provider = None
+    capture = environ.get(_CAPTURE, "").strip().lower()
     return OTelTelemetry(
         tracer_provider=tracer_provider,
         meter_provider=meter_provider,
-        capture_content=environ.get(_CAPTURE, "").strip().lower() in _ON,
+        logger_provider=logger_provider,
+        capture_content=capture in _ON_SPANS,
+        details=capture in _ON_EVENTS,
         on_close=lambda: [close() for close in closers],
     )
 

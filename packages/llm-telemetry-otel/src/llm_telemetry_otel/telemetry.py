@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from opentelemetry import metrics, trace
+from opentelemetry._logs import LoggerProvider
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from llm_core import (
@@ -33,6 +34,7 @@ from llm_core.conventions import (
 )
 from llm_telemetry_otel.calls import Call, activated, parent_of, trace_context_of
 from llm_telemetry_otel.instruments import Instruments
+from llm_telemetry_otel.log_events import EXCEPTION, LogEvents
 from llm_telemetry_otel.messages import input_attributes, output_attributes
 
 __all__ = ["OTelTelemetry"]
@@ -48,6 +50,10 @@ class OTelTelemetry:
     gates, pauses between attempts and pipeline steps are events of the call's span. What was said is
     written only with `capture_content`.
 
+    With a `logger_provider` a failure is a log record ``gen_ai.client.operation.exception``, else an
+    event of the span; `details` adds a record ``gen_ai.client.inference.operation.details`` per call,
+    with what was said in it.
+
     Spans are made on the calling thread, metrics are recorded on one of their own a tenth of a second
     later (a record costs ten times what handing it over does); `close` and the program's end record
     what is left.
@@ -62,13 +68,19 @@ class OTelTelemetry:
         *,
         tracer_provider: trace.TracerProvider | None = None,
         meter_provider: metrics.MeterProvider | None = None,
+        logger_provider: LoggerProvider | None = None,
         capture_content: bool = False,
+        details: bool = False,
         on_close: Callable[[], object] | None = None,
     ) -> None:
         name, ours = "llm_telemetry_otel", version("llm-telemetry-otel")
         self._tracer = trace.get_tracer(name, ours, tracer_provider, SCHEMA_URL)
         meter = metrics.get_meter(name, ours, meter_provider, SCHEMA_URL)
         self._instruments = None if isinstance(meter, metrics.NoOpMeter) else Instruments(meter)
+        self._log_events: LogEvents | None = None
+        if logger_provider is not None:
+            logger = logger_provider.get_logger(name, ours, SCHEMA_URL)
+            self._log_events = LogEvents(logger, details=details)
         self._capture_content = capture_content
         self._on_close = on_close
         self._calls: dict[str, Call] = {}
@@ -166,15 +178,23 @@ class OTelTelemetry:
                 span.set_attributes(output_attributes(result))
             _add_waits(call, result)
             if not result.success and result.error is not None:
-                _fail(span, result.error)
-                name = result.error.exception or result.error.type.value
-                span.add_event("gen_ai.client.operation.exception", {"exception.type": name})
+                self._note_failure(call, result.error, event.at_ns)
         span.end(call.world_ns(event.at_ns))
+        facts["gen_ai.operation.name"] = operation_of(result.request)
+        if model is not None:
+            facts["gen_ai.request.model"] = model
+        if self._log_events is not None:
+            self._log_events.details(call.context, call.world_ns(event.at_ns), result, facts)
         if self._instruments is not None:
-            facts["gen_ai.operation.name"] = operation_of(result.request)
-            if model is not None:
-                facts["gen_ai.request.model"] = model
             self._instruments.put(result, facts)
+
+    def _note_failure(self, call: Call, error: ErrorInfo, at_ns: int) -> None:
+        _fail(call.span, error)
+        name = error.exception or error.type.value
+        if self._log_events is None:
+            call.span.add_event(EXCEPTION, {"exception.type": name})
+        else:
+            self._log_events.exception(call.context, call.world_ns(at_ns), name)
 
 
 def _end_attempt(call: Call, event: AttemptEnded) -> None:
