@@ -202,9 +202,7 @@ async def speak(
     return await asyncio.to_thread(_spoken, results, text)
 
 
-def _named(
-    service: BaseLLMService, operation_name: str, fields: dict[str, Any]
-) -> dict[str, Any]:
+def _named(service: BaseLLMService, operation_name: str, fields: dict[str, Any]) -> dict[str, Any]:
     """Return the fields with the operation's name, unless they or the operation that is running here have one."""
     return fields if current_defaults(service) else {"operation_name": operation_name, **fields}
 
