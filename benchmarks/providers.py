@@ -20,6 +20,7 @@ import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -161,6 +162,8 @@ async def _serve(pipe: Connection) -> None:
                 writer.write(plain[path])
                 continue
             for chunk in streams[path]:
+                if writer.is_closing():  # the stream was closed early
+                    return
                 writer.write(chunk)
                 await asyncio.sleep(0)  # one write to the socket each
 
@@ -259,19 +262,36 @@ async def _compare(base_url: str, rounds: int) -> bool:
 
 
 async def _memory(base_url: str, calls: int) -> bool:
-    """Make many calls and look at the resident memory after the first tenth and at the end."""
+    """Look at the memory over many plain calls, and over a fiftieth as many streams, half of them closed early."""
     provider = OpenAIProvider("key", base_url)
     request = LLMCallRequest(model="gpt-4o", messages=(Message.user("Say something."),))
-    for _ in range(calls // 10):
+
+    async def plain(_: int) -> None:
         await provider.invoke(request)
+
+    async def stream(turn: int) -> None:
+        async with aclosing(provider.stream(request)) as events:  # type: ignore[type-var]
+            async for event in events:
+                if turn % 2 and type(event) is TextDelta:
+                    break
+
+    good = await _is_flat("plain calls", plain, calls)
+    good &= await _is_flat("streams", stream, calls // 50)
+    await provider.aclose()
+    return good
+
+
+async def _is_flat(words: str, work: Callable[[int], Awaitable[None]], times: int) -> bool:
+    """Do `work` many times and compare the resident memory after the first tenth with the end."""
+    for turn in range(times // 10):
+        await work(turn)
     gc.collect()
     before = _resident_megabytes()
-    for _ in range(calls - calls // 10):
-        await provider.invoke(request)
+    for turn in range(times - times // 10):
+        await work(turn)
     gc.collect()
     growth = _resident_megabytes() - before
-    await provider.aclose()
-    print(f"resident memory over {calls} calls: {before:.1f} MB, then {growth:+.2f} MB")
+    print(f"resident memory over {times} {words}: {before:.1f} MB, then {growth:+.2f} MB")
     return growth <= MEMORY_GROWTH_MEGABYTES
 
 
