@@ -180,6 +180,8 @@ class OTelTelemetry:
             if not result.success and result.error is not None:
                 self._note_failure(call, result.error, event.at_ns)
         span.end(call.world_ns(event.at_ns))
+        if self._instruments is None and self._log_events is None:
+            return
         facts["gen_ai.operation.name"] = operation_of(result.request)
         if model is not None:
             facts["gen_ai.request.model"] = model
