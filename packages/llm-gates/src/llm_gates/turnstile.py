@@ -189,7 +189,7 @@ class Turnstile(Ledger):
         permit.failure = None
         permit.entries = self._blame.so_far(now)
         self.busy = True
-        if self._lines.add(permit) or permit.deadline is not None:
+        if self._lines.add(permit) or permit.deadline is not None or self._timer.dead:
             self._pump(now)
 
     def _check_timeout(self, permit: Admission, now: int) -> None:
@@ -288,6 +288,10 @@ class Turnstile(Ledger):
         """Take a waiter out of the counts; its line forgets it later."""
         permit.state = ENDED
         self._lines.remove(permit)
+
+    def forget(self, permit: Admission) -> None:
+        """Take a waiter that can never be woken out of the queue; the lock is held."""
+        self._remove(permit)
 
     def expire(self, permit: Admission) -> None:
         """Fail a waiter whose time is up; the lock is held."""
