@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import threading
 from decimal import Decimal
@@ -459,3 +460,38 @@ async def test_a_set_without_limits_can_still_be_held() -> None:
     clock.advance(1)
     await settle_tasks()
     assert (await task).wait_seconds == 1
+
+
+async def test_a_timeout_counts_only_those_who_go_first() -> None:
+    clock = ManualClock()
+    gate = rpm(10, clock=clock)
+    for _ in range(10):
+        await gate.acquire()
+
+    async def call(**options: Any) -> None:
+        async with gate.admit(**options):
+            pass
+
+    waiting = [asyncio.create_task(call()) for _ in range(100)]
+    await settle_tasks()
+    urgent = asyncio.create_task(call(priority=1, timeout=61))
+    await settle_tasks()
+    with pytest.raises(GateTimeout):
+        await gate.admit(timeout=61).__aenter__()
+    clock.advance(60)
+    await settle_tasks()
+    assert urgent.done()
+    await urgent
+    assert sum(task.done() for task in waiting) == 9
+    for task in waiting:
+        task.cancel()
+
+
+async def test_an_infinite_timeout_waits_for_ever() -> None:
+    clock = ManualClock()
+    gate = rpm(1, clock=clock)
+    await gate.acquire()
+    task = asyncio.create_task(gate.admit(timeout=math.inf).__aenter__())
+    await settle_tasks()
+    clock.advance(60)
+    assert (await task).wait_seconds == 60

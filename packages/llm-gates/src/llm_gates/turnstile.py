@@ -8,6 +8,7 @@ Everything here happens under one lock, which is never held while somebody waits
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -180,7 +181,7 @@ class Turnstile(Ledger):
                 details={"queued": self._lines.count, "max_queue": self.max_queue},
             )
         permit.deadline = None
-        if permit.timeout is not None:
+        if permit.timeout is not None and permit.timeout < math.inf:
             self._check_timeout(permit, now)
         permit.future = future
         permit.signal = signal
@@ -198,7 +199,8 @@ class Turnstile(Ledger):
         assert timeout is not None
         wait_ns = max(self.held_until - now, 0)
         name = HOLD
-        for limit, cost, queued in zip(self.limits, permit.costs, self._lines.costs, strict=True):
+        ahead = self._lines.costs_ahead(permit, now)
+        for limit, cost, queued in zip(self.limits, permit.costs, ahead, strict=True):
             at_least = limit.earliest(now, queued + cost)
             if at_least > wait_ns:
                 wait_ns, name = at_least, limit.name
