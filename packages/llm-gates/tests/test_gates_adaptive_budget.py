@@ -16,6 +16,7 @@ from llm_core import (
     CostExceedsLimit,
     ErrorInfo,
     ErrorType,
+    GateTimeout,
     InvalidValue,
 )
 from llm_core.testing import ManualClock
@@ -188,3 +189,14 @@ async def test_short_windows_turn_at_full_minutes_and_hours(per: str, seconds: i
     clock.advance(1)
     async with gate.admit(cost=Decimal(1)):
         pass
+
+
+@pytest.mark.parametrize("per", ["day", "total"])
+async def test_a_spent_budget_that_turns_too_late_is_told_at_once(per: str) -> None:
+    gate = BudgetGate(Decimal(1), per=per, when_spent="wait", clock=ManualClock())
+    async with gate.admit(cost=Decimal("0.9")):
+        pass
+    with pytest.raises(GateTimeout, match="budget"):
+        await gate.admit(cost=Decimal("0.2"), timeout=5).__aenter__()
+    async with gate.admit(cost=Decimal("0.1"), timeout=5):
+        assert gate.snapshot().limit("budget").remaining == 0

@@ -227,3 +227,14 @@ async def test_a_thread_is_refused_as_well() -> None:
 def test_a_wrong_policy_is_refused_with_its_field(field: str, value: float) -> None:
     with pytest.raises(InvalidValue, match=f"{field}: got {value}"):
         BreakerPolicy(**{field: value})
+
+
+async def test_an_outage_of_a_thousand_failed_probes_is_survived() -> None:
+    clock = ManualClock()
+    policy = BreakerPolicy(least_calls=1, open_seconds=1, most_open_seconds=1, jitter=0)
+    breaker = CircuitBreaker(policy, clock=clock)
+    for _ in range(1_100):
+        async with breaker.admit() as permit:
+            permit.fail(ErrorInfo.of(ErrorType.SERVER_ERROR, "down"))
+        assert breaker.state is BreakerState.OPEN
+        clock.advance(1)

@@ -288,3 +288,60 @@ async def test_commonly_held_keys_say_so_and_common_limits_change_at_run_time() 
     permit.release()
     gates.hold(4)
     assert gates.snapshot().held_seconds == 4
+
+
+async def test_a_tenant_wakes_after_another_that_slept_before_it_has_given_up() -> None:
+    clock = ManualClock()
+    gates = KeyedGates(lambda key: rpm(1, clock=clock), parent=GateSet(rpm(1_000)), clock=clock)
+
+    async def call(key: str) -> None:
+        async with gates.admit(key=key):
+            pass
+
+    await call("early")
+    clock.advance(0.1)
+    await call("late")
+    early, late = asyncio.create_task(call("early")), asyncio.create_task(call("late"))
+    await rest()
+    early.cancel()
+    await rest()
+    clock.advance(1)
+    await rest()
+    assert early.cancelled()
+    assert late.done()
+
+
+@pytest.mark.parametrize("tenants", [True, False])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_closed_event_loop_with_waiters_stops_nobody_else(tenants: bool) -> None:
+    clock = ManualClock()
+    gates = (
+        KeyedGates(lambda key: rpm(10), parent=GateSet(rpm(1)), clock=clock)
+        if tenants
+        else rpm(1, clock=clock)
+    )
+
+    async def call(key: str) -> None:
+        async with gates.admit(key=key):
+            pass
+
+    async def fill() -> asyncio.Task[None]:
+        await call("a")
+        waiter = asyncio.create_task(call("b"))
+        await rest()
+        return waiter
+
+    loop = asyncio.new_event_loop()
+    waiter = loop.run_until_complete(fill())
+    loop.close()
+
+    async def another() -> bool:
+        task = asyncio.create_task(call("c"))
+        await rest()
+        clock.advance(1)
+        await rest()
+        return task.done()
+
+    assert asyncio.run(another())
+    assert not waiter.done()
+    waiter._log_destroy_pending = False  # type: ignore[attr-defined]

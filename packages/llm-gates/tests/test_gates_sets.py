@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import threading
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -20,6 +22,7 @@ from llm_core import (
 )
 from llm_core.testing import ManualClock
 from llm_gates import (
+    BudgetGate,
     ConcurrencyGate,
     GateSet,
     ItpmGate,
@@ -396,3 +399,99 @@ def test_wrong_options_of_sets_are_refused() -> None:
     assert RateGate(5, metric=Metric.TOKENS, per_seconds=2).snapshot().limits[0].name == (
         "tokens per 2 s"
     )
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        {"tokens": -1},
+        {"tokens": float("nan")},
+        {"tokens": 5, "output_tokens": -1},
+        {"tokens": 5, "output_tokens": 6},
+        {"cost": Decimal(-1)},
+        {"cost": Decimal("NaN")},
+        {"cost": 0.5},
+    ],
+)
+def test_a_weight_that_would_make_room_or_spoil_the_sums_is_refused(weights: Any) -> None:
+    gates = GateSet(tpm(100), BudgetGate(Decimal(1)), clock=ManualClock())
+    with pytest.raises(InvalidValue):
+        gates.admit(**weights)
+    with pytest.raises(InvalidValue):
+        gates.admit_sync(**weights)
+    assert [limit.used for limit in gates.snapshot().limits] == [0, 0]
+
+
+async def test_acquire_refuses_negative_tokens() -> None:
+    gate = tpm(100)
+    with pytest.raises(InvalidValue, match="tokens"):
+        await gate.acquire(-1)
+    with pytest.raises(InvalidValue, match="tokens"):
+        gate.acquire_sync(-1)
+
+
+async def test_a_wrong_settlement_changes_nothing() -> None:
+    gate = tpm(100)
+    async with gate.admit(tokens=40) as permit:
+        with pytest.raises(InvalidValue, match="tokens"):
+            permit.settle(tokens=-40)
+        with pytest.raises(InvalidValue, match="output_tokens"):
+            permit.settle(tokens=40, output_tokens=-1)
+        with pytest.raises(InvalidValue, match="cost"):
+            permit.settle(tokens=40, cost=Decimal(-1))
+    assert gate.snapshot().limit("tpm").used == 40
+
+
+async def test_settling_less_than_the_reserved_output_makes_no_room_for_input() -> None:
+    gates = GateSet(ItpmGate(100), OtpmGate(100), clock=ManualClock())
+    async with gates.admit(tokens=90, output_tokens=80) as permit:
+        permit.settle(tokens=20)
+    snapshot = gates.snapshot()
+    assert (snapshot.limit("itpm").used, snapshot.limit("otpm").used) == (0, 20)
+
+
+async def test_a_set_without_limits_can_still_be_held() -> None:
+    clock = ManualClock()
+    gates = GateSet(clock=clock)
+    gates.hold(1)
+    task = asyncio.create_task(gates.acquire(5))
+    await settle_tasks()
+    assert not task.done()
+    clock.advance(1)
+    await settle_tasks()
+    assert (await task).wait_seconds == 1
+
+
+async def test_a_timeout_counts_only_those_who_go_first() -> None:
+    clock = ManualClock()
+    gate = rpm(10, clock=clock)
+    for _ in range(10):
+        await gate.acquire()
+
+    async def call(**options: Any) -> None:
+        async with gate.admit(**options):
+            pass
+
+    waiting = [asyncio.create_task(call()) for _ in range(100)]
+    await settle_tasks()
+    urgent = asyncio.create_task(call(priority=1, timeout=61))
+    await settle_tasks()
+    with pytest.raises(GateTimeout):
+        await gate.admit(timeout=61).__aenter__()
+    clock.advance(60)
+    await settle_tasks()
+    assert urgent.done()
+    await urgent
+    assert sum(task.done() for task in waiting) == 9
+    for task in waiting:
+        task.cancel()
+
+
+async def test_an_infinite_timeout_waits_for_ever() -> None:
+    clock = ManualClock()
+    gate = rpm(1, clock=clock)
+    await gate.acquire()
+    task = asyncio.create_task(gate.admit(timeout=math.inf).__aenter__())
+    await settle_tasks()
+    clock.advance(60)
+    assert (await task).wait_seconds == 60

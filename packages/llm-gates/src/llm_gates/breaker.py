@@ -210,7 +210,9 @@ class BreakerLimit(Limit):
 
     def _open(self, now: int, reason: str) -> None:
         policy = self._policy
-        seconds = min(policy.open_seconds * math.exp2(self._openings), policy.most_open_seconds)
+        # A float has no number for the doublings of a very long outage.
+        grown = policy.open_seconds * math.exp2(min(self._openings, 64))
+        seconds = min(grown, policy.most_open_seconds)
         seconds *= 1 + policy.jitter * (2 * self._random() - 1)
         self._openings += 1
         self._open_until = now + round(seconds * 1e9)

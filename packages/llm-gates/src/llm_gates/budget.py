@@ -75,6 +75,12 @@ class BudgetLimit(Limit):
         # A spent budget stops calls of unknown cost as well.
         return window.plan(now, cost or Decimal("1e-18"))
 
+    def earliest(self, now: int, amount: Any) -> int:
+        """Return a lower bound of the wait until `amount` more can have been spent; 0 where keys have a window each."""
+        if self._per_key:
+            return 0
+        return self._window(amount, now).earliest(now, amount)
+
     def take(self, cost: Any) -> None:
         """Reserve money for a call that has not left yet."""
         self._window(cost, 0).take(cost)

@@ -43,7 +43,7 @@ class FairQueue:
         self._order = itertools.count()
         self.waiting = 0
         self._asleep: list[tuple[int, int, Lane]] = []
-        self._timer = Timer(self.clock, self.pump)
+        self.timer = Timer(self.clock, self.pump)
         # What a lane of weight 1 may send in a round, as a share of the scarcest limit: the heaviest call seen.
         self._quantum = 0.0
 
@@ -72,6 +72,12 @@ class FairQueue:
 
     def serve(self, now: int) -> None:
         """Go through the round until the common limits are full or nobody is left; set the timer."""
+        while not self._serve_round(now):
+            # Whose event loop was gone is out of the way now.
+            pass
+
+    def _serve_round(self, now: int) -> bool:
+        """Do it once; return False if the timer could not be set, because a waiter's event loop is gone."""
         self.deadlines.expire(now)
         self._wake_lanes(now)
         while self.round:
@@ -92,11 +98,10 @@ class FairQueue:
                 continue
             wait_ns = lane.common_wait(head, now)
             if wait_ns:
-                self._set_timer(head, now + wait_ns if wait_ns < NEVER else NEVER)
-                return
+                return self._set_timer(head, now + wait_ns if wait_ns < NEVER else NEVER)
             lane.deficit -= lane.share_of(head)
             lane.admit_head(head, now)
-        self._set_timer(None, NEVER)
+        return self._set_timer(None, NEVER)
 
     def _may_send(self, lane: Lane, head: Admission) -> bool:
         share = lane.share_of(head)
@@ -121,18 +126,28 @@ class FairQueue:
             if lane.asleep_at == lane.nap:
                 self.join(lane)
 
-    def _set_timer(self, head: Admission | None, when: int) -> None:
-        if self._asleep and self._asleep[0][0] < when:
-            when = self._asleep[0][0]
-            head = head or self._asleep[0][2].first()
+    def _set_timer(self, head: Admission | None, when: int) -> bool:
+        """Set the timer; return False, and forget whom it was to be set for, if the event loop is gone."""
+        asleep = self._asleep
+        # A lane whose waiters have all given up has nobody in whose loop a timer could be set.
+        while asleep and (sleeper := asleep[0][2].first()) is None:
+            heapq.heappop(asleep)[2].asleep_at = -1
+        if asleep and asleep[0][0] < when:
+            when = asleep[0][0]
+            head = head or sleeper
         deadline = self.deadlines.first()
         if deadline is not None and deadline[0] < when:
             when = deadline[0]
             head = head or deadline[1]
         if head is None or when >= NEVER:
-            self._timer.clear()
-        else:
-            self._timer.set(when, head)
+            self.timer.clear()
+            return True
+        try:
+            self.timer.set(when, head)
+        except RuntimeError:
+            head.turnstile.forget(head)
+            return False
+        return True
 
 
 class Lane(Turnstile):
@@ -174,6 +189,7 @@ class Lane(Turnstile):
         self.take_lock = queue.lock.acquire
         self.free_lock = queue.lock.release
         self._lines.deadlines = queue.deadlines
+        self._timer = queue.timer
         self.feedback = LaneFeedback(queue.feedback, self._own)
         self.listeners.extend(listeners)
 

@@ -6,6 +6,7 @@ from decimal import Decimal
 
 from llm_core import Clock, ConfigurationError, InvalidValue, RateLimitFacts
 from llm_gates.estimates import LearnedEstimates
+from llm_gates.ledger import check_weights
 from llm_gates.limits import Limit
 from llm_gates.permit import ENTERED, Acquired, AsyncAdmission, GatePermit, SyncAdmission
 from llm_gates.snapshot import GateSnapshot
@@ -98,11 +99,20 @@ class GateSet:
         `cost` is the worst case in money, `key` whom to count it for.
         `timeout` is the longest wait in seconds, None for ever; calls of a higher `priority` go first.
 
+        Raises InvalidValue for a weight below 0, or more output than tokens.
         Entering raises CostExceedsLimit, QueueFull, GateTimeout, CircuitOpen or BudgetDenied, each as soon as it
         is known; nothing is kept of a call that was not admitted.
         """
         permit = AsyncAdmission()
         permit.turnstile = turnstile = self._turnstile
+        if not tokens >= 0 or output_tokens is not None or cost is not None:
+            check_weights(tokens, output_tokens, cost)
+            if output_tokens is not None and output_tokens > tokens:
+                raise InvalidValue.of(
+                    "output_tokens",
+                    output_tokens,
+                    f"at most tokens={tokens!r}, of which it is a part",
+                )
         permit.tokens = tokens
         permit.output_tokens = output_tokens
         permit.cost = cost
@@ -129,6 +139,14 @@ class GateSet:
         """Do the same from a thread, which blocks while it waits: ``with gates.admit_sync() as permit:``."""
         permit = SyncAdmission()
         permit.turnstile = turnstile = self._turnstile
+        if not tokens >= 0 or output_tokens is not None or cost is not None:
+            check_weights(tokens, output_tokens, cost)
+            if output_tokens is not None and output_tokens > tokens:
+                raise InvalidValue.of(
+                    "output_tokens",
+                    output_tokens,
+                    f"at most tokens={tokens!r}, of which it is a part",
+                )
         permit.tokens = tokens
         permit.output_tokens = output_tokens
         permit.cost = cost
@@ -149,6 +167,8 @@ class GateSet:
         Without such slots the call is over for the gate at once; it can still be settled and cancelled.
         """
         # One rate limit and nothing else: the whole admission stands here, without a further call.
+        if not tokens >= 0:
+            check_weights(tokens, None, None)
         turnstile = self._turnstile
         if turnstile.alone is not None:
             # Half the price of `with turnstile.lock`.
@@ -183,6 +203,8 @@ class GateSet:
 
     def acquire_sync(self, tokens: int = 0) -> GatePermit:
         """Do what `acquire` does from a thread, which blocks while it waits."""
+        if not tokens >= 0:
+            check_weights(tokens, None, None)
         turnstile = self._turnstile
         with turnstile.lock:
             limit = turnstile.open

@@ -12,7 +12,7 @@ from decimal import Decimal
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from llm_core import Clock, ErrorInfo, ErrorType, LLMError, SystemClock
+from llm_core import Clock, ErrorInfo, ErrorType, InvalidValue, LLMError, SystemClock
 from llm_gates.estimates import LearnedEstimates
 from llm_gates.feedback import Feedback, LaneFeedback
 from llm_gates.limits import Charge, Limit, Metric
@@ -26,6 +26,20 @@ __all__ = ["Ledger"]
 _logger = logging.getLogger(__name__)
 
 _NOT_SENT = ErrorInfo.of(ErrorType.CANCELLED, "the call was never sent")
+
+
+def check_weights(tokens: int, output_tokens: int | None, cost: Decimal | None) -> None:
+    """Raise InvalidValue for a weight that would make room in a limit, or spoil its sums."""
+    if not tokens >= 0:
+        raise InvalidValue.of("tokens", tokens, "a whole number of at least 0")
+    if output_tokens is not None and not output_tokens >= 0:
+        raise InvalidValue.of(
+            "output_tokens", output_tokens, "a whole number of at least 0, or None"
+        )
+    if cost is None:
+        return
+    if not isinstance(cost, (Decimal, int)) or not Decimal(cost).is_finite() or cost < 0:
+        raise InvalidValue.of("cost", cost, "a Decimal of at least 0, or None")
 
 
 class Ledger:
@@ -104,10 +118,12 @@ class Ledger:
     def _costs_of(self, permit: GatePermit) -> tuple[Any, ...]:
         if self._by_tokens:
             return self._pick((1, permit.tokens))
+        if not self.limits:
+            return ()
         tokens, output = permit.tokens, permit.output_tokens or 0
         money = permit.cost or 0
         charge = Charge.of(permit.key, Decimal(money)) if self._by_key else money
-        costs = self._pick((1, tokens, tokens - output, output, money, charge))
+        costs = self._pick((1, tokens, max(tokens - output, 0), output, money, charge))
         return costs if len(self.limits) > 1 else (costs,)
 
     def _refusal(self, costs: tuple[Any, ...], now: int) -> LLMError | None:
@@ -174,7 +190,9 @@ class Ledger:
     def settle(
         self, permit: GatePermit, tokens: int, output_tokens: int | None, cost: Decimal | None
     ) -> None:
-        """Correct what a call weighs."""
+        """Correct what a call weighs; InvalidValue leaves it as it was."""
+        if not tokens >= 0 or output_tokens is not None or cost is not None:
+            check_weights(tokens, output_tokens, cost)
         self.take_lock()
         try:
             entries = permit.entries
@@ -184,6 +202,8 @@ class Ledger:
             permit.tokens = tokens
             if output_tokens is not None:
                 permit.output_tokens = output_tokens
+            elif permit.output_tokens is not None and permit.output_tokens > tokens:
+                permit.output_tokens = tokens
             if cost is not None:
                 permit.cost = cost
             if self.learned is not None and permit.estimate is not None:

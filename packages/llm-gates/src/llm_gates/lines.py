@@ -97,6 +97,20 @@ class Lines:
             self._lines[priority] = deque([permit for permit in line if permit.state == WAITING])
         self.deadlines.forget_gone()
 
+    def costs_ahead(self, permit: Admission, now: int) -> list[Any]:
+        """Return what those weigh together who would go before `permit`, if it came `now`."""
+        costs = self.costs
+        rank = now - permit.priority * self._aging_ns
+        for priority, line in self._lines.items():
+            if priority >= permit.priority:
+                continue
+            for waiter in reversed(line):
+                if waiter.enqueued - priority * self._aging_ns <= rank:
+                    break
+                if waiter.state == WAITING:
+                    costs = [sum - cost for sum, cost in zip(costs, waiter.costs, strict=True)]
+        return costs
+
     def first(self) -> Admission | None:
         """Return who is first, by waiting time and priority."""
         first: Admission | None = None

@@ -109,8 +109,9 @@ class GatePermit:
     ) -> None:
         """Correct the reservation to what the call really used, up or down, for all waiters at once.
 
-        `tokens` is input and output together; without `output_tokens` its reserved part stays as it was,
-        without `cost` the reserved money does. May be called again, also after the call has ended.
+        `tokens` is input and output together; without `output_tokens` its reserved part stays as it was (but is
+        never more than `tokens`), without `cost` the reserved money does. May be called again, also after the call
+        has ended. A weight below 0 raises InvalidValue and changes nothing.
         """
         self.turnstile.settle(self, tokens, output_tokens, cost)
 

@@ -37,6 +37,8 @@ class Timer:
         """Fire at `when`, in the loop or the thread of `first`; RuntimeError if its loop is closed."""
         home = first.signal if first.future is None else first.future.get_loop()
         assert home is not None
+        if not isinstance(home, ThreadSignal) and home.is_closed():
+            raise RuntimeError("the event loop of the first waiter is closed")
         if home is self._home and abs(when - self._when) < _SAME_NS:
             return
         self.clear()
@@ -49,6 +51,12 @@ class Timer:
             home.call_soon_threadsafe(self._set_here, home, when, self._generation)
         self._home = home
         self._when = when
+
+    @property
+    def dead(self) -> bool:
+        """Whether it is set in an event loop that has been closed since, so that it will never fire."""
+        home = self._home
+        return isinstance(home, asyncio.AbstractEventLoop) and home.is_closed()
 
     def clear(self) -> None:
         """Do not fire."""

@@ -8,6 +8,7 @@ Everything here happens under one lock, which is never held while somebody waits
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -180,7 +181,7 @@ class Turnstile(Ledger):
                 details={"queued": self._lines.count, "max_queue": self.max_queue},
             )
         permit.deadline = None
-        if permit.timeout is not None:
+        if permit.timeout is not None and permit.timeout < math.inf:
             self._check_timeout(permit, now)
         permit.future = future
         permit.signal = signal
@@ -189,7 +190,7 @@ class Turnstile(Ledger):
         permit.failure = None
         permit.entries = self._blame.so_far(now)
         self.busy = True
-        if self._lines.add(permit) or permit.deadline is not None:
+        if self._lines.add(permit) or permit.deadline is not None or self._timer.dead:
             self._pump(now)
 
     def _check_timeout(self, permit: Admission, now: int) -> None:
@@ -198,7 +199,8 @@ class Turnstile(Ledger):
         assert timeout is not None
         wait_ns = max(self.held_until - now, 0)
         name = HOLD
-        for limit, cost, queued in zip(self.limits, permit.costs, self._lines.costs, strict=True):
+        ahead = self._lines.costs_ahead(permit, now)
+        for limit, cost, queued in zip(self.limits, permit.costs, ahead, strict=True):
             at_least = limit.earliest(now, queued + cost)
             if at_least > wait_ns:
                 wait_ns, name = at_least, limit.name
@@ -288,6 +290,10 @@ class Turnstile(Ledger):
         """Take a waiter out of the counts; its line forgets it later."""
         permit.state = ENDED
         self._lines.remove(permit)
+
+    def forget(self, permit: Admission) -> None:
+        """Take a waiter that can never be woken out of the queue; the lock is held."""
+        self._remove(permit)
 
     def expire(self, permit: Admission) -> None:
         """Fail a waiter whose time is up; the lock is held."""
