@@ -103,7 +103,7 @@ class BaseLLMService:
         operation_fields: Callable[[str | None], Mapping[str, Any]] | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """Put a service together; nothing is connected, read or started before the first call.
+        """Put a service together; nothing is connected before the first call.
 
         *Who answers.* `model` is the default for requests that name none: a model name or ``provider/model``.
         `provider` answers every call, whatever the model; without it the model's name decides, in `registry` or else

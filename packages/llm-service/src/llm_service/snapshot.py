@@ -30,7 +30,8 @@ class ServiceSnapshot(Record):
     stats: StatsSnapshot
     """Rates, times and failures over the last minute, in all and by operation, model, provider and tenant."""
     gates: Mapping[str, GateSnapshot]
-    """Use of every limit, by ``provider/model``; under ``*`` for a gate of the caller's own."""
+    """Use of every limit: by ``provider/model``, by ``operation:NAME`` for those of an operation,
+    and under ``*`` for a gate of the caller's own."""
     cache: CacheStats
     in_flight: int
     """Calls under way, those that wait at the gates included."""

@@ -33,8 +33,18 @@ model_option = click.option(
     required=True,
     help="Model name or provider/model (also: LLM_SERVICE_MODEL).",
 )
+
+
+def _load_first(_context: click.Context, _parameter: click.Parameter, env_file: str) -> str:
+    load_environment(env_file)
+    return env_file
+
+
+# Eager, so that the other options find their variables in the file, too.
 env_file_option = click.option(
     "--env-file",
+    is_eager=True,
+    callback=_load_first,
     default=".env",
     show_default=True,
     type=click.Path(dir_okay=False),
