@@ -4,7 +4,8 @@
     hatch run bench full_path --calls 7000    # a taste of it
 
 The simulator runs in a process of its own and judges every window of 60 seconds.
-Printed: rate-limit answers, use of the limit, and, in a second run with injected faults, how every call ended. Exit code 1 if a target is missed.
+Printed: rate-limit answers, use of the limit, and, in a second run with injected faults, how every call ended.
+Exit code 1 if a target is missed.
 """
 
 from __future__ import annotations

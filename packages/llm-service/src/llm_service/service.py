@@ -40,7 +40,14 @@ from llm_core import (
 )
 from llm_gates import BreakerPolicy
 from llm_metrics import MetricsRecorder, TelemetryFanOut, UsageStats, choose_telemetry
-from llm_service.embedding import EMBEDDING_METADATA, TakeVectors, batches, embedding_resolver, merged, send_all
+from llm_service.embedding import (
+    EMBEDDING_METADATA,
+    TakeVectors,
+    batches,
+    embedding_resolver,
+    merged,
+    send_all,
+)
 from llm_service.engine import GenerationEngine
 from llm_service.fan_out import fan_out
 from llm_service.gate_book import GateBook, Limits

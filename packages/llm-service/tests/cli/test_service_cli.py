@@ -41,7 +41,7 @@ def test_the_model_may_come_from_the_environment_file(shell: Any) -> None:
     assert (done.returncode, done.stdout) == (0, "Paris\n")
 
 
-def test_the_environment_file_may_name_the_default_model(shell: Shell) -> None:
+def test_the_environment_file_may_name_the_default_model(shell: Any) -> None:
     shell.write(".env", "LLM_SERVICE_MODEL=gpt-5-mini")
     done = shell("ask", "What is the capital of France?")
     assert (done.returncode, done.stdout) == (0, "Paris\n"), done.stderr
