@@ -9,8 +9,11 @@ from collections import Counter
 import pytest
 
 from llm_core import (
+    CircuitOpen,
     ConfigurationError,
     CostExceedsLimit,
+    ErrorInfo,
+    ErrorType,
     Gate,
     GateTimeout,
     InvalidValue,
@@ -18,7 +21,16 @@ from llm_core import (
     RateLimitWindow,
 )
 from llm_core.testing import ManualClock
-from llm_gates import ConcurrencyGate, GateSet, KeyedGates, RpmGate, TpmGate
+from llm_gates import (
+    BreakerPolicy,
+    CircuitBreaker,
+    ConcurrencyGate,
+    GateSet,
+    KeyedGates,
+    LearnedEstimates,
+    RpmGate,
+    TpmGate,
+)
 
 
 def rpm(limit: int, **options: object) -> RpmGate:
@@ -345,3 +357,44 @@ def test_a_closed_event_loop_with_waiters_stops_nobody_else(tenants: bool) -> No
     assert asyncio.run(another())
     assert not waiter.done()
     waiter._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+async def test_a_hold_holds_keys_that_come_later() -> None:
+    clock = ManualClock()
+    gates = KeyedGates(lambda key: rpm(5, clock=clock), clock=clock)
+    gates.hold(10)
+    with pytest.raises(GateTimeout, match="hold"):
+        await gates.admit(key="new", timeout=5).__aenter__()
+    clock.advance(10)
+    async with gates.admit(key="new", timeout=0):
+        pass
+
+
+async def test_a_key_whose_breaker_is_open_is_not_forgotten() -> None:
+    clock = ManualClock()
+    policy = BreakerPolicy(least_calls=1, open_seconds=200, jitter=0)
+    gates = KeyedGates(lambda key: CircuitBreaker(policy, clock=clock), most_keys=2, clock=clock)
+    async with gates.admit(key="down") as permit:
+        permit.fail(ErrorInfo.of(ErrorType.SERVER_ERROR, "down"))
+    clock.advance(61)
+    for number in range(5):
+        async with gates.admit(key=f"up {number}"):
+            pass
+    with pytest.raises(CircuitOpen):
+        await gates.admit(key="down").__aenter__()
+
+
+@pytest.mark.parametrize("place", ["key", "parent"])
+async def test_estimates_are_learned_under_common_limits_too(place: str) -> None:
+    learned = LearnedEstimates()
+    for _ in range(9):
+        learned.learn(None, estimated=(10, None), actual=(5, None))
+    own = learned if place == "key" else None
+    common = learned if place == "parent" else None
+    gates = KeyedGates(
+        lambda key: GateSet(TpmGate(100), learned=own),
+        parent=GateSet(TpmGate(1_000), learned=common),
+        clock=ManualClock(),
+    )
+    async with gates.admit(tokens=10) as permit:
+        assert permit.tokens == 5

@@ -154,6 +154,11 @@ class BreakerLimit(Limit):
         """Return the number of probes under way."""
         return self._probing
 
+    def at_rest(self, now: int) -> bool:
+        """Return whether it is closed by itself and has no recent outcomes to remember."""
+        recent = self._slices and self._slices[-1][0] + self._policy.window_seconds * 1e9 > now
+        return self.state is BreakerState.CLOSED and not self._forced and not recent
+
     def finish(self, entry: Any, cost: Any, now: int, error: ErrorInfo | None) -> None:
         """Count the outcome and draw the consequence."""
         number, left = entry

@@ -18,6 +18,7 @@ from decimal import Decimal
 from typing import Any
 
 from llm_core import Clock, LLMError, RateLimitFacts, SystemClock
+from llm_gates.estimates import LearnedEstimates
 from llm_gates.feedback import Feedback, LaneFeedback
 from llm_gates.limits import NEVER, Limit
 from llm_gates.lines import Deadlines
@@ -171,10 +172,13 @@ class Lane(Turnstile):
         *,
         weight: float = 1.0,
         max_queue: int | None = None,
+        learned: LearnedEstimates | None = None,
         listeners: Iterable[Any] = (),
     ) -> None:
         own = tuple(own)
-        super().__init__((*own, *queue.limits), clock=queue.clock, max_queue=max_queue)
+        super().__init__(
+            (*own, *queue.limits), clock=queue.clock, max_queue=max_queue, learned=learned
+        )
         self._own = len(own)
         self.queue = queue
         self.weight = weight
@@ -201,7 +205,7 @@ class Lane(Turnstile):
                 return False
             now = self.monotonic_ns()
             own = self.limits[: self._own]
-            return now >= self.held_until and not any(limit.usage(now) for limit in own)
+            return now >= self.held_until and all(limit.at_rest(now) for limit in own)
 
     def pass_through(self, permit: Admission) -> bool:
         """Admit at once if neither the lane nor the round has somebody waiting."""

@@ -50,6 +50,8 @@ class KeyedGates:
         self._asked: dict[str, int] = {}
         self._queue: FairQueue | None = None
         self._parent = parent
+        self._held_until = 0
+        self._learned = parent._turnstile.learned if parent is not None else None
         if parent is not None:
             self._queue = FairQueue(parent._limits, clock=self._clock)
             parent._enter(CommonLane((), self._queue))
@@ -59,7 +61,10 @@ class KeyedGates:
         return len(self._gates)
 
     def gate(self, key: str | None) -> GateSet:
-        """Return the gate of `key`, made now if it is new; None is a key like any other."""
+        """Return the gate of `key`, made now if it is new; None is the key ``""``.
+
+        Ask again for each call: an idle gate may be forgotten a minute after it was last asked for.
+        """
         name = key or ""
         with self._lock:
             self._asked[name] = self._clock.monotonic_ns()
@@ -72,6 +77,9 @@ class KeyedGates:
 
     def _make(self, name: str) -> GateSet:
         gate = self._factory(name)
+        held_ns = self._held_until - self._clock.monotonic_ns()
+        if held_ns > 0:
+            gate.hold(held_ns / 1e9)
         if self._queue is not None:
             turnstile = gate._turnstile
             gate._enter(
@@ -80,6 +88,7 @@ class KeyedGates:
                     self._queue,
                     weight=self._weight(name),
                     max_queue=turnstile.max_queue,
+                    learned=turnstile.learned or self._learned,
                     listeners=turnstile.listeners,
                 )
             )
@@ -168,6 +177,9 @@ class KeyedGates:
             self._queue.hold(seconds)
         else:
             with self._lock:
+                # Keys that come later are held as well.
+                until = self._clock.monotonic_ns() + round(seconds * 1e9)
+                self._held_until = max(self._held_until, until)
                 gates = list(self._gates.values())
             for gate in gates:
                 gate.hold(seconds)

@@ -157,6 +157,10 @@ class Limit:
         """Return what is counted at `now`."""
         return self.used
 
+    def at_rest(self, now: int) -> bool:
+        """Return whether a new limit in the place of this one would do the same."""
+        return not self.usage(now)
+
     def charge_foreign(self, now: int, amount: Any) -> Any:
         """Count what somebody else used of the same quota; return its entry, which `settle` corrects."""
         self.take(amount)

@@ -414,7 +414,7 @@ class Turnstile(Ledger):
             if self._lines.count or self.in_flight:
                 return False
             now = self.monotonic_ns()
-            return now >= self.held_until and not any(limit.usage(now) for limit in self.limits)
+            return now >= self.held_until and all(limit.at_rest(now) for limit in self.limits)
 
     @property
     def queued(self) -> int:
