@@ -122,8 +122,10 @@ def show(found: dict[str, list[float]]) -> bool:
         for full, bare in zip(found["our service, full path"], found["our provider"], strict=True)
     ]
     added = statistics.median(differences)
-    print(f"\nthe service adds {added:.0f} us a call, {added / sdk:.3f} of an SDK call "
-          f"(target: at most {OVERHEAD_RATIO})")
+    print(
+        f"\nthe service adds {added:.0f} us a call, {added / sdk:.3f} of an SDK call "
+        f"(target: at most {OVERHEAD_RATIO})"
+    )
     return added / sdk <= OVERHEAD_RATIO
 
 

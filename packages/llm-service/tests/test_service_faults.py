@@ -25,7 +25,11 @@ pytestmark = pytest.mark.realtime
 ANSWER = "Hello there, my dear friend 😀 how are you today?"
 SCRIPT = {
     "rules": [
-        {"exact": f"fault {row.fault}", "model": "gpt-5-mini", "reply": {"text": ANSWER, "fault": row.fault}}
+        {
+            "exact": f"fault {row.fault}",
+            "model": "gpt-5-mini",
+            "reply": {"text": ANSWER, "fault": row.fault},
+        }
         for row in FAULT_TABLE
     ],
     "default": {"text": "from the backup"},

@@ -34,7 +34,9 @@ class HedgePolicy:
 
     def __post_init__(self) -> None:
         if self.after_seconds is not None and not 0 < self.after_seconds < float("inf"):
-            raise InvalidValue.of("HedgePolicy.after_seconds", self.after_seconds, "seconds above 0")
+            raise InvalidValue.of(
+                "HedgePolicy.after_seconds", self.after_seconds, "seconds above 0"
+            )
         if not 0 < self.budget_ratio <= 1:
             raise InvalidValue.of("HedgePolicy.budget_ratio", self.budget_ratio, "0 to 1, above 0")
 

@@ -105,9 +105,7 @@ class AttemptRecord:
         if self.reported is not None:
             output_tokens = max(self.reported.output_tokens, counted)
             return replace(self.reported, output_tokens=output_tokens, estimated=True)
-        return Usage(
-            input_tokens=self.call.input_tokens, output_tokens=counted, estimated=True
-        )
+        return Usage(input_tokens=self.call.input_tokens, output_tokens=counted, estimated=True)
 
     def abandoned(self, message: str, error_type: ErrorType) -> ErrorInfo:
         """Describe an attempt whose end never came; if it was sent, with what had arrived and its usage."""
