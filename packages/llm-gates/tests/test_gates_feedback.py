@@ -15,6 +15,7 @@ import pytest
 from llm_core import CostExceedsLimit, RateLimitFacts, RateLimitWindow
 from llm_core.testing import ManualClock
 from llm_gates import ConcurrencyGate, GateSet, RpdGate, RpmGate, TpmGate
+from llm_gates.feedback import Feedback
 
 LIMIT = 500
 
@@ -209,3 +210,15 @@ async def test_a_waiter_that_a_header_makes_too_heavy_fails() -> None:
     gate.observe(RateLimitFacts(tokens=RateLimitWindow(limit=500, remaining=0)))
     with pytest.raises(CostExceedsLimit):
         await heavy
+
+
+async def test_cancelled_calls_leave_nothing_in_the_books() -> None:
+    gates = RpmGate(100, clock=ManualClock())
+    gates.observe(RateLimitFacts(requests=RateLimitWindow(limit=100, remaining=90)))
+    permits = [gates.admit() for _ in range(20)]
+    for permit in permits:
+        async with permit:
+            permit.cancel()
+    feedback = gates._turnstile.feedback
+    assert isinstance(feedback, Feedback)
+    assert not feedback._left

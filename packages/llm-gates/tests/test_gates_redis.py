@@ -493,3 +493,23 @@ def test_slots_of_a_killed_process_come_back_within_the_lease(redis_url: str) ->
     with gates.admit_sync(timeout=10), gates.admit_sync(timeout=10):
         assert time.monotonic() - began <= 2.0
     gates.close()
+
+
+def test_a_closed_gate_refuses_instead_of_hanging(make: Make) -> None:
+    gates = make(rpm(10))
+    with gates.admit_sync():
+        pass
+    gates.close()
+    with pytest.raises(RedisUnavailable, match="closed"):
+        gates.admit_sync().__enter__()
+
+
+def test_shared_limits_refuse_negative_weights(make: Make) -> None:
+    gates = make(tpm(100))
+    with pytest.raises(InvalidValue, match="tokens"):
+        gates.admit_sync(tokens=-1)
+    with (
+        gates.admit_sync(tokens=10, timeout=float("inf")) as permit,
+        pytest.raises(InvalidValue, match="tokens"),
+    ):
+        permit.settle(tokens=-10)

@@ -495,3 +495,19 @@ async def test_an_infinite_timeout_waits_for_ever() -> None:
     await settle_tasks()
     clock.advance(60)
     assert (await task).wait_seconds == 60
+
+
+def test_a_changed_limit_is_a_whole_number() -> None:
+    with pytest.raises(InvalidValue, match="limit"):
+        rpm(5).set_limit(2.5)  # type: ignore[arg-type]
+    with pytest.raises(InvalidValue, match="limit"):
+        ConcurrencyGate(5).set_limit(2.5)  # type: ignore[arg-type]
+
+
+async def test_a_set_within_a_set_goes_on_learning() -> None:
+    learned = LearnedEstimates()
+    for _ in range(9):
+        learned.learn(None, estimated=(10, None), actual=(5, None))
+    gates = GateSet(rpm(10), GateSet(tpm(100), learned=learned))
+    async with gates.admit(tokens=10) as permit:
+        assert permit.tokens == 5

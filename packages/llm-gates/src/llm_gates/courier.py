@@ -143,6 +143,10 @@ class Courier:
     def send(self, wish: Wish) -> None:
         """Take a wish to the server; its `done` is called when it is decided."""
         with self._ready:
+            if self._closed:
+                # The thread that would decide it has ended.
+                self._settle_closed(wish)
+                return
             heapq.heappush(self._wishes, (wish.rank, next(self._order), wish))
             self._waiting += 1
             # Who waits already knows when to ask; a newcomer behind them asks with them.
@@ -155,6 +159,11 @@ class Courier:
             if self._waiting == 1 or hurry:
                 self._ready.notify()
             self._start()
+
+    def _settle_closed(self, wish: Wish) -> None:
+        wish.state = DONE
+        wish.error = RedisUnavailable("the gate was closed")
+        wish.done()
 
     def give_up(self, wish: Wish) -> bool:
         """Forget a wish; return False if it was admitted already, so that it must be given back."""

@@ -196,6 +196,10 @@ class Feedback:
         if left is not None:
             self._mean_ns += 0.1 * (now - left - self._mean_ns)
 
+    def forget(self, permit: GatePermit) -> None:
+        """Forget when a call left that was never sent."""
+        self._left.pop(id(permit), None)
+
     def observe(self, now: int, facts: RateLimitFacts, permit: GatePermit | None) -> None:
         """Compare the books with the headers of a reply."""
         left = None if permit is None else self._left.get(id(permit))
@@ -245,6 +249,10 @@ class LaneFeedback:
     def ended(self, now: int, permit: GatePermit) -> None:
         """Learn how long calls take."""
         self._books.ended(now, permit)
+
+    def forget(self, permit: GatePermit) -> None:
+        """Forget when a call left that was never sent."""
+        self._books.forget(permit)
 
     def observe(self, now: int, facts: RateLimitFacts, permit: GatePermit | None) -> None:
         """Compare the common books with the headers of a reply."""

@@ -23,7 +23,9 @@ class GateSet:
     A gate that was put into a set admits through the set from then on, so that it cannot be passed by another way.
 
     `max_queue` is the most that may wait; `aging_seconds` is how much longer than a call of the next higher priority
-    one must have waited to go before it; `learned` makes reservations learn from what calls really used.
+    one must have waited to go before it; `learned` makes reservations learn from what calls really used, and is by
+    default that of the first set among `gates` which has one.
+    The set's own `max_queue` and `aging_seconds` count, not those of `gates`.
     """
 
     def __init__(
@@ -39,6 +41,8 @@ class GateSet:
         if aging_seconds <= 0:
             raise InvalidValue.of("aging_seconds", aging_seconds, "a number above 0")
         limits = [limit for gate in gates for limit in gate._limits]
+        if learned is None:
+            learned = next((g._turnstile.learned for g in gates if g._turnstile.learned), None)
         clocks = [gate._clock for gate in gates if gate._clock is not None]
         self._build(
             limits,

@@ -176,6 +176,8 @@ class Ledger:
             now = self.monotonic_ns()
             for limit, entry, cost in zip(self.limits, permit.entries, permit.costs, strict=True):
                 limit.cancel(entry, cost, now)
+            if self.feedback is not None:
+                self.feedback.forget(permit)
             if state == ENTERED:
                 self.in_flight -= 1
                 permit.outcome = permit.outcome or _NOT_SENT

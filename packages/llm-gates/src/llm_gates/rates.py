@@ -108,7 +108,7 @@ class RateGate(GateSet):
 
     def set_limit(self, limit: int) -> None:
         """Change the limit now, for waiters as well; who has become heavier than it fails."""
-        if limit < 1:
+        if not isinstance(limit, int) or limit < 1:
             raise InvalidValue.of("limit", limit, "a whole number of at least 1")
         self._turnstile.set_capacity(self._limits[0], limit)
         if self._quantum is not None:
@@ -225,6 +225,6 @@ class ConcurrencyGate(GateSet):
 
     def set_limit(self, limit: int) -> None:
         """Change the limit now; if more calls run than it allows, they run to their end."""
-        if limit < 1:
+        if not isinstance(limit, int) or limit < 1:
             raise InvalidValue.of("limit", limit, "a whole number of at least 1")
         self._turnstile.set_capacity(self._limits[0], limit)

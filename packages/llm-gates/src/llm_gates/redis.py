@@ -8,6 +8,7 @@ waiter when it may go.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from typing import Any, Literal, Self
 from llm_core import CostExceedsLimit, ErrorInfo, InvalidValue, LLMError, QueueFull, RateLimitFacts
 from llm_gates.courier import Courier, RedisUnavailable, Wish, redis_client
 from llm_gates.gates import GateSet
+from llm_gates.ledger import check_weights
 from llm_gates.permit import GatePermit
 from llm_gates.shared_limits import local_share, shared_limit
 from llm_gates.snapshot import GateSnapshot, LimitSnapshot
@@ -197,7 +199,10 @@ class RedisGateSet:
         if error := self._courier.refuse_at_once():
             raise error
         rank = time.monotonic_ns() - permit.priority * self._aging_ns
-        wish = Wish(costs, rank=rank, timeout=permit.timeout, done=done)
+        timeout = permit.timeout
+        if timeout is not None and timeout == math.inf:
+            timeout = None
+        wish = Wish(costs, rank=rank, timeout=timeout, done=done)
         if self._courier.stands_in:
             wish.local = True
         return wish
@@ -231,6 +236,7 @@ class RedisPermit:
         timeout: float | None,
         priority: int,
     ) -> None:
+        check_weights(tokens, output_tokens, None)
         self._gates = gates
         self.tokens = tokens
         self.output_tokens = output_tokens
@@ -258,6 +264,7 @@ class RedisPermit:
         self, *, tokens: int, output_tokens: int | None = None, cost: Decimal | None = None
     ) -> None:
         """Correct the reservation; it travels with the next call to the server, within milliseconds."""
+        check_weights(tokens, output_tokens, cost)
         if self._local is not None:
             self._local.settle(tokens=tokens, output_tokens=output_tokens, cost=cost)
             return
@@ -267,6 +274,8 @@ class RedisPermit:
         self.tokens = tokens
         if output_tokens is not None:
             self.output_tokens = output_tokens
+        elif self.output_tokens is not None and self.output_tokens > tokens:
+            self.output_tokens = tokens
         limits = self._gates._limits
         after = tuple([limit.cost(tokens, self.output_tokens) for limit in limits])
         for place, limit in enumerate(limits):
@@ -330,7 +339,9 @@ class RedisAdmission(RedisPermit):
                     raise wish.error
                 if not wish.local and (delay := wish.due - time.monotonic()) > 0:
                     await asyncio.sleep(delay)
-            except asyncio.CancelledError:
+            except LLMError:
+                raise
+            except BaseException:
                 self._give_up(wish)
                 raise
         if wish.local:

@@ -44,7 +44,7 @@ class SharedLimit:
     def cost(self, tokens: int, output_tokens: int | None) -> int:
         """Return what a call weighs on this limit."""
         output = output_tokens or 0
-        return (1, tokens, tokens - output, output)[self.metric]
+        return (1, tokens, max(tokens - output, 0), output)[self.metric]
 
 
 def shared_limit(limit: Limit) -> SharedLimit:
