@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import hypothesis
 import pytest
 
 OFFLINE = Path(__file__).parent / "tests" / "offline"
@@ -29,6 +30,10 @@ def pytest_configure() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(
         [str(OFFLINE), *filter(None, [os.environ.get("PYTHONPATH")])]
     )
+    # What a change did is to be told from what chance found: new examples are for people to look for.
+    hypothesis.settings.register_profile("ci", derandomize=True)
+    if os.environ.get("CI"):
+        hypothesis.settings.load_profile("ci")
     spec = importlib.util.spec_from_file_location("offline", OFFLINE / "sitecustomize.py")
     assert spec is not None
     assert spec.loader is not None
