@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os.path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["load_environment"]
 
@@ -13,7 +17,7 @@ def load_environment(env_file: str | Path = ".env") -> bool:
     Returns whether the file was there. Programs call this at their start, as the `llm-service` command does;
     nothing in these packages does so by itself.
     """
-    if not Path(env_file).is_file():
+    if not os.path.isfile(env_file):
         return False
     from dotenv import load_dotenv
 

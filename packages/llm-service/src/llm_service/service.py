@@ -15,7 +15,6 @@ from collections.abc import (
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -66,6 +65,8 @@ from llm_service.streaming import stream_batches, stream_events
 from llm_service.structured import structured_fields
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from llm_providers import ProviderRegistry
 
 __all__ = ["BaseLLMService"]

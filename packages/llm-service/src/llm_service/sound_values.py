@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from os import PathLike
 from typing import Any
 
 from llm_core import AudioPart, GenerationResult, InvalidValue, MissingDependencyError
@@ -29,10 +29,12 @@ def _as_part(sound: Any) -> AudioPart:
     if isinstance(sound, llm_audio.AudioClip):
         part: AudioPart = sound.to("int16").to_part()
         return part
-    if not isinstance(sound, str | Path):
+    if not isinstance(sound, str | PathLike):
         raise InvalidValue.of(
             "audio", sound, "an AudioClip, an AudioPart or a path, or some of them"
         )
+    from pathlib import Path
+
     path = Path(sound)
     try:
         data = path.read_bytes()

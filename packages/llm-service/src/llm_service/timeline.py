@@ -5,7 +5,7 @@ The engine's stages write into it; what leaves the engine is a frozen `Generatio
 
 from __future__ import annotations
 
-import secrets
+import os
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -173,7 +173,7 @@ class Timeline:
     ) -> None:
         self.request = request
         self.clock = clock
-        self.request_id = request.request_id or secrets.token_hex(16)
+        self.request_id = request.request_id or os.urandom(16).hex()
         self.trace: TraceContext | None = None
         """The span of the call, or the one that was active when it came; None if nobody traces."""
         self.rates_before = (0.0, 0.0)
