@@ -171,7 +171,7 @@ class GateSet:
         Without such slots the call is over for the gate at once; it can still be settled and cancelled.
         """
         # One rate limit and nothing else: the whole admission stands here, without a further call.
-        if not tokens >= 0:
+        if tokens and not tokens >= 0:  # NaN is not below 0, either
             check_weights(tokens, None, None)
         turnstile = self._turnstile
         if turnstile.alone is not None:
