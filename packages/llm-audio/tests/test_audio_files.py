@@ -258,7 +258,7 @@ def test_wav_works_without_extras_and_a_missing_one_is_named(
     )
     lines = done.stdout.splitlines()
     assert lines
-    assert all(f"pip install llm-audio[{extra}]" in line for line in lines)
+    assert all(f"install the extra llm-audio[{extra}]" in line for line in lines)
 
 
 def test_a_missing_system_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,7 +140,7 @@ def test_a_type_without_schema_is_refused() -> None:
 
 def test_without_pydantic_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pydantic", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install llm-providers\[schema\]"):
+    with pytest.raises(MissingDependencyError, match=r"install the extra llm-providers\[schema\]"):
         schema_of(int)
 
 

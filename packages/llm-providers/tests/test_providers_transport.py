@@ -324,7 +324,7 @@ async def test_a_missing_package_names_the_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     provider = kind()
-    words = rf"pip install llm-providers\[{package}\]"
+    words = rf"install the extra llm-providers\[{package}\]"
     with pytest.raises(MissingDependencyError, match=words):
         provider.check()
     with pytest.raises(MissingDependencyError, match=words):

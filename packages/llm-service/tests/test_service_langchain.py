@@ -616,7 +616,7 @@ def test_without_langchain_the_extra_is_named() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=True
     )
-    assert "is not installed: pip install llm-service[langchain]" in done.stdout
+    assert "is not installed: install the extra llm-service[langchain]" in done.stdout
 
 
 def test_the_service_alone_loads_none_of_it() -> None:

@@ -237,7 +237,7 @@ def _soundfile(format: str) -> Any:
         import soundfile  # type: ignore[import-untyped]
     except ImportError as error:
         raise AudioDependencyMissing(
-            f"{format} needs the package soundfile: pip install llm-audio[files]"
+            f"{format} needs the package soundfile: install the extra llm-audio[files]"
         ) from error
     except OSError as error:
         raise AudioDependencyMissing(

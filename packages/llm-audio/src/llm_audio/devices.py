@@ -105,7 +105,7 @@ def load_system() -> Any:
         import sounddevice  # type: ignore[import-untyped]
     except ImportError as error:
         raise AudioDependencyMissing(
-            "microphone and loudspeaker need the package sounddevice: pip install llm-audio[device]"
+            "microphone and loudspeaker need the package sounddevice: install the extra llm-audio[device]"
         ) from error
     except OSError as error:
         raise AudioDependencyMissing(

@@ -192,6 +192,6 @@ def _webrtcvad() -> Any:
         import webrtcvad  # type: ignore[import-untyped]
     except ImportError as error:
         raise AudioDependencyMissing(
-            "WebRtcDetector needs the package webrtcvad-wheels: pip install llm-audio[vad]"
+            "WebRtcDetector needs the package webrtcvad-wheels: install the extra llm-audio[vad]"
         ) from error
     return webrtcvad

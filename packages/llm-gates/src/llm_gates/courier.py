@@ -509,6 +509,6 @@ def redis_client(url: str) -> Callable[[], Any]:
         redis = importlib.import_module("redis")
     except ImportError as error:
         raise MissingDependencyError(
-            "redis is not installed; install it with: pip install 'llm-gates[redis]'"
+            "redis is not installed; install the extra llm-gates[redis]"
         ) from error
     return partial(redis.Redis.from_url, url, socket_timeout=1.0, socket_connect_timeout=1.0)

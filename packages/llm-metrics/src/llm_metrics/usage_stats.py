@@ -162,7 +162,7 @@ class UsageStats:
         try:
             from rich.table import Table
         except ImportError as missing:
-            message = "UsageStats.table needs rich: pip install 'llm-metrics[table]'"
+            message = "UsageStats.table needs rich: install the extra llm-metrics[table]"
             raise MissingDependencyError(message) from missing
         table = Table(title="LLM usage")
         for heading in ("operation", "model"):

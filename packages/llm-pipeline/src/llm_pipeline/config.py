@@ -206,7 +206,7 @@ def _yaml() -> Any:
         import yaml
     except ImportError as error:
         raise MissingDependencyError(
-            "pipelines in YAML need PyYAML: pip install 'llm-pipeline[yaml]'"
+            "pipelines in YAML need PyYAML: install the extra llm-pipeline[yaml]"
         ) from error
     return yaml
 

@@ -23,7 +23,7 @@ _BUILT_IN: Mapping[str, str] = {
     "ollama": "llm_providers.ollama:OllamaProvider",
 }
 
-_INSTALL = "pip install llm-providers[openai,anthropic,ollama]"
+_INSTALL = "install the extra llm-providers[openai,anthropic,ollama]"
 
 _OLLAMA_FAMILIES = (
     "llama",

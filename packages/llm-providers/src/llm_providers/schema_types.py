@@ -28,7 +28,7 @@ def schema_of(
         from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
     except ImportError as error:
         raise MissingDependencyError(
-            "schema_of needs the package pydantic: pip install llm-providers[schema]"
+            "schema_of needs the package pydantic: install the extra llm-providers[schema]"
         ) from error
     try:
         schema = TypeAdapter(kind).json_schema()

@@ -1,6 +1,6 @@
 """`ServiceChatModel`: a LangChain chat model whose calls go through a service, with its limits, retries and records.
 
-Needs the extra `langchain`: ``pip install llm-service[langchain]``.
+Needs the extra `langchain`: `llm-service[langchain]`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ try:
     from llm_service.langchain_tools import response_schema_from, tool_choice_from, tools_from
 except ModuleNotFoundError as error:
     raise MissingDependencyError(
-        f"{error.name} is not installed: pip install llm-service[langchain]"
+        f"{error.name} is not installed: install the extra llm-service[langchain]"
     ) from error
 
 __all__ = ["ServiceChatModel"]

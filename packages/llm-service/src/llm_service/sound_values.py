@@ -62,6 +62,6 @@ def require_llm_audio() -> Any:
         import llm_audio
     except ImportError as error:
         raise MissingDependencyError(
-            "sound needs the package llm-audio: pip install llm-service[audio]"
+            "sound needs the package llm-audio: install the extra llm-service[audio]"
         ) from error
     return llm_audio

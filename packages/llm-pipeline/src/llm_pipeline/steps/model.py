@@ -67,7 +67,7 @@ class ModelValidation(Step[Any, T]):
                 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
             except ImportError as error:
                 raise MissingDependencyError(
-                    "ModelValidation needs pydantic: pip install 'llm-pipeline[models]'"
+                    "ModelValidation needs pydantic: install the extra llm-pipeline[models]"
                 ) from error
             try:
                 adapter = TypeAdapter[Any](cast("Any", self.model))

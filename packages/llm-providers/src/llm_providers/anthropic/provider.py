@@ -122,7 +122,7 @@ class AnthropicProvider(BaseLLMProvider):
             import httpx2
         except ImportError as error:
             raise MissingDependencyError(
-                "provider 'anthropic' needs the package anthropic: pip install llm-providers[anthropic]"
+                "provider 'anthropic' needs the package anthropic: install the extra llm-providers[anthropic]"
             ) from error
         key = resolve_key(
             self._api_key,

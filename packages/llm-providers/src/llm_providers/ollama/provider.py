@@ -125,7 +125,7 @@ class OllamaProvider(BaseLLMProvider):
             import ollama
         except ImportError as error:
             raise MissingDependencyError(
-                "provider 'ollama' needs the package ollama: pip install llm-providers[ollama]"
+                "provider 'ollama' needs the package ollama: install the extra llm-providers[ollama]"
             ) from error
         headers = {}
         if self._api_key is not None:

@@ -258,7 +258,7 @@ class OpenAIProvider(BaseLLMProvider):
             import openai
         except ImportError as error:
             raise MissingDependencyError(
-                "provider 'openai' needs the package openai: pip install llm-providers[openai]"
+                "provider 'openai' needs the package openai: install the extra llm-providers[openai]"
             ) from error
         key = resolve_key(
             self._api_key,
