@@ -46,7 +46,12 @@ def test_an_unknown_model_lists_the_candidates(model: str) -> None:
     with pytest.raises(UnknownModel) as caught:
         registry(mine=ScriptedProvider()).resolve(model)
     words = str(caught.value)
-    for expected in (repr(model), "anthropic, mine, ollama, openai", "add_endpoint", "install the extra"):
+    for expected in (
+        repr(model),
+        "anthropic, mine, ollama, openai",
+        "add_endpoint",
+        "install the extra",
+    ):
         assert expected in words
     assert f"mine/{model}" in caught.value.details["candidates"]
 

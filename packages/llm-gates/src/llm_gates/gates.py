@@ -174,6 +174,8 @@ class GateSet:
         if tokens and not tokens >= 0:  # NaN is not below 0, either
             check_weights(tokens, None, None)
         turnstile = self._turnstile
+        # One name for both kinds: every name in this frame costs each waiter eight bytes.
+        permit: Acquired | AsyncAdmission
         if turnstile.alone is not None:
             # Half the price of `with turnstile.lock`.
             turnstile.take_lock()
@@ -184,11 +186,12 @@ class GateSet:
                         turnstile.monotonic_ns(), tokens if turnstile.weighs else 1
                     )
                     if entry is not None:
-                        acquired = Acquired()
-                        acquired.turnstile = turnstile
-                        acquired.tokens = tokens
-                        acquired.entry = entry
-                        return acquired
+                        permit = Acquired()
+                        permit.turnstile = turnstile
+                        permit.entry = entry
+                        if tokens:
+                            permit.tokens = tokens
+                        return permit
             finally:
                 turnstile.free_lock()
         permit = self.admit(tokens=tokens)

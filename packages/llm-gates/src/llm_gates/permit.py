@@ -158,7 +158,7 @@ class Acquired(GatePermit):
             return self.turnstile.unit_costs or (self.tokens,)
         if name == "state":
             return ENDED
-        if name == "wait_ns":
+        if name in ("wait_ns", "tokens"):
             return 0
         if name in ("output_tokens", "cost", "key", "estimate", "outcome", "waited_for"):
             return None
