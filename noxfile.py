@@ -224,9 +224,12 @@ def telemetry(session: nox.Session) -> None:
     """Swap the telemetry backend by installing another: the program stays as it is."""
     otel, prometheus = "llm-telemetry-otel", "llm-telemetry-prometheus"
     program = str(ROOT / "scripts" / "telemetry_program.py")
+    # What the workspace chose does not count here, where installing chooses.
     # Nothing leaves the machine, and no port is taken that somebody may need.
     session.env.update(
-        OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1", OTEL_EXPORTER_PROMETHEUS_PORT="0"
+        LLM_TELEMETRY="",
+        OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1",
+        OTEL_EXPORTER_PROMETHEUS_PORT="0",
     )
 
     def expect(said: str) -> None:
