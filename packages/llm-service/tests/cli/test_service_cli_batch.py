@@ -82,6 +82,7 @@ def test_a_killed_run_goes_on_waiting_for_the_same_batches(patient_shell: Any) -
     assert shell.files() == ["in.jsonl", "out.jsonl"]
 
 
+@pytest.mark.realtime
 def test_ctrl_c_leaves_the_batches_at_the_vendor(patient_shell: Any) -> None:
     """Real time: a signal to a running process."""
     shell = patient_shell

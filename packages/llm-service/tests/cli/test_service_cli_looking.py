@@ -422,6 +422,7 @@ def test_bash_completes_commands_and_options(shell: Any) -> None:
     assert shell.spawn().stdout == "plain,--order\n"
 
 
+@pytest.mark.realtime
 def test_a_reader_that_goes_away_is_no_traceback(shell: Any) -> None:
     """Real time: two processes and a pipe."""
     process = shell.start("models", "--offline", "--json")

@@ -179,6 +179,7 @@ def test_a_file_of_somebody_else_is_not_replaced_unasked(shell: Any) -> None:
     assert shell(*RUN, "--restart").returncode == 0
 
 
+@pytest.mark.realtime
 def test_ctrl_c_lets_calls_in_flight_finish_and_tells_how_to_go_on(slow_shell: Any) -> None:
     """Real time: a signal to a running process."""
     shell = slow_shell
@@ -196,6 +197,7 @@ def test_ctrl_c_lets_calls_in_flight_finish_and_tells_how_to_go_on(slow_shell: A
     assert shell.sim.report().calls == 100
 
 
+@pytest.mark.realtime
 def test_a_second_ctrl_c_stops_at_once(shell: Any) -> None:
     """Real time: signals to a running process."""
     with SimServer(latency=Latency(first_token=Constant(30.0))) as stuck:
@@ -215,6 +217,7 @@ def test_a_second_ctrl_c_stops_at_once(shell: Any) -> None:
     assert shell.files() == ["in.jsonl"]
 
 
+@pytest.mark.realtime
 def test_a_drain_of_no_seconds_cancels_what_is_in_flight(slow_shell: Any) -> None:
     """Real time: a signal to a running process."""
     shell = slow_shell
@@ -227,6 +230,7 @@ def test_a_drain_of_no_seconds_cancels_what_is_in_flight(slow_shell: Any) -> Non
     assert told.count("\n") == 1
 
 
+@pytest.mark.realtime
 def test_a_second_run_beside_the_first_is_refused(slow_shell: Any) -> None:
     """Real time: two processes."""
     shell = slow_shell

@@ -135,6 +135,7 @@ def test_a_stream_that_begins_anew_says_so(capsys: pytest.CaptureFixture[str]) -
     assert told.err == "llm-service: begins anew after connection\n"
 
 
+@pytest.mark.realtime
 def test_ctrl_c_ends_an_answer_with_exit_code_130(shell: Any) -> None:
     """Real time: a signal to a running process."""
     with SimServer(latency=Latency(first_token=Constant(30.0))) as slow:
