@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table as RichTable
-
 from benchmarks.harness.environments import ROOT
 from benchmarks.harness.machine import conditions
 from benchmarks.harness.options import Options
 from benchmarks.harness.rounds import Measured
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table as RichTable
 
 FOLDER = ROOT / "docs" / "benchmarks"
 COLUMNS = 80
@@ -81,10 +80,11 @@ def compared(
                 f"{one.median:,.{digits}f}",
                 f"{low:,.{digits}f} – {high:,.{digits}f}",
                 f"{ratio.median:.2f}",
-                f"{least:.2f} – {most:.2f}",
+                "" if one is base else f"{least:.2f} – {most:.2f}",
             )
         )
-    return Table(title, ("", unit, "middle half", f"to {yardstick}", "middle half"), rows, note)
+    words = f"Ratios are to {yardstick}, each within one round. {note}".strip()
+    return Table(title, ("", unit, "middle half", "ratio", "middle half"), rows, words)
 
 
 def against(measured: Sequence[Measured], ours: str) -> str:
