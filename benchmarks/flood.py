@@ -36,7 +36,8 @@ LEAST_USE = 0.995
 DRAWN = (OURS, "aiolimiter")
 METHOD = f"""\
 The limit is {LIMIT_A_SECOND} calls a second, {2 * LIMIT_A_SECOND} callers wait at any time,
-and each takes the time at which it was let go; for {SECONDS:g} seconds from a cold start, each limiter in a process of its own, one after the other.
+and each takes the time at which it was let go; for {SECONDS:g} seconds from a cold start,
+each limiter in a process of its own, one after the other.
 A violation is a call that makes more than the limit within one second, whichever second that is, with
 {MERCY_SECONDS * 1000:g} ms of mercy for scheduling. Use is the share of the calls that the limit allows in that time: the first
 {LIMIT_A_SECOND} at once, as many again each second. A token bucket allows a burst on top of its rate, which is more than 100 %.

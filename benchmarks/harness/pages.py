@@ -14,6 +14,7 @@ from benchmarks.harness.rounds import Measured
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
+from rich.text import Text
 
 FOLDER = ROOT / "docs" / "benchmarks"
 COLUMNS = 80
@@ -186,7 +187,7 @@ def _print(table: Table, console: Console) -> None:
         shown.add_column(_plain(name), justify="right" if number else "left")
     for row in table.rows:
         style = "bold" if row[0].startswith("**") else ""
-        shown.add_row(*(_plain(cell) for cell in row), style=style)
+        shown.add_row(*(Text(_plain(cell)) for cell in row), style=style)
     console.print(shown)
     if table.note:
         console.print(_plain(table.note), markup=False, highlight=False)
