@@ -57,9 +57,9 @@ PEERS = (
 )
 ENVIRONMENTS = {name: Environment((name,)) for name in PEERS}
 KINDS = {
-    "whole": ("Whole JSON of 80 characters", 300),
-    "fenced": ("The same in a fence, with prose around it", 200),
-    "trailing comma": ("The same with a comma too many", 200),
+    "whole": ("80 characters of whole JSON", 300),
+    "fenced": ("80 characters of JSON in a fence, with prose around it", 200),
+    "trailing comma": ("80 characters of JSON with a comma too many", 200),
     "broken off": ("2,600 characters that break off", 30),
     "800 kB broken off": ("800 kB that break off", 1),
 }
