@@ -118,7 +118,8 @@ class BaseLLMService:
         among the vendors this toolkit knows. `fallbacks` are asked in order when the model that was wanted cannot answer.
 
         *How much.* `max_rpm`, `max_tpm` and `max_concurrent_requests` hold for each model of each provider by itself,
-        as vendors count them; `limits` gives single ones others, by ``provider/model``, model or provider.
+        as vendors count them; `limits` gives single ones others, by ``provider/model``, model or provider, and
+        operations limits of their own by ``operation:NAME``, which go before those in the code.
         `gate` replaces all of these. `breaker` says when a model that keeps failing is left alone; None never.
 
         *How persistently.* `retry` is for failures that may pass, `hedge` for unusually slow answers (off by default).

@@ -52,7 +52,7 @@ env_file_option = click.option(
     default=".env",
     show_default=True,
     type=click.Path(dir_okay=False),
-    help="File with API keys; the environment wins over it.",
+    help="File with keys, and with settings that go before the environment's.",
 )
 concurrency_option = click.option(
     "-c",
