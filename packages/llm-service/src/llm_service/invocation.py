@@ -130,7 +130,7 @@ class Invocation:
                 self._settle(record, permit)
             return record
         except asyncio.CancelledError:
-            record.error = record.abandoned("the caller gave up", ErrorType.CANCELLED)
+            record.error = record.abandoned("the call was cancelled", ErrorType.CANCELLED)
             raise
         except Exception as error:
             record.error = ErrorInfo.from_exception(error)
