@@ -252,9 +252,9 @@ class Timeline:
         self.degraded = Degradation(reason=reason, detail=detail, error=error)
 
     def note_cancellation(self) -> None:
-        """Note that the caller gave up; what had arrived by then is kept."""
+        """Note that the call was cancelled; what had arrived by then is kept."""
         latest = self.attempts[-1].error if self.attempts else None
-        self.error = latest or ErrorInfo.of(ErrorType.CANCELLED, "the caller gave up")
+        self.error = latest or ErrorInfo.of(ErrorType.CANCELLED, "the call was cancelled")
 
     @property
     def is_late(self) -> bool:
