@@ -103,6 +103,7 @@ from llm_core.timing import AttemptTimestamps, BackoffStats, EventTimestamps
 from llm_core.tools import ResponseSchema, Tool, ToolChoice, ToolChoiceMode
 from llm_core.trace import TraceContext
 from llm_core.usage import Cost, CostStatus, Usage
+from llm_core.value import Value, immutable
 
 __all__ = [
     "EMPTY",
@@ -204,9 +205,11 @@ __all__ = [
     "UnsupportedFeature",
     "Usage",
     "UsageUpdate",
+    "Value",
     "Verbosity",
     "WaitError",
     "freeze",
+    "immutable",
     "thaw",
     "to_json",
 ]

@@ -6,11 +6,10 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from llm_core import CircuitOpen, Clock, ErrorInfo, InvalidValue, LLMError
+from llm_core import CircuitOpen, Clock, ErrorInfo, InvalidValue, LLMError, Value, immutable
 from llm_gates.gates import GateSet
 from llm_gates.limits import NEVER, Limit, Metric
 
@@ -31,8 +30,8 @@ class BreakerState(StrEnum):
     """A few probes pass, whose outcomes decide."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerChange:
+@immutable
+class BreakerChange(Value):
     """One change of state, for callbacks."""
 
     name: str
@@ -43,8 +42,8 @@ class BreakerChange:
     """How long the breaker stays open; None in other states and when it was forced open."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerPolicy:
+@immutable
+class BreakerPolicy(Value):
     """When a breaker opens, and for how long."""
 
     failure_rate: float = 0.5

@@ -130,7 +130,7 @@ class Invocation:
                 self._settle(record, permit)
             return record
         except asyncio.CancelledError:
-            record.error = record.abandoned("the caller gave up", ErrorType.CANCELLED)
+            record.error = record.abandoned("the call was cancelled", ErrorType.CANCELLED)
             raise
         except Exception as error:
             record.error = ErrorInfo.from_exception(error)
@@ -181,11 +181,15 @@ class Invocation:
         if remaining is not None and remaining <= 0:
             raise DeadlineExceeded("the deadline passed in the queue; nothing was sent")
         record.points["started"] = record.points["request_sent"] = line.clock.monotonic_ns()
+        # Not every provider has a place in a network.
+        host, port = getattr(call.provider, "server_address", None) or (None, None)
         self._parts.tell(
             AttemptStarted(
                 number=record.number,
                 provider=call.provider.name,
                 model=call.request.model,
+                server_address=host,
+                server_port=port,
                 **line.stamp(),
             )
         )
