@@ -4,6 +4,7 @@ Requests, results, errors, clocks and interfaces, on the standard library alone.
 """
 
 from llm_core._codec import to_json
+from llm_core._unchecked import unchecked, with_unchecked
 from llm_core.clock import SystemClock
 from llm_core.error_info import ErrorInfo
 from llm_core.error_types import ERROR_TABLE, ErrorTraits, ErrorType
@@ -209,4 +210,6 @@ __all__ = [
     "freeze",
     "thaw",
     "to_json",
+    "unchecked",
+    "with_unchecked",
 ]

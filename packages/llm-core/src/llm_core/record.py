@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import FrozenInstanceError
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, NoReturn, Self, TypeVar
+from typing import Any, ClassVar, Final, NoReturn, Self
 
-from llm_core._layout import UNSET, LayoutOnDemand, Unset
+from llm_core._layout import UNSET, FieldCheck, LayoutOnDemand, Unset
 from llm_core.errors import InvalidValue
+from llm_core._unchecked import unchecked
 
 __all__ = ["NOT_JSON", "UNSET", "CheckedRecord", "Record", "Unset", "require"]
 
 NOT_JSON: Final = MappingProxyType({"json": False})
 """Metadata of a field that `to_dict` leaves out."""
-
-
-R = TypeVar("R", bound="Record")
 
 
 class Record:
@@ -92,23 +90,6 @@ class Record:
         return cls(**values)
 
 
-def unchecked(kind: type[R], values: Mapping[str, Any]) -> R:
-    """Build a record from a value for every field, all of them taken out of records that were checked already.
-
-    A call is described anew several times on its way; checking it each time would cost more than all else here.
-    """
-    made = object.__new__(kind)
-    for name, value in values.items():
-        object.__setattr__(made, name, value)
-    return made
-
-
-def with_unchecked(record: R, **changes: Any) -> R:
-    """Return a copy of a record with some fields changed to values that need no check."""
-    names = type(record)._layout.names
-    return unchecked(type(record), {n: getattr(record, n) for n in names} | changes)
-
-
 def _refuse_assignment(record: object, name: str, _value: Any, /) -> NoReturn:
     raise FrozenInstanceError(f"cannot assign to {name!r}: {type(record).__name__} is frozen")
 
@@ -125,8 +106,19 @@ class CheckedRecord(Record):
 
     __slots__ = ()
 
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+        """Do as the constructor does with these keywords, but spend nothing on the fields that are not given."""
+        made = unchecked(cls)(**fields)
+        checks = cls._layout.checks
+        made._check([checks[name] for name in fields if name in checks])
+        return made
+
     def __post_init__(self) -> None:
-        for name, path, default, check, besides in self._layout.checks:
+        self._check(self._layout.checks.values())
+
+    def _check(self, checks: Iterable[FieldCheck]) -> None:
+        for name, path, default, check, besides in checks:
             value = getattr(self, name)
             if value is default:
                 continue

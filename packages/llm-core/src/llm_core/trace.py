@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from llm_core.record import CheckedRecord, require, unchecked
+from llm_core.record import CheckedRecord, require
+from llm_core._unchecked import unchecked
 
 __all__ = ["TraceContext"]
 
@@ -47,8 +48,8 @@ class TraceContext(CheckedRecord):
         cls, token_hex: Callable[[int], str] = _random_hex, *, local: bool = False
     ) -> TraceContext:
         """Start a trace of its own; `token_hex` gives that many random bytes as hexadecimal."""
-        values = {"trace_id": token_hex(16), "span_id": token_hex(8), "sampled": True, "state": ""}
-        return unchecked(cls, {**values, "local": local})
+        digits = token_hex(24)
+        return unchecked(cls)(trace_id=digits[:32], span_id=digits[32:], local=local)
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> TraceContext | None:
