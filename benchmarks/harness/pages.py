@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table as RichTable
-
 from benchmarks.harness.environments import ROOT
 from benchmarks.harness.machine import conditions
 from benchmarks.harness.options import Options
 from benchmarks.harness.rounds import Measured
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table as RichTable
 
 FOLDER = ROOT / "docs" / "benchmarks"
 COLUMNS = 80

@@ -103,7 +103,7 @@ from llm_core.timing import AttemptTimestamps, BackoffStats, EventTimestamps
 from llm_core.tools import ResponseSchema, Tool, ToolChoice, ToolChoiceMode
 from llm_core.trace import TraceContext
 from llm_core.usage import Cost, CostStatus, Usage
-from llm_core.value import Value, immutable
+from llm_core.value import Value, immutable, unchecked, with_unchecked
 
 __all__ = [
     "EMPTY",
@@ -212,4 +212,6 @@ __all__ = [
     "immutable",
     "thaw",
     "to_json",
+    "unchecked",
+    "with_unchecked",
 ]
