@@ -281,7 +281,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(requires=["wheels"])
 def types(session: nox.Session) -> None:
     """Check the types of every package and of the repository's own code with mypy, strictly."""
-    install(session, [*everything(), *group("repository"), *group("types")])
+    install(session, [*everything(), *group("docs"), *group("repository"), *group("types")])
     session.run("mypy")
 
 
@@ -290,6 +290,15 @@ def repository(session: nox.Session) -> None:
     """Run the repository's own checks, among them every example of every README."""
     install(session, [*everything(), *group("repository")])
     run_pytest(session, ROOT / "tests")
+
+
+@nox.session(requires=["wheels"])
+def docs(session: nox.Session) -> None:
+    """Build the site into site/: a warning is an error, and so is a link to what is not there."""
+    extras = [f"{p.name}[{','.join(p.extras)}]" for p in PACKAGES.values()]
+    install(session, [*extras, *group("docs")])
+    session.run("sphinx-build", "-c", "docs", "-W", "--keep-going", "-q", ".", "site")
+    session.run("python", "scripts/check_links.py", "site")
 
 
 @nox.session(requires=["wheels"])
