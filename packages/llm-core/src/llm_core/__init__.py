@@ -44,7 +44,6 @@ from llm_core.events import (
 )
 from llm_core.frozen import EMPTY, FrozenDict, freeze, thaw
 from llm_core.interfaces import (
-    AuditLog,
     Clock,
     Gate,
     Generate,
@@ -115,7 +114,6 @@ __all__ = [
     "AudioDelta",
     "AudioOutput",
     "AudioPart",
-    "AuditLog",
     "BackoffStats",
     "BudgetDenied",
     "CacheMode",
