@@ -22,7 +22,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-MARKER = re.compile(r"^<!-- (contents|face|commands|errors|configuration):? ?(.*?) -->$", re.MULTILINE)
+MARKER = re.compile(
+    r"^<!-- (contents|face|commands|errors|configuration):? ?(.*?) -->$", re.MULTILINE
+)
 
 
 def fill_in(page: str) -> str:
@@ -90,8 +92,9 @@ def write_commands(program: str, place: str) -> Iterator[str]:
 
 def write_errors() -> Iterator[str]:
     """Yield the error table of llm-core with what each type means."""
-    from llm_core import ERROR_TABLE, ErrorType
     from sphinx.pycode import ModuleAnalyzer
+
+    from llm_core import ERROR_TABLE, ErrorType
 
     meanings = ModuleAnalyzer.for_module("llm_core.error_types").find_attr_docs()
     yield "| `ErrorType` | meaning | retried | trips the breaker | may fall back | used up quota |"
@@ -150,7 +153,14 @@ def _kind(field: Mapping[str, Any]) -> str:
         return f"list of {_kind(field.get('items', {}))}"
     if kind == "object" and isinstance(field.get("additionalProperties"), Mapping):
         return f"mapping of names to {_kind(field['additionalProperties'])}"
-    bounds = {"gt": ">", "exclusiveMinimum": ">", "ge": "≥", "minimum": "≥", "le": "≤", "maximum": "≤"}
+    bounds = {
+        "gt": ">",
+        "exclusiveMinimum": ">",
+        "ge": "≥",
+        "minimum": "≥",
+        "le": "≤",
+        "maximum": "≤",
+    }
     limits = [f"{sign} {field[word]}" for word, sign in bounds.items() if word in field]
     return ", ".join([kind, *limits])
 

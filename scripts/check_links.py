@@ -58,7 +58,9 @@ def main() -> int:
     """Check the site named on the command line and return the exit code."""
     site = Path(sys.argv[1])
     if not (site / "index.html").is_file():
-        print(f"{site}/index.html is not there; build the site first: hatch run docs", file=sys.stderr)
+        print(
+            f"{site}/index.html is not there; build the site first: hatch run docs", file=sys.stderr
+        )
         return 1
     complaints = list(find_dead_links(site))
     print("\n".join(complaints) or f"no dead link in {site}")

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from canvas import BLUE, GREEN, GREY, INK, PALE, RED, SAND, SKY, Canvas  # noqa: E402
-from timeline import LIMIT, WINDOW_SECONDS, Call, observe  # noqa: E402
+from canvas import BLUE, GREEN, GREY, INK, PALE, RED, SAND, SKY, Canvas
+from timeline import LIMIT, WINDOW_SECONDS, Call, observe
 
 HERE = Path(__file__).parent
 
@@ -153,11 +153,15 @@ def _legend(canvas: Canvas) -> None:
 def _draw_call(canvas: Canvas, call: Call, y: float, at: Callable[[float], float]) -> None:
     end = min(call.admitted + WINDOW_SECONDS, 126)
     if call.admitted > call.arrives:
-        canvas.box(at(call.arrives), y, at(call.admitted) - at(call.arrives), 26, fill="none", dashed=True)
+        canvas.box(
+            at(call.arrives), y, at(call.admitted) - at(call.arrives), 26, fill="none", dashed=True
+        )
     canvas.box(at(call.admitted), y, at(call.settled) - at(call.admitted), 26, fill=BLUE)
     canvas.box(at(call.settled), y, at(end) - at(call.settled), 26, fill=SKY)
     canvas.words(88, y + 18, f"call {call.name}", anchor="end")
-    canvas.words(at(call.settled) + 6, y + 18, f"{call.reserved:,} reserved, {call.actual:,} used", size=12)
+    canvas.words(
+        at(call.settled) + 6, y + 18, f"{call.reserved:,} reserved, {call.actual:,} used", size=12
+    )
 
 
 PICTURES: Mapping[str, Callable[[], Canvas]] = {

@@ -44,7 +44,6 @@ from llm_core.events import (
 )
 from llm_core.frozen import EMPTY, FrozenDict, freeze, thaw
 from llm_core.interfaces import (
-    AuditLog,
     Clock,
     Gate,
     Generate,
@@ -103,7 +102,7 @@ from llm_core.timing import AttemptTimestamps, BackoffStats, EventTimestamps
 from llm_core.tools import ResponseSchema, Tool, ToolChoice, ToolChoiceMode
 from llm_core.trace import TraceContext
 from llm_core.usage import Cost, CostStatus, Usage
-from llm_core.value import Value, immutable
+from llm_core.value import Value, immutable, unchecked, with_unchecked
 
 __all__ = [
     "EMPTY",
@@ -115,7 +114,6 @@ __all__ = [
     "AudioDelta",
     "AudioOutput",
     "AudioPart",
-    "AuditLog",
     "BackoffStats",
     "BudgetDenied",
     "CacheMode",
@@ -212,4 +210,6 @@ __all__ = [
     "immutable",
     "thaw",
     "to_json",
+    "unchecked",
+    "with_unchecked",
 ]
