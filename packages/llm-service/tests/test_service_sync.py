@@ -264,3 +264,67 @@ sys.exit(asyncio.run(main()))
 """
     done = subprocess.run([sys.executable, "-c", program], timeout=30, check=False)
     assert done.returncode == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_worker_that_is_forked_while_a_thread_holds_every_lock_does_not_hang() -> None:
+    program = """
+import gc, os, signal, sys, threading
+from llm_core import CacheMode, CachePolicy, ErrorInfo, ErrorType
+from llm_core.testing import ScriptedProvider
+from llm_metrics import PriceBook
+from llm_service import BaseLLMService, HedgePolicy, MemoryResponseCache, RetryPolicy
+from llm_providers import OpenAIProvider, ProviderRegistry
+
+busy = ErrorInfo.of(ErrorType.OVERLOADED, "busy")
+registry = ProviderRegistry({
+    "scripted": ScriptedProvider([busy, "x"]),
+    "openai": OpenAIProvider(api_key="k"),
+})
+service = BaseLLMService(
+    model="scripted/m", registry=registry, max_rpm=1000, cache=MemoryResponseCache(), hedge=HedgePolicy(),
+    retry=RetryPolicy(initial_seconds=0), price_book=PriceBook(), telemetry="none",
+)
+keep = CachePolicy(mode=CacheMode.USE)
+assert service.generate_sync("parent", cache=keep).success
+
+kinds = type(threading.Lock()), type(threading.RLock())
+own = [
+    thing for thing in gc.get_objects()
+    if type(thing).__module__.startswith("llm_")
+]
+slots = lambda kind: [name for base in kind.__mro__ for name in getattr(base, "__slots__", ())]
+locks = {
+    id(lock): lock
+    for thing in own
+    for name in [*getattr(thing, "__dict__", ()), *slots(type(thing))]
+    if isinstance(lock := getattr(thing, name, None), kinds)
+}
+assert len(locks) > 8, locks
+held = threading.Event()
+
+def hold():
+    for lock in locks.values():
+        lock.acquire()
+    held.set()
+    threading.Event().wait()
+
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(10)
+    again = service.generate_sync("parent", cache=keep)
+    fresh = service.generate_sync("child", cache=keep)
+    good = again.cached and fresh.success and [row.calls for row in service.usage.rows()] == [2]
+    registry.get("openai").check()
+    service.snapshot()
+    os._exit(0 if good else 1)
+status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+print(status, flush=True)
+os._exit(status and 1)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], timeout=60, check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr

@@ -7,7 +7,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
-from llm_service.forks import begin_anew_in_children
+from llm_core.forks import begin_anew_in_children
 
 __all__ = ["EndedByClosing", "InFlight"]
 

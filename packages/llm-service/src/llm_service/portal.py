@@ -16,7 +16,7 @@ import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from typing import Any, TypeVar
 
-from llm_service.forks import begin_anew_in_children
+from llm_core.forks import begin_anew_in_children
 
 __all__ = ["Portal"]
 
