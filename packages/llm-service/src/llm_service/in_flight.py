@@ -71,6 +71,11 @@ class InFlight:
                 return
             await asyncio.sleep(0.005)
 
+    def tasks(self) -> list[asyncio.Task[object]]:
+        """Return the tasks that are making calls."""
+        with self._lock:
+            return list(self._tasks)
+
     def _end(self, task: asyncio.Task[object]) -> None:
         """Cancel `task` unless its call is over by now; runs on the task's own loop, so that it cannot end meanwhile."""
         with self._lock:
