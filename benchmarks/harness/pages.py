@@ -146,7 +146,8 @@ def write_index() -> None:
         "Each page says where a peer is better, which targets were missed, and how to repeat it.\n\n"
         "| | ours | others | page |\n|---|---|---|---|\n" + "\n".join(rows) + "\n\n"
         "`hatch run bench NAME` measures one page again and writes it, `hatch run bench all` all of them.\n"
-        "No benchmark is part of the tests, and nothing leaves the machine but uv for the peers' packages.\n",
+        "No benchmark is part of the tests, and nothing leaves the machine but uv for the peers' packages.\n\n"
+        "<!-- contents: * -->\n",
         encoding="utf-8",
     )
 

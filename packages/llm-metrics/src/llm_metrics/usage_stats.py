@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +19,13 @@ from llm_core import (
     Record,
     TelemetryEvent,
     Usage,
+    immutable,
 )
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+from llm_core.forks import begin_anew_in_children
 
 __all__ = ["UsageRow", "UsageStats"]
 
@@ -32,7 +35,7 @@ _Key = tuple[str, str, str]
 """Operation, provider, model."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class UsageRow(Record):
     """The sums of one operation and model."""
 
@@ -45,7 +48,7 @@ class UsageRow(Record):
     failures: int = 0
     """The part of `calls` that gave no usable content."""
     attempts: int = 0
-    usage: Usage = Usage()  # noqa: RUF009 - frozen
+    usage: Usage = Usage()
     """Tokens by kind, of every attempt."""
     cost: Mapping[str, Cost] = EMPTY
     """Money by currency, of every attempt that used tokens."""
@@ -114,9 +117,15 @@ class UsageStats:
     """Adds up finished calls per operation and model; any thread may record.
 
     Also a telemetry backend: given to a service it records every call by itself.
+    A forked child begins at zero, so that the sums of all processes are those of all calls.
     """
 
     def __init__(self) -> None:
+        self.begin_anew()
+        begin_anew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """Start from zero, whoever is recording."""
         self._lock = threading.Lock()
         self._sums: dict[_Key, _Sums] = {}
 

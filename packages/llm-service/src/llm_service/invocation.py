@@ -121,7 +121,7 @@ class Invocation:
                 output_tokens=call.output_tokens,
                 cost=self._worst_case(),
                 key=line.request.tenant,
-                timeout=line.remaining_seconds(),
+                timeout=self._patience(),
                 priority=line.request.priority,
             ) as permit:
                 record.note_admission(permit, line.clock.monotonic_ns())
@@ -130,13 +130,21 @@ class Invocation:
                 self._settle(record, permit)
             return record
         except asyncio.CancelledError:
-            record.error = record.abandoned("the caller gave up", ErrorType.CANCELLED)
+            record.error = record.abandoned("the call was cancelled", ErrorType.CANCELLED)
             raise
         except Exception as error:
             record.error = ErrorInfo.from_exception(error)
             raise
         finally:
             self._close(record)
+
+    def _patience(self) -> float | None:
+        """Return how long to wait at the gates; raises GateTimeout where that could only be for ever."""
+        remaining = self._line.remaining_seconds()
+        if self._line.standstill is None:
+            return remaining
+        most = self._line.standstill.patience(self._gate)
+        return most if remaining is None else remaining if most is None else min(remaining, most)
 
     async def _send(self, record: AttemptRecord, permit: Permit) -> ProviderResponse:
         """Call the provider within the deadline; tell the gates how it went and what it said about limits."""
@@ -181,11 +189,15 @@ class Invocation:
         if remaining is not None and remaining <= 0:
             raise DeadlineExceeded("the deadline passed in the queue; nothing was sent")
         record.points["started"] = record.points["request_sent"] = line.clock.monotonic_ns()
+        # Not every provider has a place in a network.
+        host, port = getattr(call.provider, "server_address", None) or (None, None)
         self._parts.tell(
             AttemptStarted(
                 number=record.number,
                 provider=call.provider.name,
                 model=call.request.model,
+                server_address=host,
+                server_port=port,
                 **line.stamp(),
             )
         )

@@ -39,16 +39,19 @@ from llm_core import (
     TraceContext,
     Usage,
     UsageUpdate,
+    Value,
+    immutable,
 )
 from llm_service.estimate import estimate_text_tokens
 from llm_service.ledger import total_cost, total_usage
+from llm_service.standstill import standstill
 
 if TYPE_CHECKING:
     from llm_pipeline import Pipeline
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedCall:
+@immutable
+class PreparedCall(Value):
     """Who is asked what, and how many tokens to reserve for it."""
 
     provider: Provider
@@ -184,6 +187,8 @@ class Timeline:
             self.deadline_ns = self.points["requested"] + round(request.deadline_seconds * 1e9)
         self.provider_name: str | None = None
         self.model: str | None = None
+        self.standstill = standstill.get()
+        """What waits until this call is over, and must not be waited for; None in most calls."""
         self.cache_key: str | None = None
         self.pipeline: Pipeline[Any, Any] | None = None
         self.attempts: list[AttemptRecord] = []
@@ -250,9 +255,9 @@ class Timeline:
         self.degraded = Degradation(reason=reason, detail=detail, error=error)
 
     def note_cancellation(self) -> None:
-        """Note that the caller gave up; what had arrived by then is kept."""
+        """Note that the call was cancelled; what had arrived by then is kept."""
         latest = self.attempts[-1].error if self.attempts else None
-        self.error = latest or ErrorInfo.of(ErrorType.CANCELLED, "the caller gave up")
+        self.error = latest or ErrorInfo.of(ErrorType.CANCELLED, "the call was cancelled")
 
     @property
     def is_late(self) -> bool:
