@@ -69,7 +69,6 @@ MARKS = 10_000_000
 GROWTH_MEGABYTES = 1.0
 
 _LABELS = Labels("translate", "gpt-5-mini", "openai", "acme")
-_MS = 1_000_000
 _REQUEST_ID = "llm_service.request.id"
 BARE_MARK = "a lock and a deque of one minute"
 JSON_LINES = "JSON lines"

@@ -125,7 +125,7 @@ def _page(rates: list[Measured], ran: list[Ran], missed: list[str], *, peers: bo
             Headline(
                 what=f"calls a second of one core, {IN_FLIGHT} under way",
                 ours=f"{ours.median:,.0f}",
-                others=", ".join(shares),
+                others="; ".join(shares),
             )
         ],
         tables=[

@@ -92,7 +92,7 @@ def against(measured: Sequence[Measured], ours: str) -> str:
     """Return how many times ours each peer took, as words for a summary."""
     base = next(one for one in measured if one.name == ours)
     peers = [one.over(base) for one in measured if not one.is_ours]
-    return ", ".join(f"{peer.name} × {peer.median:.2g}" for peer in peers)
+    return "; ".join(f"{peer.name} × {peer.median:.2g}" for peer in peers)
 
 
 def where_peers_are_better(

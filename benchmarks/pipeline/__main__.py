@@ -283,7 +283,7 @@ def main() -> int:
             Headline(
                 what=f"{what}: read right, silently wrong",
                 ours=f"{scores[0].share:.1%}, {scores[0].silent}",
-                others=", ".join(
+                others="; ".join(
                     f"{one.reader} {one.share:.1%}, {one.silent}" for one in scores[1:4]
                 ),
             )
