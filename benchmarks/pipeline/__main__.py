@@ -252,9 +252,7 @@ def main() -> int:
     steps = overhead(10 * options.rounds)
     growth = linear_ratio()
     makers = {
-        name: lambda name=name: Contender(  # type: ignore[misc]
-            "json_readers", name, environment=ENVIRONMENTS.get(name)
-        )
+        name: lambda name=name: Contender("json_readers", name, environment=ENVIRONMENTS.get(name))
         for name in (OURS, CUT, *(PEERS if options.peers else PEERS[:1]), STANDARD)
     }
     table = load_table()
