@@ -143,7 +143,7 @@ def main() -> int:
             Headline(
                 what=f"most calls in any second, limit {LIMIT_A_SECOND}, cold start",
                 ours=f"{ours.most}",
-                others=", ".join(f"{flood.name} {flood.most}" for flood in peers),
+                others="; ".join(f"{flood.name} {flood.most}" for flood in peers),
             )
         ],
         tables=[

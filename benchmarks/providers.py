@@ -1,7 +1,7 @@
 """CPU of a plain call and of a streamed chunk, beside the bare SDK and what is built on it, and memory over many calls.
 
     hatch run bench providers                     # all of it, three minutes
-    hatch run bench providers --memory-calls 0    # without the long memory run
+    hatch run bench providers --memory-calls 0    # without the long memory run; writes no page
     hatch run bench providers --no-peers          # ours and the bare SDK
 
 Every contender is a process of its own and calls the same server, which sends canned bytes.
@@ -15,6 +15,7 @@ import gc
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 
 from benchmarks.harness import (
     OURS,
@@ -148,6 +149,7 @@ def main() -> int:
         with started(callers(base_url, peers=options.peers)) as running:
             found = turns(running, options.rounds)
         grown = asyncio.run(memory(base_url, calls)) if calls else []
+    options = replace(options, dry_run=options.dry_run or not calls)
     if not options.dry_run:
         plain, stream = found["plain call"], found["stream"]
         bars(

@@ -43,7 +43,9 @@ class Environment:
         return python
 
     def version(self, package: str) -> str:
-        """Return the version of a package that is installed in it."""
+        """Return the version of a package that is installed in it; words for one that is not."""
+        if not (self.folder / "finished").exists():
+            return "(could not be installed)"
         return versions(self.folder)[package.lower().replace("_", "-")]
 
 

@@ -92,21 +92,23 @@ def against(measured: Sequence[Measured], ours: str) -> str:
     """Return how many times ours each peer took, as words for a summary."""
     base = next(one for one in measured if one.name == ours)
     peers = [one.over(base) for one in measured if not one.is_ours]
-    return ", ".join(f"{peer.name} × {peer.median:.2g}" for peer in peers)
+    return "; ".join(f"{peer.name} × {peer.median:.2g}" for peer in peers)
 
 
 def where_peers_are_better(
     measured: Sequence[Measured], ours: str, *, at: str, more_is_better: bool = False
 ) -> list[str]:
-    """Return a sentence for each peer whose median is better than ours."""
+    """Return a sentence that names the peers whose median is better than ours, if there are any."""
     base = next(one for one in measured if one.name == ours)
-    found = []
-    for peer in measured:
-        is_better = peer.median > base.median if more_is_better else peer.median < base.median
-        if not peer.is_ours and is_better:
-            ratio = peer.over(base).median
-            found.append(f"{peer.name} is better at {at}: {ratio:.2f} of {ours}.")
-    return found
+    words = [
+        f"{peer.name} {peer.over(base).median:.2f}"
+        for peer in measured
+        if not peer.is_ours
+        and (peer.median > base.median if more_is_better else peer.median < base.median)
+    ]
+    return (
+        [f"{at[0].upper()}{at[1:]}, as multiples of {ours}: {', '.join(words)}."] if words else []
+    )
 
 
 def publish(page: Page, options: Options) -> int:

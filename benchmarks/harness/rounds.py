@@ -35,6 +35,14 @@ class Measured:
         pairs = zip(self.rounds, other.rounds, strict=True)
         return Measured(self.name, tuple(mine / its for mine, its in pairs), self.is_ours)
 
+    def times(self, factor: float) -> Measured:
+        """Return the same in another unit."""
+        return Measured(self.name, tuple(factor * figure for figure in self.rounds), self.is_ours)
+
+    def rate(self) -> Measured:
+        """Return how many a second microseconds are."""
+        return Measured(self.name, tuple(1e6 / figure for figure in self.rounds), self.is_ours)
+
     def less(self, other: Measured) -> Measured:
         """Return what this took more than another contender, each within one round."""
         pairs = zip(self.rounds, other.rounds, strict=True)
