@@ -333,7 +333,7 @@ def telemetry(session: nox.Session) -> None:
 
 @nox.session(requires=["wheels"], default=False)
 def bundle(session: nox.Session) -> None:
-    """Write dist/<package>.txt for `pip install -r`: the package and its siblings, by address.
+    """Write dist/<package>.txt and dist/<package>-<extra>.txt for `pip install -r`: it and its siblings, by address.
 
     The address is dist/ itself, the web folder it will be copied to, or `git+` and a repository.
     """
@@ -344,9 +344,11 @@ def bundle(session: nox.Session) -> None:
             return f"{base}#subdirectory=packages/{name}"
         return f"{base}/{wheel_of(name, WHEELHOUSE).name}"
 
-    for package in PACKAGES:
-        lines = siblings_at(address, [package], PACKAGES)
-        (WHEELHOUSE / f"{package}.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    for name, package in PACKAGES.items():
+        choices = {name: name, **{f"{name}-{e}": f"{name}[{e}]" for e in package.extras}}
+        for file, requirement in choices.items():
+            lines = siblings_at(address, [requirement], PACKAGES)
+            (WHEELHOUSE / f"{file}.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
 @nox.session(requires=["bundle"], default=False)
