@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent))
-from generated import fill_in  # noqa: E402 - beside this file, which is no package
+from generated import fill_in
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx

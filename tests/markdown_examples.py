@@ -29,9 +29,7 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
-# Beside this file: the tests are no package, and this is a program of its own.
-sys.path.insert(0, str(Path(__file__).parent))
-from shell_examples import Shell, WrongOutput  # noqa: E402
+from shell_examples import Shell, WrongOutput
 
 PORTS = ("8399", "8000")
 """What examples listen on. Somebody's program may hold the port, so the run uses free ones in their place."""

@@ -107,7 +107,9 @@ class Shell:
             self._bash = self._start()
         assert self._bash.stdin is not None
         # The shell's own standard input is the session; a command must not read it.
-        self._bash.stdin.write(f"{{ {command.text}\n}} </dev/null\nprintf '\\n%s %s\\n' '{END}' $?\n")
+        self._bash.stdin.write(
+            f"{{ {command.text}\n}} </dev/null\nprintf '\\n%s %s\\n' '{END}' $?\n"
+        )
         self._bash.stdin.flush()
         printed = ""
         ended = False

@@ -5,9 +5,6 @@ from __future__ import annotations
 import sys
 
 import instructor
-from openai import AsyncOpenAI
-from pydantic import BaseModel
-
 from benchmarks.peers.question import (
     ANSWER_START,
     CHUNKS,
@@ -16,6 +13,8 @@ from benchmarks.peers.question import (
     POPULATION,
 )
 from benchmarks.peers.worker import at_once, repeated, serve, streamed
+from openai import AsyncOpenAI
+from pydantic import BaseModel
 
 CLIENT = instructor.from_openai(AsyncOpenAI(api_key="key", base_url=sys.argv[1], max_retries=0))
 

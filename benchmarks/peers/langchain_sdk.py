@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from benchmarks.peers.question import ANSWER_START, CHUNKS, MODEL, POPULATION, QUESTION
+from benchmarks.peers.worker import Batch, repeated, serve, streamed
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
-
-from benchmarks.peers.question import ANSWER_START, CHUNKS, MODEL, POPULATION, QUESTION
-from benchmarks.peers.worker import Batch, repeated, serve, streamed
 
 
 def model(**more: Any) -> ChatOpenAI:

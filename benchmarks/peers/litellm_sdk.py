@@ -10,8 +10,6 @@ from typing import Any
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 import litellm
-from pydantic import BaseModel
-
 from benchmarks.peers.question import (
     ANSWER_START,
     CHUNKS,
@@ -21,6 +19,7 @@ from benchmarks.peers.question import (
     POPULATION,
 )
 from benchmarks.peers.worker import Batch, at_once, repeated, serve, streamed
+from pydantic import BaseModel
 
 WHERE = {"model": f"openai/{MODEL}", "api_key": "key", "api_base": sys.argv[1]}
 

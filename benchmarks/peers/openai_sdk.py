@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from openai import AsyncOpenAI
-from pydantic import BaseModel
-
 from benchmarks.peers.question import ANSWER_START, CHUNKS, MESSAGES, MODEL, POPULATION
 from benchmarks.peers.worker import at_once, repeated, serve, streamed
+from openai import AsyncOpenAI
+from pydantic import BaseModel
 
 SDK = AsyncOpenAI(api_key="key", base_url=sys.argv[1], max_retries=0)
 

@@ -6,10 +6,10 @@ import sys
 from decimal import Decimal
 from typing import Any
 
-from pydantic import BaseModel
-
 from benchmarks.peers.question import ANSWER_START, CHUNKS, MODEL, PER_MINUTE, POPULATION, QUESTION
 from benchmarks.peers.worker import Batch, repeated, serve, streamed
+from pydantic import BaseModel
+
 from llm_core import LLMCallRequest, Message, StreamDone, TextDelta
 from llm_core.testing import FixedPriceBook
 from llm_providers import OpenAIProvider

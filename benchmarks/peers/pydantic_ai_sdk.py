@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from benchmarks.peers.question import ANSWER_START, MODEL, POPULATION, QUESTION
+from benchmarks.peers.worker import Batch, at_once, repeated, serve, streamed
 from pydantic import BaseModel
 from pydantic_ai import Agent
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
-
-from benchmarks.peers.question import ANSWER_START, MODEL, POPULATION, QUESTION
-from benchmarks.peers.worker import Batch, at_once, repeated, serve, streamed
 
 
 def agent(output_type: Any = str) -> Any:

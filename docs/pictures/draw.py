@@ -8,13 +8,11 @@ The pictures are kept beside this file; a test draws them again and compares.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-from canvas import BLUE, GREEN, GREY, INK, PALE, RED, SAND, SKY, Canvas  # noqa: E402
-from timeline import LIMIT, WINDOW_SECONDS, Call, observe  # noqa: E402
+from canvas import BLUE, GREEN, GREY, INK, PALE, RED, SAND, SKY, Canvas
+from timeline import LIMIT, WINDOW_SECONDS, Call, observe
 
 HERE = Path(__file__).parent
 
@@ -115,9 +113,9 @@ def draw_gate() -> Canvas:
         return left + seconds * scale
 
     bottom = 66 + 38 * len(calls)
-    for seconds in range(0, 121, 20):
-        canvas.path([(at(seconds), 44), (at(seconds), 490)], line=PALE, width=1)
-        canvas.words(at(seconds), 510, f"{seconds} s", anchor="middle", size=12, fill=GREY)
+    for mark in range(0, 121, 20):
+        canvas.path([(at(mark), 44), (at(mark), 490)], line=PALE, width=1)
+        canvas.words(at(mark), 510, f"{mark} s", anchor="middle", size=12, fill=GREY)
     _legend(canvas)
     for place, call in enumerate(calls):
         _draw_call(canvas, call, 56 + 38 * place, at)
@@ -153,11 +151,15 @@ def _legend(canvas: Canvas) -> None:
 def _draw_call(canvas: Canvas, call: Call, y: float, at: Callable[[float], float]) -> None:
     end = min(call.admitted + WINDOW_SECONDS, 126)
     if call.admitted > call.arrives:
-        canvas.box(at(call.arrives), y, at(call.admitted) - at(call.arrives), 26, fill="none", dashed=True)
+        canvas.box(
+            at(call.arrives), y, at(call.admitted) - at(call.arrives), 26, fill="none", dashed=True
+        )
     canvas.box(at(call.admitted), y, at(call.settled) - at(call.admitted), 26, fill=BLUE)
     canvas.box(at(call.settled), y, at(end) - at(call.settled), 26, fill=SKY)
     canvas.words(88, y + 18, f"call {call.name}", anchor="end")
-    canvas.words(at(call.settled) + 6, y + 18, f"{call.reserved:,} reserved, {call.actual:,} used", size=12)
+    canvas.words(
+        at(call.settled) + 6, y + 18, f"{call.reserved:,} reserved, {call.actual:,} used", size=12
+    )
 
 
 PICTURES: Mapping[str, Callable[[], Canvas]] = {

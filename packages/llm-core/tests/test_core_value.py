@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from llm_core import Value, immutable
-from llm_core.record import unchecked
+from llm_core import Value, immutable, unchecked
 
 
 @immutable
@@ -56,7 +55,7 @@ def test_a_value_says_what_it_is() -> None:
     assert repr(Nothing()) == "Nothing()"
 
 
-@pytest.mark.parametrize("made", [Point(x=1), Named(x=1), unchecked(Point, {"x": 1})])
+@pytest.mark.parametrize("made", [Point(x=1), Named(x=1), unchecked(Point)(x=1)])
 def test_no_attribute_can_be_set_or_deleted(made: Any) -> None:
     for name in ("x", "unknown"):
         with pytest.raises(dataclasses.FrozenInstanceError, match=f"cannot assign to '{name}'"):
@@ -86,7 +85,7 @@ def test_a_value_is_checked_when_it_is_made_replaced_or_subclassed() -> None:
 
 
 def test_unchecked_values_are_not_checked() -> None:
-    assert unchecked(Positive, {"number": -1}).number == -1
+    assert unchecked(Positive)(number=-1).number == -1
 
 
 @pytest.mark.parametrize("value", [Point(x=1, note="kept"), Named(x=1), Nothing()])

@@ -42,6 +42,7 @@ from llm_core.events import (
     ToolCallStarted,
     UsageUpdate,
 )
+from llm_core.forks import Forkable, begin_anew_in_children
 from llm_core.frozen import EMPTY, FrozenDict, freeze, thaw
 from llm_core.interfaces import (
     Clock,
@@ -102,7 +103,7 @@ from llm_core.timing import AttemptTimestamps, BackoffStats, EventTimestamps
 from llm_core.tools import ResponseSchema, Tool, ToolChoice, ToolChoiceMode
 from llm_core.trace import TraceContext
 from llm_core.usage import Cost, CostStatus, Usage
-from llm_core.value import Value, immutable
+from llm_core.value import Value, immutable, unchecked, with_unchecked
 
 __all__ = [
     "EMPTY",
@@ -136,6 +137,7 @@ __all__ = [
     "FilePart",
     "FinishReason",
     "FirstToken",
+    "Forkable",
     "FrozenDict",
     "Gate",
     "GateTimeout",
@@ -206,8 +208,11 @@ __all__ = [
     "Value",
     "Verbosity",
     "WaitError",
+    "begin_anew_in_children",
     "freeze",
     "immutable",
     "thaw",
     "to_json",
+    "unchecked",
+    "with_unchecked",
 ]

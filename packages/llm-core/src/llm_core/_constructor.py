@@ -70,9 +70,10 @@ def _constructors_of(record: Any) -> dict[str, Any]:
     scope: dict[str, Any] = {f"default_{field.name}": field.default for field in fields}
     scope |= {"record": record, "draft": draft, "blank": object.__new__, "slowly": _slowly}
     exec(source, scope)
+    for name in ("__new__", "_unchecked"):
+        scope[name].__qualname__ = record.__qualname__  # the name in messages about wrong arguments
+        scope[name].__module__ = record.__module__
     constructor = scope["__new__"]
-    constructor.__qualname__ = f"{record.__qualname__}.__new__"
-    constructor.__module__ = record.__module__
     constructor.__annotations__ = {field.name: field.type for field in fields}
     return {"__new__": constructor, "_unchecked": scope["_unchecked"]}
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, Self, TypeVar
+from typing import Any, ClassVar, Final, Self
 
-from llm_core._layout import UNSET, LayoutOnDemand, Unset
+from llm_core._layout import UNSET, FieldCheck, LayoutOnDemand, Unset
 from llm_core.errors import InvalidValue
-from llm_core.value import Value
+from llm_core.value import Value, unchecked
 
 __all__ = ["NOT_JSON", "UNSET", "CheckedRecord", "Record", "Unset", "require"]
 
 NOT_JSON: Final = MappingProxyType({"json": False})
 """Metadata of a field that `to_dict` leaves out."""
-
-
-R = TypeVar("R", bound="Record")
 
 
 class Record(Value):
@@ -87,21 +84,6 @@ class Record(Value):
         return cls(**values)
 
 
-def unchecked(kind: type[R], values: Mapping[str, Any]) -> R:
-    """Build a record from a value for every field, all of them taken out of records that were checked already.
-
-    A call is described anew several times on its way; checking it each time would cost more than all else here.
-    """
-    made: R = kind._unchecked(**values)
-    return made
-
-
-def with_unchecked(original: R, **changes: Any) -> R:
-    """Return a copy of a record with some fields changed to values that need no check."""
-    names = type(original)._layout.names
-    return unchecked(type(original), {n: getattr(original, n) for n in names} | changes)
-
-
 class CheckedRecord(Record):
     """A record that callers fill in: the type of every field is checked, too.
 
@@ -110,8 +92,19 @@ class CheckedRecord(Record):
 
     __slots__ = ()
 
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+        """Do as the constructor does with these keywords, but spend nothing on the fields that are not given."""
+        made = unchecked(cls)(**fields)
+        checks = cls._layout.checks
+        made._check([checks[name] for name in fields if name in checks])
+        return made
+
     def __post_init__(self) -> None:
-        for name, path, default, check, besides in self._layout.checks:
+        self._check(self._layout.checks.values())
+
+    def _check(self, checks: Iterable[FieldCheck]) -> None:
+        for name, path, default, check, besides in checks:
             value = getattr(self, name)
             if value is default:
                 continue

@@ -6,8 +6,8 @@ import os
 import re
 from collections.abc import Callable, Mapping
 
-from llm_core.record import CheckedRecord, require, unchecked
-from llm_core.value import immutable
+from llm_core.record import CheckedRecord, require
+from llm_core.value import immutable, unchecked
 
 __all__ = ["TraceContext"]
 
@@ -47,8 +47,8 @@ class TraceContext(CheckedRecord):
         cls, token_hex: Callable[[int], str] = _random_hex, *, local: bool = False
     ) -> TraceContext:
         """Start a trace of its own; `token_hex` gives that many random bytes as hexadecimal."""
-        values = {"trace_id": token_hex(16), "span_id": token_hex(8), "sampled": True, "state": ""}
-        return unchecked(cls, {**values, "local": local})
+        digits = token_hex(24)
+        return unchecked(cls)(trace_id=digits[:32], span_id=digits[32:], local=local)
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> TraceContext | None:

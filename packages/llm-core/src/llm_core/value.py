@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field, fields
 from operator import attrgetter
 from reprlib import recursive_repr
-from typing import Any, ClassVar, NoReturn, TypeVar, dataclass_transform
+from typing import Any, ClassVar, NoReturn, ParamSpec, TypeVar, dataclass_transform
 
 from llm_core._constructor import ConstructorOnDemand
 
-__all__ = ["Value", "immutable"]
+__all__ = ["Value", "immutable", "unchecked", "with_unchecked"]
 
 C = TypeVar("C", bound=type)
+P = ParamSpec("P")
 V = TypeVar("V", bound="Value")
 
 
@@ -90,3 +91,21 @@ def immutable(cls: C) -> C:
 def _restored(kind: type[V], values: Mapping[str, Any]) -> V:
     """Build the value that was pickled or copied."""
     return kind(**values)
+
+
+def unchecked(kind: Callable[P, V]) -> Callable[P, V]:
+    """Return a constructor of `kind` that takes the same fields and checks nothing: `unchecked(Usage)(input_tokens=3)`.
+
+    A call is described anew several times on its way, as a request, attempts, events and a result;
+    checking each time what was checked before would cost more than all else here.
+    Containers must be tuples and FrozenDicts already.
+    """
+    constructor: Callable[P, V] = kind._unchecked  # type: ignore[attr-defined]
+    return constructor
+
+
+def with_unchecked(value: V, **changes: Any) -> V:
+    """Return a copy of a value with some fields changed to others that need no check."""
+    kind = type(value)
+    made: V = kind._unchecked(**{n: getattr(value, n) for n in kind.__dataclass_fields__} | changes)
+    return made
