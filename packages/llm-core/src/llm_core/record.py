@@ -8,8 +8,8 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Final, NoReturn, Self
 
 from llm_core._layout import UNSET, FieldCheck, LayoutOnDemand, Unset
-from llm_core.errors import InvalidValue
 from llm_core._unchecked import unchecked
+from llm_core.errors import InvalidValue
 
 __all__ = ["NOT_JSON", "UNSET", "CheckedRecord", "Record", "Unset", "require"]
 

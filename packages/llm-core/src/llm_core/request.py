@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Literal
 
+from llm_core._unchecked import unchecked, with_unchecked
 from llm_core.errors import InvalidValue
 from llm_core.frozen import EMPTY, FrozenDict
 from llm_core.messages import AudioPart, FilePart, ImagePart, Message, Role, TextPart
 from llm_core.record import UNSET, CheckedRecord, require
 from llm_core.tools import ResponseSchema, Tool, ToolChoice
-from llm_core._unchecked import unchecked, with_unchecked
 
 __all__ = [
     "AudioOutput",

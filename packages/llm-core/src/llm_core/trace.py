@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from llm_core.record import CheckedRecord, require
 from llm_core._unchecked import unchecked
+from llm_core.record import CheckedRecord, require
 
 __all__ = ["TraceContext"]
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from llm_core import (
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["UsageRow", "UsageStats"]
 
 _COUNTS = tuple(field.name for field in fields(Usage) if field.name != "estimated")
+_counts_of = attrgetter(*_COUNTS)
 _ZERO = Decimal(0)
 _Key = tuple[str, str, str]
 """Operation, provider, model."""
@@ -74,8 +76,9 @@ class _Sums:
         usage, cost = attempt.usage, attempt.cost
         if usage is not None:
             tokens = self.tokens
-            for index, name in enumerate(_COUNTS):
-                tokens[index] += getattr(usage, name)
+            for index, count in enumerate(_counts_of(usage)):
+                if count:
+                    tokens[index] += count
             tokens[-1] += usage.estimated
             priced = cost is not None and cost.status is not CostStatus.UNPRICED
             self.unpriced += usage.total_tokens > 0 and not priced
@@ -115,6 +118,8 @@ class UsageStats:
 
     Also a telemetry backend: given to a service it records every call by itself.
     """
+
+    wanted = (GenerationFinished,)
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
