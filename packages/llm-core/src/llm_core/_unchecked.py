@@ -21,7 +21,7 @@ class _Unchecked(Protocol):
     def __call__(self, kind: Callable[P, R], /) -> Callable[P, R]: ...
 
 
-def _constructor(kind: type) -> Callable[..., Any]:
+def _constructor(kind: Any) -> Callable[..., Any]:
     """Return a constructor of a record class that checks nothing and seals nothing.
 
     What `dataclass` writes for a frozen class calls `object.__setattr__` for each field, five times the price of an
@@ -30,7 +30,8 @@ def _constructor(kind: type) -> Callable[..., Any]:
     """
     fields = dataclasses.fields(kind)
     names = [field.name for field in fields]
-    open_class = type(kind.__name__, (kind.__base__ or object,), {"__slots__": names})
+    open_class: Any = type(kind.__name__, (kind.__base__,), {"__slots__": kind.__slots__})
+    open_class.__setattr__ = object.__setattr__
     lines = [
         f"def __init__(*, {', '.join(names)}):",
         "    made = open_class()",
@@ -51,7 +52,7 @@ def _constructor(kind: type) -> Callable[..., Any]:
 unchecked = cast("_Unchecked", functools.cache(_constructor))
 """``unchecked(Usage)(input_tokens=3)``: a record whose fields are taken as they are, defaults for those not given.
 
-The class must stand directly below `Record` or `CheckedRecord`; containers must be tuples and FrozenDicts already.
+Containers must be tuples and FrozenDicts already.
 """
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from llm_core import InvalidValue, StepContext
+from llm_core import InvalidValue, StepContext, unchecked
 from llm_pipeline.step import Step
 
 __all__ = ["Transform"]
@@ -22,15 +23,24 @@ class Transform(Step[Any, Any]):
 
     positional: ClassVar[str] = "function"
 
+    @classmethod
+    def of(cls, function: Callable[..., Any]) -> Transform:
+        """Build the step of a plain function; a service does so for every call that brings one as its pipeline."""
+        return unchecked(Transform)(name=_name_of(function), function=function)
+
     def _validate(self) -> None:
         if not callable(self.function):
             raise InvalidValue.of("Transform.function", self.function, "a function of the content")
 
     def _own_name(self) -> str:
-        return getattr(self.function, "__name__", "") or type(self.function).__name__
+        return _name_of(self.function)
 
     def run(self, content: Any, context: StepContext) -> Any:
         """Return what the function returns; whatever it raises fails the step."""
         if self.with_context:
             return self.function(content, context)
         return self.function(content)
+
+
+def _name_of(function: Any) -> str:
+    return getattr(function, "__name__", "") or type(function).__name__
