@@ -31,7 +31,7 @@ def test_a_record_built_unchecked_is_as_frozen() -> None:
 
 
 def test_an_unchecked_record_of_unknown_fields_or_without_needed_ones_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"Usage\.__init__.*'tokens'"):
+    with pytest.raises(TypeError, match=r"Usage.*'tokens'"):
         unchecked(Usage)(tokens=3)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="'text'"):
         unchecked(TextPart)()  # type: ignore[call-arg]

@@ -381,6 +381,29 @@ def test_an_address_is_shown_without_its_secrets(url: str | None, shown: str | N
     assert shown_url(url) == shown
 
 
+@pytest.mark.usefixtures("no_keys")
+@pytest.mark.parametrize(
+    ("provider", "address"),
+    [
+        (OpenAIProvider(), ("api.openai.com", 443)),
+        (OpenAIProvider(base_url="http://user:pass@[::1]:8000/v1"), ("::1", 8000)),
+        (AnthropicProvider(), ("api.anthropic.com", 443)),
+        (OllamaProvider(), ("127.0.0.1", 11434)),
+        (OllamaProvider("http://box.test"), ("box.test", 80)),
+        (OllamaProvider("box.test"), ("box.test", 11434)),
+        (OpenAIProvider(base_url="http://[bad"), None),
+    ],
+    ids=repr,
+)
+def test_a_provider_tells_where_its_endpoint_is(provider: Any, address: Any) -> None:
+    assert provider.server_address == address
+
+
+def test_a_provider_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://proxy.test/v1")
+    assert OpenAIProvider().server_address == ("proxy.test", 443)
+
+
 def test_a_key_that_no_header_can_carry_is_refused_unseen() -> None:
     assert Secret("hush\n").reveal() == "hush"
     for key in ("hush\nhush", "h\u00fcsh"):

@@ -4,7 +4,6 @@ Requests, results, errors, clocks and interfaces, on the standard library alone.
 """
 
 from llm_core._codec import to_json
-from llm_core._unchecked import unchecked, with_unchecked
 from llm_core.clock import SystemClock
 from llm_core.error_info import ErrorInfo
 from llm_core.error_types import ERROR_TABLE, ErrorTraits, ErrorType
@@ -104,6 +103,7 @@ from llm_core.timing import AttemptTimestamps, BackoffStats, EventTimestamps
 from llm_core.tools import ResponseSchema, Tool, ToolChoice, ToolChoiceMode
 from llm_core.trace import TraceContext
 from llm_core.usage import Cost, CostStatus, Usage
+from llm_core.value import Value, immutable, unchecked, with_unchecked
 
 __all__ = [
     "EMPTY",
@@ -205,9 +205,11 @@ __all__ = [
     "UnsupportedFeature",
     "Usage",
     "UsageUpdate",
+    "Value",
     "Verbosity",
     "WaitError",
     "freeze",
+    "immutable",
     "thaw",
     "to_json",
     "unchecked",

@@ -8,12 +8,12 @@ name, so the names live here. What the conventions have no word for is called ``
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
 from llm_core.request import GenerationRequest, Modality
 from llm_core.result import GenerationResult
+from llm_core.value import Value, immutable
 
 __all__ = [
     "CALL_METRICS",
@@ -48,8 +48,8 @@ _TOKEN_BOUNDARIES = tuple(float(4**power) for power in range(14))
 _SECONDS_BOUNDARIES = tuple(0.01 * 2**power for power in range(14))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
+@immutable
+class Metric(Value):
     """A histogram of the conventions."""
 
     name: str

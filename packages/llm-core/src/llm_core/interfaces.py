@@ -53,7 +53,10 @@ class Clock(Protocol):
 
 @runtime_checkable
 class Provider(Protocol):
-    """Somebody who answers calls: a vendor's API, a simulator, a script."""
+    """Somebody who answers calls: a vendor's API, a simulator, a script.
+
+    One that has an endpoint may tell telemetry where, by a property `server_address`: a pair of host and port.
+    """
 
     @property
     def name(self) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import FrozenInstanceError
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, NoReturn, Self
+from typing import Any, ClassVar, Final, Self
 
 from llm_core._layout import UNSET, FieldCheck, LayoutOnDemand, Unset
-from llm_core._unchecked import unchecked
 from llm_core.errors import InvalidValue
+from llm_core.value import Value, unchecked
 
 __all__ = ["NOT_JSON", "UNSET", "CheckedRecord", "Record", "Unset", "require"]
 
@@ -17,13 +16,14 @@ NOT_JSON: Final = MappingProxyType({"json": False})
 """Metadata of a field that `to_dict` leaves out."""
 
 
-class Record:
-    """A frozen, slotted, keyword-only dataclass that round-trips through `json.dumps`.
+class Record(Value):
+    """A value that round-trips through `json.dumps`.
 
     `from_dict(json.loads(json.dumps(record.to_dict()))) == record` holds for every record
     whose free-form fields (`Any`) hold JSON values.
     Lists and mappings given for a field are kept as tuples and as deeply frozen mappings.
     Classes that stand in a union carry a `kind` that `to_dict` writes first.
+    Subclasses are decorated with `@immutable`, as those of any `Value`.
     """
 
     __slots__ = ()
@@ -34,12 +34,6 @@ class Record:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls._layout = LayoutOnDemand()
-        if "__setattr__" in cls.__dict__:
-            # What dataclasses writes here belongs to the class as it was before it got its slots,
-            # and fails with a TypeError for names that are no fields: in `GenerationResult[str]()`
-            # typing sets such a name and expects an AttributeError.
-            cls.__setattr__ = _refuse_assignment  # type: ignore[method-assign]
-            cls.__delattr__ = _refuse_deletion  # type: ignore[method-assign]
 
     def __post_init__(self) -> None:
         for name, default, seal in self._layout.containers:
@@ -90,14 +84,6 @@ class Record:
         return cls(**values)
 
 
-def _refuse_assignment(record: object, name: str, _value: Any, /) -> NoReturn:
-    raise FrozenInstanceError(f"cannot assign to {name!r}: {type(record).__name__} is frozen")
-
-
-def _refuse_deletion(record: object, name: str, /) -> NoReturn:
-    raise FrozenInstanceError(f"cannot delete {name!r}: {type(record).__name__} is frozen")
-
-
 class CheckedRecord(Record):
     """A record that callers fill in: the type of every field is checked, too.
 
@@ -135,8 +121,8 @@ class CheckedRecord(Record):
         """Check what types cannot say; raise InvalidValue."""
 
 
-def require(record: object, field: str, condition: bool, expected: str) -> None:
-    """Raise InvalidValue for `record.field` unless `condition` holds."""
+def require(owner: object, name: str, condition: bool, expected: str) -> None:
+    """Raise InvalidValue for the field `name` of `owner` unless `condition` holds."""
     if not condition:
-        path = f"{type(record).__name__}.{field}"
-        raise InvalidValue.of(path, getattr(record, field), expected)
+        path = f"{type(owner).__name__}.{name}"
+        raise InvalidValue.of(path, getattr(owner, name), expected)

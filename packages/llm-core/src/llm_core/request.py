@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any, Literal
 
-from llm_core._unchecked import unchecked, with_unchecked
 from llm_core.errors import InvalidValue
 from llm_core.frozen import EMPTY, FrozenDict
 from llm_core.messages import AudioPart, FilePart, ImagePart, Message, Role, TextPart
 from llm_core.record import UNSET, CheckedRecord, require
 from llm_core.tools import ResponseSchema, Tool, ToolChoice
+from llm_core.value import immutable, unchecked, with_unchecked
 
 __all__ = [
     "AudioOutput",
@@ -65,7 +65,7 @@ class CacheMode(StrEnum):
     """Do not read; store a fresh success."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class CachePolicy(CheckedRecord):
     """Whether and for how long an answer may be reused."""
 
@@ -81,7 +81,7 @@ class CachePolicy(CheckedRecord):
         require(self, "stale_seconds", self.stale_seconds >= 0, "zero or more seconds")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Sampling(CheckedRecord):
     """How the next token is drawn; None leaves each to the vendor's default."""
 
@@ -104,7 +104,7 @@ class Sampling(CheckedRecord):
         _require_range(self, "presence_penalty", -2.0, 2.0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class AudioOutput(CheckedRecord):
     """How a spoken answer should sound."""
 
@@ -112,7 +112,7 @@ class AudioOutput(CheckedRecord):
     format: str = "wav"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class LLMCallRequest(CheckedRecord):
     """One call as a provider sees it: normalised messages and parameters, no service concerns."""
 
@@ -160,7 +160,7 @@ class LLMCallRequest(CheckedRecord):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class GenerationRequest(CheckedRecord):
     """What the caller wants.
 

@@ -8,11 +8,12 @@ still has its UTC time: `utc("admitted")`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import datetime, timedelta
 
 from llm_core.frozen import EMPTY
 from llm_core.record import Record
+from llm_core.value import immutable
 
 __all__ = ["AttemptTimestamps", "BackoffStats", "EventTimestamps"]
 
@@ -26,7 +27,7 @@ def _seconds_per_token(first: int | None, last: int | None, tokens: int) -> floa
     return None if span is None or tokens < 2 else span / (tokens - 1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class AttemptTimestamps(Record):
     """The points of one attempt, as monotonic nanoseconds; None for what did not happen."""
 
@@ -79,7 +80,7 @@ class AttemptTimestamps(Record):
         return _seconds_per_token(self.first_token, self.last_token, output_tokens)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class EventTimestamps(Record):
     """The points of one call, as monotonic nanoseconds; None for what did not happen.
 
@@ -170,7 +171,7 @@ class EventTimestamps(Record):
 _POINTS = tuple(field.name for field in fields(EventTimestamps) if field.name != "requested_at")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class BackoffStats(Record):
     """Waiting, summed over all attempts of a call; always filled, zero when nothing waited.
 

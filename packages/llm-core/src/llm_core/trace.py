@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
-from llm_core._unchecked import unchecked
 from llm_core.record import CheckedRecord, require
+from llm_core.value import immutable, unchecked
 
 __all__ = ["TraceContext"]
 
@@ -22,7 +21,7 @@ def _random_hex(size: int) -> str:
     return os.urandom(size).hex()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class TraceContext(CheckedRecord):
     """One span of a distributed trace, as it travels in HTTP headers."""
 

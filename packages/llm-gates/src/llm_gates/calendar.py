@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
 from typing import Any
@@ -58,7 +59,7 @@ class CalendarWindow(FixedWindow):
         self._period = period
         self._zone = zone
 
-    def bind(self, clock: Clock) -> None:
+    def bind(self, clock: Clock, put_off: Callable[[Callable[[], None]], object]) -> None:
         """Take the clock whose calendar counts."""
         self._clock = clock
 

@@ -19,10 +19,10 @@ from typing import Any, Literal, Self
 from llm_core import CostExceedsLimit, ErrorInfo, InvalidValue, LLMError, QueueFull, RateLimitFacts
 from llm_gates.courier import Courier, RedisUnavailable, Wish, redis_client
 from llm_gates.gates import GateSet
-from llm_gates.ledger import check_weights
 from llm_gates.permit import GatePermit
 from llm_gates.shared_limits import local_share, shared_limit
 from llm_gates.snapshot import GateSnapshot, LimitSnapshot
+from llm_gates.weights import check_weights
 
 __all__ = [
     "RedisAdmission",

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -68,11 +68,14 @@ class GenerationEngine:
         return self._parts
 
     async def generate(
-        self, request: GenerationRequest, sink: Sink | None = None
+        self,
+        request: GenerationRequest,
+        sink: Sink | None = None,
+        keep: Callable[[GenerationResult[Any]], None] | None = None,
     ) -> GenerationResult[Any]:
         """Answer `request`, passing the deltas of a streamed reply to `sink` if there is one.
 
-        Raises nothing but cancellation.
+        Raises nothing but cancellation; what is known of the call even then is given to `keep`.
         """
         line = Timeline(request, self._parts.clock, restart_streams=self._parts.restart_streams)
         line.rates_before = self._parts.metrics.per_minute()
@@ -83,7 +86,9 @@ class GenerationEngine:
                 await self._make_up(line)
         except asyncio.CancelledError:
             line.note_cancellation()
-            self._finish(line)
+            result = self._finish(line)
+            if keep is not None:
+                keep(result)
             raise
         line.mark("recorded")
         result = self._finish(line)

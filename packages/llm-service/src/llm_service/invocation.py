@@ -136,7 +136,7 @@ class Invocation:
                 self._settle(record, permit)
             return record
         except asyncio.CancelledError:
-            record.error = record.abandoned("the caller gave up", ErrorType.CANCELLED)
+            record.error = record.abandoned("the call was cancelled", ErrorType.CANCELLED)
             raise
         except Exception as error:
             record.error = ErrorInfo.from_exception(error)
@@ -189,6 +189,8 @@ class Invocation:
             raise DeadlineExceeded("the deadline passed in the queue; nothing was sent")
         started = line.clock.monotonic_ns()
         record.points["started"] = record.points["request_sent"] = started
+        # Not every provider has a place in a network.
+        host, port = getattr(call.provider, "server_address", None) or (None, None)
         parts.tell(
             unchecked(AttemptStarted)(
                 request_id=line.request_id,
@@ -196,6 +198,8 @@ class Invocation:
                 number=record.number,
                 provider=call.provider.name,
                 model=call.request.model,
+                server_address=host,
+                server_port=port,
             )
         )
         request = self._outgoing(record, remaining)

@@ -39,6 +39,8 @@ from llm_core import (
     TraceContext,
     Usage,
     UsageUpdate,
+    Value,
+    immutable,
     unchecked,
 )
 from llm_service.estimate import estimate_text_tokens
@@ -48,8 +50,8 @@ if TYPE_CHECKING:
     from llm_pipeline import Pipeline
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedCall:
+@immutable
+class PreparedCall(Value):
     """Who is asked what, and how many tokens to reserve for it."""
 
     provider: Provider
@@ -248,9 +250,9 @@ class Timeline:
         self.degraded = Degradation(reason=reason, detail=detail, error=error)
 
     def note_cancellation(self) -> None:
-        """Note that the caller gave up; what had arrived by then is kept."""
+        """Note that the call was cancelled; what had arrived by then is kept."""
         latest = self.attempts[-1].error if self.attempts else None
-        self.error = latest or ErrorInfo.of(ErrorType.CANCELLED, "the caller gave up")
+        self.error = latest or ErrorInfo.of(ErrorType.CANCELLED, "the call was cancelled")
 
     @property
     def is_late(self) -> bool:

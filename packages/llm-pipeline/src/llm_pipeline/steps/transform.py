@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from llm_core import InvalidValue, StepContext, unchecked
+from llm_core import UNSET, InvalidValue, StepContext
 from llm_pipeline.step import Step
 
 __all__ = ["Transform"]
@@ -25,8 +25,14 @@ class Transform(Step[Any, Any]):
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> Transform:
-        """Build the step of a plain function; a service does so for every call that brings one as its pipeline."""
-        return unchecked(Transform)(name=_name_of(function), function=function)
+        """Build the step of a function, unchecked: a service does so in every call that brings one as its pipeline."""
+        made = object.__new__(cls)
+        object.__setattr__(made, "name", _name_of(function))
+        object.__setattr__(made, "function", function)
+        object.__setattr__(made, "on_error", "stop")
+        object.__setattr__(made, "fallback", UNSET)
+        object.__setattr__(made, "with_context", False)
+        return made
 
     def _validate(self) -> None:
         if not callable(self.function):
