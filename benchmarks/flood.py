@@ -14,6 +14,7 @@ import sys
 from dataclasses import dataclass
 
 from benchmarks.harness import (
+    Contender,
     ContenderError,
     Headline,
     Options,
@@ -34,8 +35,9 @@ MERCY_SECONDS = 0.005
 LEAST_USE = 0.995
 DRAWN = (OURS, "aiolimiter")
 METHOD = f"""\
-The limit is {LIMIT_A_SECOND} calls a second, {2 * LIMIT_A_SECOND} callers wait at any time, and each takes the time at which it was let go;
-for {SECONDS:g} seconds from a cold start, each limiter in a process of its own, one after the other.
+The limit is {LIMIT_A_SECOND} calls a second, {2 * LIMIT_A_SECOND} callers wait at any time,
+and each takes the time at which it was let go; for {SECONDS:g} seconds from a cold start,
+each limiter in a process of its own, one after the other.
 A violation is a call that makes more than the limit within one second, whichever second that is, with
 {MERCY_SECONDS * 1000:g} ms of mercy for scheduling. Use is the share of the calls that the limit allows in that time: the first
 {LIMIT_A_SECOND} at once, as many again each second. A token bucket allows a burst on top of its rate, which is more than 100 %.
@@ -47,11 +49,14 @@ class Flood:
     """When the calls of one limiter went, in seconds since it was flooded."""
 
     name: str
+    limit: int
+    seconds: float
     stamps: tuple[float, ...]
 
     @property
     def violations(self) -> int:
-        later = self.stamps[LIMIT_A_SECOND:]
+        """Calls that made more than the limit within a second."""
+        later = self.stamps[self.limit :]
         return sum(
             last - first < 1 - MERCY_SECONDS
             for first, last in zip(self.stamps, later, strict=False)
@@ -59,7 +64,8 @@ class Flood:
 
     @property
     def use(self) -> float:
-        return len(self.stamps) / (LIMIT_A_SECOND * (int(SECONDS) + 1))
+        """The share that went of what the limit allows: as many windows as begin within the time may be full."""
+        return len(self.stamps) / (self.limit * (int(self.seconds) + 1))
 
     @property
     def most(self) -> int:
@@ -72,6 +78,12 @@ class Flood:
         return bisect.bisect_right(self.stamps, end) - after
 
 
+def flooded(name: str, contender: Contender, limit: int, seconds: float) -> Flood:
+    """Flood a contender of harness/limiters.py; raises ContenderError."""
+    stamps = contender.ask(answer="flood", given={"limit": limit, "seconds": seconds})
+    return Flood(name, limit, seconds, tuple(stamp - stamps[0] for stamp in stamps))
+
+
 def measure(options: Options) -> list[Flood]:
     floods = []
     with started(limiters(peers=options.peers)) as running:
@@ -79,12 +91,9 @@ def measure(options: Options) -> list[Flood]:
             if name == "limits":
                 continue
             try:
-                given = {"limit": LIMIT_A_SECOND, "seconds": SECONDS}
-                stamps = contender.ask(answer="flood", given=given)
+                floods.append(flooded(name, contender, LIMIT_A_SECOND, SECONDS))
             except ContenderError as error:
                 print(f"left out: {error}", file=sys.stderr)
-            else:
-                floods.append(Flood(name, tuple(stamp - stamps[0] for stamp in stamps)))
     return floods
 
 
@@ -154,9 +163,9 @@ def main() -> int:
             )
         ],
         better=[
-            f"{flood.name} keeps the limit and uses more of it: {flood.use:.1%}."
+            f"{flood.name} keeps the limit as well, and uses {flood.use:.1%} of it (ours {ours.use:.1%})."
             for flood in peers
-            if not flood.violations and flood.use > ours.use
+            if not flood.violations and flood.use >= ours.use
         ],
         method=METHOD,
         versions=limiter_versions() if options.peers else "",

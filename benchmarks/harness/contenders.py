@@ -62,9 +62,9 @@ class Contender:
         found: dict[str, float] = self.ask(work=work, times=times, fresh=fresh)
         return found
 
-    def cpu(self, work: str, times: int) -> Callable[[], float]:
+    def cpu(self, work: str, times: int, *, fresh: bool = False) -> Callable[[], float]:
         """Return a function that measures a work and returns its CPU microseconds a unit."""
-        return lambda: self.measure(work, times)["cpu"]
+        return lambda: self.measure(work, times, fresh=fresh)["cpu"]
 
     def ask(self, **asked: Any) -> Any:
         """Send one line of JSON and return the answer's; raises ContenderError."""

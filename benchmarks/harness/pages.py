@@ -14,6 +14,7 @@ from benchmarks.harness.rounds import Measured
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
+from rich.text import Text
 
 FOLDER = ROOT / "docs" / "benchmarks"
 COLUMNS = 80
@@ -80,10 +81,11 @@ def compared(
                 f"{one.median:,.{digits}f}",
                 f"{low:,.{digits}f} – {high:,.{digits}f}",
                 f"{ratio.median:.2f}",
-                f"{least:.2f} – {most:.2f}",
+                "" if one is base else f"{least:.2f} – {most:.2f}",
             )
         )
-    return Table(title, ("", unit, "middle half", f"to {yardstick}", "middle half"), rows, note)
+    words = f"Ratios are to {yardstick}, each within one round. {note}".strip()
+    return Table(title, ("", unit, "middle half", "ratio", "middle half"), rows, words)
 
 
 def against(measured: Sequence[Measured], ours: str) -> str:
@@ -186,7 +188,7 @@ def _print(table: Table, console: Console) -> None:
         shown.add_column(_plain(name), justify="right" if number else "left")
     for row in table.rows:
         style = "bold" if row[0].startswith("**") else ""
-        shown.add_row(*(_plain(cell) for cell in row), style=style)
+        shown.add_row(*(Text(_plain(cell)) for cell in row), style=style)
     console.print(shown)
     if table.note:
         console.print(_plain(table.note), markup=False, highlight=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.harness.pages import picture
 from benchmarks.harness.rounds import Measured
@@ -19,7 +19,7 @@ PEERS = "#b6bdc7"
 INK = "#24292f"
 FAINT = "#8b949e"
 LIMIT = "#cf222e"
-_STYLE = {
+_STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.edgecolor": "#d0d7de",

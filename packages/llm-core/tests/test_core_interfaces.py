@@ -34,7 +34,6 @@ FITTING: list[tuple[type, object]] = [
         fakes.FixedPriceBook(input_per_million=Decimal(1), output_per_million=Decimal(1)),
     ),
     (interfaces.ResponseCache, fakes.MemoryCache()),
-    (interfaces.AuditLog, fakes.MemoryAuditLog()),
 ]
 
 

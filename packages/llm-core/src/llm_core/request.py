@@ -226,7 +226,7 @@ class GenerationRequest(CheckedRecord):
     cache: CachePolicy | None = None
     """None takes the service's policy, which is not to cache unless it was set up to."""
     metadata: Mapping[str, Any] = EMPTY
-    """The caller's own facts: kept in the result and the audit log, never sent to a provider."""
+    """The caller's own facts: kept in the result, never sent to a provider."""
 
     def _validate(self) -> None:
         if self.messages:
