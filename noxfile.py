@@ -297,7 +297,7 @@ def docs(session: nox.Session) -> None:
     """Build the site into site/: a warning is an error, and so is a link to what is not there."""
     extras = [f"{p.name}[{','.join(p.extras)}]" for p in PACKAGES.values()]
     install(session, [*extras, *group("docs")])
-    session.run("sphinx-build", "-c", "docs", "-W", "--keep-going", "-q", ".", "site")
+    session.run("sphinx-build", "-c", "docs", "-E", "-W", "--keep-going", "-q", ".", "site")
     session.run("python", "scripts/check_links.py", "site")
 
 

@@ -17,7 +17,7 @@ import importlib
 import inspect
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -117,13 +117,13 @@ def write_configuration() -> Iterator[str]:
 
     schema = ServiceConfig.model_json_schema()
     parts: Mapping[str, Any] = schema["$defs"]
-    yield from _write_part("The file", schema)
+    yield from _write_part("The file", schema, parts)
     for name, part in parts.items():
         if "properties" in part:
-            yield from _write_part(name, part)
+            yield from _write_part(name, part, parts)
 
 
-def _write_part(name: str, part: Mapping[str, Any]) -> Iterator[str]:
+def _write_part(name: str, part: Mapping[str, Any], parts: Mapping[str, Any]) -> Iterator[str]:
     yield f"\n## {name}\n"
     yield f"{part.get('description', '')}\n"
     yield "| key | value | default | meaning |"
@@ -132,27 +132,30 @@ def _write_part(name: str, part: Mapping[str, Any]) -> Iterator[str]:
         default = field.get("default")
         yield _row(
             f"`{key}`",
-            _kind(field),
+            _kind(field, parts),
             "" if default in (None, {}, []) else f"`{default}`",
             " ".join(field.get("description", "").split()),
         )
     yield ""
 
 
-def _kind(field: Mapping[str, Any]) -> str:
+def _kind(field: Mapping[str, Any], parts: Mapping[str, Any]) -> str:
     """Return in words what a key's value may be."""
     if place := field.get("$ref"):
         name = place.rpartition("/")[2]
-        return f"[{name}](#{name.lower()})"
+        if "properties" in parts[name]:
+            return f"[{name}](#{name.lower()})"
+        return _kind(parts[name], parts)
     if choices := field.get("anyOf"):
-        return " or ".join(_kind(choice) for choice in choices if choice.get("type") != "null")
+        kinds = [_kind(choice, parts) for choice in choices if choice.get("type") != "null"]
+        return " or ".join(kinds)
     if values := field.get("enum"):
         return ", ".join(f"`{value}`" for value in values)
     kind = str(field.get("type", "anything"))
     if kind == "array":
-        return f"list of {_kind(field.get('items', {}))}"
+        return f"list of {_kind(field.get('items', {}), parts)}"
     if kind == "object" and isinstance(field.get("additionalProperties"), Mapping):
-        return f"mapping of names to {_kind(field['additionalProperties'])}"
+        return f"mapping of names to {_kind(field['additionalProperties'], parts)}"
     bounds = {
         "gt": ">",
         "exclusiveMinimum": ">",
@@ -169,7 +172,7 @@ def _row(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-_WRITERS = {
+_WRITERS: Mapping[str, Callable[..., Iterator[str]]] = {
     "contents": write_contents,
     "face": write_face,
     "commands": write_commands,

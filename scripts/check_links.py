@@ -48,10 +48,12 @@ def find_dead_links(site: Path) -> Iterator[str]:
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path.resolve()
             if not target.is_file():
                 yield f"{path}: {link} is not there"
-            elif parts.fragment and target.suffix == ".html":
-                # The search page and scripts read the fragment of an empty place themselves.
-                if unquote(parts.fragment) not in read(target).places:
-                    yield f"{path}: {link}: there is no such place on the page"
+            elif not _has_place(target, unquote(parts.fragment)):
+                yield f"{path}: {link}: there is no such place on the page"
+
+
+def _has_place(target: Path, place: str) -> bool:
+    return not place or target.suffix != ".html" or place in read(target).places
 
 
 def main() -> int:

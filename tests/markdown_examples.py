@@ -29,8 +29,6 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
-# Beside this file: the tests are no package, and this is a program of its own.
-sys.path.insert(0, str(Path(__file__).parent))
 from shell_examples import Shell, WrongOutput
 
 PORTS = ("8399", "8000")

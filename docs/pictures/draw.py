@@ -8,11 +8,9 @@ The pictures are kept beside this file; a test draws them again and compares.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
 from canvas import BLUE, GREEN, GREY, INK, PALE, RED, SAND, SKY, Canvas
 from timeline import LIMIT, WINDOW_SECONDS, Call, observe
 
@@ -115,9 +113,9 @@ def draw_gate() -> Canvas:
         return left + seconds * scale
 
     bottom = 66 + 38 * len(calls)
-    for seconds in range(0, 121, 20):
-        canvas.path([(at(seconds), 44), (at(seconds), 490)], line=PALE, width=1)
-        canvas.words(at(seconds), 510, f"{seconds} s", anchor="middle", size=12, fill=GREY)
+    for mark in range(0, 121, 20):
+        canvas.path([(at(mark), 44), (at(mark), 490)], line=PALE, width=1)
+        canvas.words(at(mark), 510, f"{mark} s", anchor="middle", size=12, fill=GREY)
     _legend(canvas)
     for place, call in enumerate(calls):
         _draw_call(canvas, call, 56 + 38 * place, at)

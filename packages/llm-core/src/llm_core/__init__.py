@@ -42,6 +42,7 @@ from llm_core.events import (
     ToolCallStarted,
     UsageUpdate,
 )
+from llm_core.forks import Forkable, begin_anew_in_children
 from llm_core.frozen import EMPTY, FrozenDict, freeze, thaw
 from llm_core.interfaces import (
     Clock,
@@ -136,6 +137,7 @@ __all__ = [
     "FilePart",
     "FinishReason",
     "FirstToken",
+    "Forkable",
     "FrozenDict",
     "Gate",
     "GateTimeout",
@@ -206,6 +208,7 @@ __all__ = [
     "Value",
     "Verbosity",
     "WaitError",
+    "begin_anew_in_children",
     "freeze",
     "immutable",
     "thaw",

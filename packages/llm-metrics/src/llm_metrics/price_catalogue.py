@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice
     from genai_prices.types import Provider as Vendor
 
+from llm_core.forks import begin_anew_in_children
+
 __all__ = ["Catalogue", "Quantities", "Quote"]
 
 _log = logging.getLogger("llm_metrics")
@@ -101,8 +103,13 @@ class Catalogue:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self._loading = threading.Lock()
         self._edition: _Edition | None = None
+        self.begin_anew()
+        begin_anew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """Wait for no thread that is reading: in a forked child there is none."""
+        self._loading = threading.Lock()
 
     def load(self) -> None:
         """Read the prices now instead of at the first question."""

@@ -17,6 +17,7 @@ from llm_core import (
     SystemClock,
     TelemetryEvent,
 )
+from llm_core.forks import begin_anew_in_children
 from llm_metrics.snapshot import OTHER, Labels, Quantiles, StatsSnapshot, TrafficStats
 from llm_metrics.window import (
     Counts,
@@ -86,6 +87,11 @@ class MetricsRecorder:
         self._max_series = max_series
         self._clock = clock or SystemClock()
         self._now: Callable[[], int] = self._clock.monotonic_ns
+        self.begin_anew()
+        begin_anew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """Forget all marks, whoever is making one: a forked child has made none yet."""
         self._pending: deque[_Mark] = deque()
         self._lock = threading.Lock()
         self._series: dict[Labels, _Series] = {}

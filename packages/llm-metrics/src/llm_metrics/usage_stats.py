@@ -25,6 +25,8 @@ from llm_core import (
 if TYPE_CHECKING:
     from rich.table import Table
 
+from llm_core.forks import begin_anew_in_children
+
 __all__ = ["UsageRow", "UsageStats"]
 
 _COUNTS = tuple(field.name for field in fields(Usage) if field.name != "estimated")
@@ -115,9 +117,15 @@ class UsageStats:
     """Adds up finished calls per operation and model; any thread may record.
 
     Also a telemetry backend: given to a service it records every call by itself.
+    A forked child begins at zero, so that the sums of all processes are those of all calls.
     """
 
     def __init__(self) -> None:
+        self.begin_anew()
+        begin_anew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """Start from zero, whoever is recording."""
         self._lock = threading.Lock()
         self._sums: dict[_Key, _Sums] = {}
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from llm_core import Clock, Gate, InvalidValue, RateLimitFacts, Value, immutable
+from llm_core.forks import begin_anew_in_children
 from llm_gates import (
     BreakerPolicy,
     CircuitBreaker,
@@ -20,7 +21,6 @@ from llm_gates import (
     TpmGate,
 )
 from llm_service.chained_gate import ChainedGate
-from llm_service.forks import begin_anew_in_children
 
 __all__ = ["GateBook", "Limits"]
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from llm_core import InvalidValue, Value, immutable
+from llm_core.forks import begin_anew_in_children
 
 __all__ = ["HedgePolicy", "Hedger", "Signs"]
 
@@ -68,6 +69,11 @@ class Hedger:
         self._policy = policy
         self._latencies: deque[float] = deque(maxlen=_KEPT_SAMPLES)
         self._saved = 1.0
+        self.begin_anew()
+        begin_anew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """Wait for no other thread; a forked child keeps what its parent has learned."""
         self._lock = threading.Lock()
 
     def note_latency(self, seconds: float) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
-from llm_service.forks import begin_anew_in_children
+from llm_core.forks import begin_anew_in_children
 
 __all__ = ["EndedByClosing", "InFlight"]
 
@@ -70,6 +70,11 @@ class InFlight:
             if not self._others():
                 return
             await asyncio.sleep(0.005)
+
+    def tasks(self) -> list[asyncio.Task[object]]:
+        """Return the tasks that are making calls."""
+        with self._lock:
+            return list(self._tasks)
 
     def _end(self, task: asyncio.Task[object]) -> None:
         """Cancel `task` unless its call is over by now; runs on the task's own loop, so that it cannot end meanwhile."""

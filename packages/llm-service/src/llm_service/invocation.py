@@ -121,7 +121,7 @@ class Invocation:
                 output_tokens=call.output_tokens,
                 cost=self._worst_case(),
                 key=line.request.tenant,
-                timeout=line.remaining_seconds(),
+                timeout=self._patience(),
                 priority=line.request.priority,
             ) as permit:
                 record.note_admission(permit, line.clock.monotonic_ns())
@@ -137,6 +137,14 @@ class Invocation:
             raise
         finally:
             self._close(record)
+
+    def _patience(self) -> float | None:
+        """Return how long to wait at the gates; raises GateTimeout where that could only be for ever."""
+        remaining = self._line.remaining_seconds()
+        if self._line.standstill is None:
+            return remaining
+        most = self._line.standstill.patience(self._gate)
+        return most if remaining is None else remaining if most is None else min(remaining, most)
 
     async def _send(self, record: AttemptRecord, permit: Permit) -> ProviderResponse:
         """Call the provider within the deadline; tell the gates how it went and what it said about limits."""

@@ -95,6 +95,10 @@ class Recall:
         if line.cache_key is None or policy is None or policy.mode is not CacheMode.USE:
             await answer()
             return
+        if line.standstill is not None and line.standstill.stops_calls:
+            # The identical call may be one that waits for this one.
+            await answer()
+            return
 
         async def lead() -> GenerationResult[Any]:
             await answer()

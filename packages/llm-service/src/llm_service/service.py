@@ -147,11 +147,11 @@ class BaseLLMService:
             own_limits, per_model=limits, breaker=breaker, gate=gate, clock=self._clock
         )
         self._operation_fields = operation_fields
-        self._portal = Portal()
         preload = getattr(price_book, "preload", None)
         if preload is not None:
             preload(wait=False)
         self._in_flight = InFlight()
+        self._portal = Portal(self._in_flight)
         self._metrics = MetricsRecorder(clock=self._clock)
         self._usage = UsageStats()
         self._telemetry = choose_telemetry(telemetry)

@@ -44,6 +44,7 @@ from llm_core import (
 )
 from llm_service.estimate import estimate_text_tokens
 from llm_service.ledger import total_cost, total_usage
+from llm_service.standstill import standstill
 
 if TYPE_CHECKING:
     from llm_pipeline import Pipeline
@@ -186,6 +187,8 @@ class Timeline:
             self.deadline_ns = self.points["requested"] + round(request.deadline_seconds * 1e9)
         self.provider_name: str | None = None
         self.model: str | None = None
+        self.standstill = standstill.get()
+        """What waits until this call is over, and must not be waited for; None in most calls."""
         self.cache_key: str | None = None
         self.pipeline: Pipeline[Any, Any] | None = None
         self.attempts: list[AttemptRecord] = []

@@ -12,6 +12,7 @@ from opentelemetry.metrics import Meter
 
 from llm_core import GenerationResult
 from llm_core.conventions import CALL_METRICS, Metric, measurements
+from llm_core.forks import begin_anew_in_children
 
 __all__ = ["Instruments"]
 
@@ -38,7 +39,8 @@ class Instruments:
     def __init__(self, meter: Meter) -> None:
         self.dropped = 0
         self._waiting: deque[tuple[GenerationResult[Any], dict[str, Any]]] = deque()
-        self._starting = threading.Lock()
+        self.begin_anew()
+        begin_anew_in_children(self)
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._pid: int | None = None
@@ -52,6 +54,10 @@ class Instruments:
         self._cost = meter.create_counter(
             "llm_service.cost", "{currency}", "Money spent, as far as prices are known."
         )
+
+    def begin_anew(self) -> None:
+        """Wait for no thread that is starting: in a forked child there is none."""
+        self._starting = threading.Lock()
 
     def put(self, result: GenerationResult[Any], facts: dict[str, Any]) -> None:
         """Hand over one finished call; `facts` are its span's attributes."""
