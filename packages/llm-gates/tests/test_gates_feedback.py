@@ -70,7 +70,7 @@ async def simulate(
     def ours(now: float) -> None:
         nonlocal asked, refused
         admission = gates.admit()
-        with turnstile.lock:
+        with turnstile.door:
             passed = turnstile.pass_through(admission)
             wait = 0 if passed else limit.plan(turnstile.monotonic_ns(), 1)
         if passed:

@@ -24,9 +24,10 @@ from llm_core import (
     TextDelta,
 )
 from llm_providers import AnthropicProvider, OllamaProvider, OpenAIProvider
+from llm_providers.client_transport import ResponseStream
 from llm_providers.credentials import Secret, shown_url
 from llm_providers.provider import BaseLLMProvider
-from llm_providers.sdk_transport import ResponseStream, SdkTransport
+from llm_providers.sdk_transport import SdkTransport
 from llm_providers.testing import CannedTransport
 from llm_providers.wire import WireCall
 

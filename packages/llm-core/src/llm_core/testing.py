@@ -49,7 +49,6 @@ __all__ = [
     "FixedPriceBook",
     "FunctionStep",
     "ManualClock",
-    "MemoryAuditLog",
     "MemoryCache",
     "OpenGate",
     "RecordingTelemetry",
@@ -389,17 +388,6 @@ class MemoryCache:
     async def put(self, key: str, result: GenerationResult[Any], *, ttl_seconds: float) -> None:
         """Keep the result."""
         self.results[key] = result
-
-
-class MemoryAuditLog:
-    """An audit log in a list."""
-
-    def __init__(self) -> None:
-        self.results: list[GenerationResult[Any]] = []
-
-    async def append(self, result: GenerationResult[Any]) -> None:
-        """Keep the result."""
-        self.results.append(result)
 
 
 class FunctionStep:

@@ -40,7 +40,7 @@ class AdaptiveLimit(ConcurrencyLimit):
         self._decreased_at = -1
         self._full_at = -1
 
-    def stamp(self, now: int, cost: Any) -> Any:
+    def stamp(self, now: int, cost: Any, taken: Any = None) -> Any:
         """Note when the call left, and whether it took the last slot."""
         if self.used >= self.capacity:
             self._full_at = now

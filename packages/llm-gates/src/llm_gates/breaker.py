@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
-from llm_core import CircuitOpen, Clock, ErrorInfo, InvalidValue, LLMError
+from llm_core import CircuitOpen, Clock, ErrorInfo, InvalidValue, LLMError, Value, immutable
 from llm_gates.gates import GateSet
 from llm_gates.limits import NEVER, Limit, Metric
 
 __all__ = ["BreakerChange", "BreakerPolicy", "BreakerState", "CircuitBreaker"]
+
+_logger = logging.getLogger(__name__)
 
 _SLICES = 10
 """Into how many slices the rolling window is divided; the oldest one is forgotten as a whole."""
@@ -31,8 +34,8 @@ class BreakerState(StrEnum):
     """A few probes pass, whose outcomes decide."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerChange:
+@immutable
+class BreakerChange(Value):
     """One change of state, for callbacks."""
 
     name: str
@@ -43,8 +46,8 @@ class BreakerChange:
     """How long the breaker stays open; None in other states and when it was forced open."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerPolicy:
+@immutable
+class BreakerPolicy(Value):
     """When a breaker opens, and for how long."""
 
     failure_rate: float = 0.5
@@ -79,32 +82,39 @@ class BreakerPolicy:
 
 
 class BreakerLimit(Limit):
-    """The state machine; an entry is ``(number of the state it left in, time it left)``."""
+    """The state machine; an entry is ``(number of the state it was let in by, time it left)``."""
 
     __slots__ = (
         "_forced",
+        "_on_change",
         "_open_until",
         "_openings",
         "_policy",
         "_probing",
+        "_put_off",
         "_random",
         "_slices",
         "_state_number",
         "_succeeded",
-        "notices",
         "state",
     )
 
     holds = True
     refuses = True
 
-    def __init__(self, policy: BreakerPolicy, *, name: str, random: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        policy: BreakerPolicy,
+        *,
+        name: str,
+        random: Callable[[], float],
+        on_change: Callable[[BreakerChange], None] | None = None,
+    ) -> None:
         super().__init__(NEVER, metric=Metric.REQUESTS, name=name)
         self._policy = policy
         self._random = random
         self.state = BreakerState.CLOSED
-        # What changed and has not been told yet: callbacks run when the queue's lock is free again.
-        self.notices: deque[BreakerChange] = deque()
+        self._on_change = on_change
         self._forced = False
         self._open_until = 0
         self._openings = 0
@@ -114,6 +124,10 @@ class BreakerLimit(Limit):
         self._succeeded = 0
         # (end of the slice, calls, failures, slow calls)
         self._slices: deque[list[int]] = deque()
+
+    def bind(self, clock: Clock, put_off: Callable[[Callable[[], None]], object]) -> None:
+        """Take what puts callbacks off until the queue's lock is free."""
+        self._put_off = put_off
 
     def refusal(self, now: int, cost: Any) -> LLMError | None:
         """Return CircuitOpen if the call may not go."""
@@ -137,18 +151,20 @@ class BreakerLimit(Limit):
             )
         return None
 
-    def take(self, cost: Any) -> None:
-        """Count a probe, if probes are what passes."""
+    def take(self, cost: Any) -> Any:
+        """Count a probe, if probes are what passes; return the number of the state."""
         if self.state is BreakerState.HALF_OPEN:
             self._probing += 1
+        return self._state_number
 
-    def drop(self, cost: Any) -> None:
-        """Free the probe's place."""
-        self._probing = max(self._probing - 1, 0)
+    def drop(self, cost: Any, taken: Any = None) -> None:
+        """Free the place, if it was a probe's."""
+        if taken == self._state_number and self.state is BreakerState.HALF_OPEN:
+            self._probing -= 1
 
-    def stamp(self, now: int, cost: Any) -> Any:
-        """Note when and in which state the call left."""
-        return (self._state_number, now)
+    def stamp(self, now: int, cost: Any, taken: Any = None) -> Any:
+        """Note in which state the call was let in, and when it left."""
+        return (taken, now)
 
     def usage(self, now: int) -> Any:
         """Return the number of probes under way."""
@@ -172,11 +188,11 @@ class BreakerLimit(Limit):
             self._judge(now, failed=True, slow=slow)
         elif self.state is BreakerState.HALF_OPEN:
             # Neither good nor bad (a rate limit, a cancelled call): the next call is the probe.
-            self._probing = max(self._probing - 1, 0)
+            self._probing -= 1
 
     def _judge(self, now: int, *, failed: bool, slow: bool) -> None:
         if self.state is BreakerState.HALF_OPEN:
-            self._probing = max(self._probing - 1, 0)
+            self._probing -= 1
             if failed or slow:
                 self._open(now, "a probe was too slow" if not failed else "a probe failed")
                 return
@@ -230,22 +246,28 @@ class BreakerLimit(Limit):
         self._probing = self._succeeded = 0
         self._slices.clear()
         before, self.state = self.state, state
-        if before is not state:
-            self.notices.append(
-                BreakerChange(
-                    name=self.name,
-                    before=before,
-                    after=state,
-                    reason=reason,
-                    open_seconds=open_seconds,
-                )
+        if before is not state and self._on_change is not None:
+            change = BreakerChange(
+                name=self.name,
+                before=before,
+                after=state,
+                reason=reason,
+                open_seconds=open_seconds,
             )
+            self._put_off(partial(_tell, self._on_change, change))
 
-    def force(self, state: BreakerState | None, now: int) -> None:
+    def force(self, state: BreakerState | None) -> None:
         """Hold a state by hand, or return to judging (None), from closed."""
         self._forced = state is not None
         self._openings = 0
         self._change(state or BreakerState.CLOSED, "by hand")
+
+
+def _tell(listener: Callable[[BreakerChange], None], change: BreakerChange) -> None:
+    try:
+        listener(change)
+    except Exception:
+        _logger.exception("the callback of %s failed at %r", change.name, change)
 
 
 class CircuitBreaker(GateSet):
@@ -269,11 +291,10 @@ class CircuitBreaker(GateSet):
         random: Callable[[], float] = random.random,
         clock: Clock | None = None,
     ) -> None:
-        self._breaker = BreakerLimit(policy or BreakerPolicy(), name=name, random=random)
+        self._breaker = BreakerLimit(
+            policy or BreakerPolicy(), name=name, random=random, on_change=on_change
+        )
         self._build([self._breaker], clock=clock)
-        if on_change is not None:
-            self._turnstile.listen(self._breaker, on_change)
-        self._on_change = on_change
 
     @property
     def state(self) -> BreakerState:
@@ -294,7 +315,6 @@ class CircuitBreaker(GateSet):
 
     def _force(self, state: BreakerState | None) -> None:
         turnstile = self._turnstile
-        with turnstile.lock:
-            self._breaker.force(state, turnstile.monotonic_ns())
+        with turnstile.door:
+            self._breaker.force(state)
         turnstile.pump()
-        turnstile.announce()

@@ -97,15 +97,15 @@ class TokenBucket(Limit):
         over: int = self._debt + (self._pending + amount - self.capacity) * self._window
         return max(-(-over // self._rate), 0)
 
-    def take(self, cost: Any) -> None:
+    def take(self, cost: Any) -> Any:
         """Count a call that has not left yet: nothing of it is paid back before it has."""
         self._pending += cost
 
-    def drop(self, cost: Any) -> None:
+    def drop(self, cost: Any, taken: Any = None) -> None:
         """Undo `take` before `stamp`."""
         self._pending -= cost
 
-    def stamp(self, now: int, cost: Any) -> Any:
+    def stamp(self, now: int, cost: Any, taken: Any = None) -> Any:
         """Add a call that was taken to the debt; its entry is the time and the idleness so far."""
         self._leak(now)
         self._pending -= cost

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, tzinfo
 from decimal import Decimal
 from typing import Any, Literal
@@ -20,7 +21,7 @@ _SWEEP_AT = 1_000
 class BudgetLimit(Limit):
     """A window of money for each key; an entry is ``(its window, the window's own entry)``."""
 
-    __slots__ = ("_clock", "_per_key", "_period", "_sweep_at", "_windows", "_zone")
+    __slots__ = ("_bound", "_per_key", "_period", "_sweep_at", "_windows", "_zone")
 
     def __init__(
         self,
@@ -45,11 +46,11 @@ class BudgetLimit(Limit):
         self._windows: dict[str | None, CalendarWindow] = {}
         self._sweep_at = _SWEEP_AT
 
-    def bind(self, clock: Clock) -> None:
+    def bind(self, clock: Clock, put_off: Callable[[Callable[[], None]], object]) -> None:
         """Take the clock whose calendar counts."""
-        self._clock = clock
+        self._bound = (clock, put_off)
         for window in self._windows.values():
-            window.bind(clock)
+            window.bind(clock, put_off)
 
     def _window(self, cost: Any, now: int) -> CalendarWindow:
         key = cost.key if self._per_key else None
@@ -65,7 +66,7 @@ class BudgetLimit(Limit):
                 metric=Metric.COST,
                 name=self.name,
             )
-            window.bind(self._clock)
+            window.bind(*self._bound)
             self._windows[key] = window
         return window
 
@@ -81,15 +82,15 @@ class BudgetLimit(Limit):
             return 0
         return self._window(amount, now).earliest(now, amount)
 
-    def take(self, cost: Any) -> None:
+    def take(self, cost: Any) -> Any:
         """Reserve money for a call that has not left yet."""
         self._window(cost, 0).take(cost)
 
-    def drop(self, cost: Any) -> None:
+    def drop(self, cost: Any, taken: Any = None) -> None:
         """Undo `take` before `stamp`."""
         self._window(cost, 0).drop(cost)
 
-    def stamp(self, now: int, cost: Any) -> Any:
+    def stamp(self, now: int, cost: Any, taken: Any = None) -> Any:
         """Put reserved money into the window of `now`."""
         window = self._window(cost, now)
         return (window, window.stamp(now, cost))

@@ -11,18 +11,16 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-import threading
 from collections import deque
 from collections.abc import Iterable
-from decimal import Decimal
-from typing import Any
 
-from llm_core import Clock, LLMError, RateLimitFacts, SystemClock
+from llm_core import Clock, LLMError, SystemClock
+from llm_gates.door import Door
 from llm_gates.estimates import LearnedEstimates
 from llm_gates.feedback import Feedback, LaneFeedback
 from llm_gates.limits import NEVER, Limit
 from llm_gates.lines import Deadlines
-from llm_gates.permit import Admission, GatePermit, ThreadSignal
+from llm_gates.permit import Admission, ThreadSignal
 from llm_gates.timer import Timer
 from llm_gates.turnstile import HOLD, Turnstile, too_heavy
 
@@ -35,7 +33,7 @@ class FairQueue:
     def __init__(self, limits: Iterable[Limit], *, clock: Clock | None) -> None:
         self.limits = tuple(limits)
         self.clock = clock or SystemClock()
-        self.lock = threading.Lock()
+        self.door = Door()
         self.held_until = 0
         self.round: deque[Lane] = deque()
         self.deadlines = Deadlines()
@@ -50,12 +48,12 @@ class FairQueue:
 
     def pump(self) -> None:
         """Admit whoever may go now."""
-        with self.lock:
+        with self.door:
             self.serve(self.clock.monotonic_ns())
 
     def hold(self, seconds: float) -> None:
         """Admit nobody for `seconds`; waiters that cannot wait that long fail at once."""
-        with self.lock:
+        with self.door:
             now = self.clock.monotonic_ns()
             self.held_until = max(self.held_until, now + round(seconds * 1e9))
             for permit in self.deadlines.before(self.held_until):
@@ -173,11 +171,14 @@ class Lane(Turnstile):
         weight: float = 1.0,
         max_queue: int | None = None,
         learned: LearnedEstimates | None = None,
-        listeners: Iterable[Any] = (),
     ) -> None:
         own = tuple(own)
         super().__init__(
-            (*own, *queue.limits), clock=queue.clock, max_queue=max_queue, learned=learned
+            (*own, *queue.limits),
+            clock=queue.clock,
+            max_queue=max_queue,
+            learned=learned,
+            door=queue.door,
         )
         self._own = len(own)
         self.queue = queue
@@ -187,20 +188,17 @@ class Lane(Turnstile):
         # Counts how often the lane joined the round, so that older alarms are known to be old.
         self.nap = 0
         self.asleep_at = -1
-        self.alone = self.open = None
+        self.alone = self.open = self.pair = None
         self.short = False
-        self.lock = queue.lock
-        self.take_lock = queue.lock.acquire
-        self.free_lock = queue.lock.release
+        self.shared = True
         self._lines.deadlines = queue.deadlines
         self._timer = queue.timer
         self.feedback = LaneFeedback(queue.feedback, self._own)
-        self.listeners.extend(listeners)
 
     @property
     def lane_idle(self) -> bool:
         """Whether nothing of this key counts any more, whatever the common limits say."""
-        with self.lock:
+        with self.door:
             if self._lines.count or self.in_flight:
                 return False
             now = self.monotonic_ns()
@@ -276,50 +274,21 @@ class Lane(Turnstile):
     def enqueue(
         self,
         permit: Admission,
-        future: asyncio.Future[None] | None,
-        signal: ThreadSignal | None,
+        waiter: asyncio.Future[None] | ThreadSignal,
     ) -> None:
         """Put `permit` into the lane; see `Turnstile.enqueue`."""
         self.queue.waiting += 1
         try:
-            super().enqueue(permit, future, signal)
+            super().enqueue(permit, waiter)
         except LLMError:
             self.queue.waiting -= 1
             raise
 
-    def leave(self, permit: Admission) -> None:
-        """Stamp a granted permit; others may know their time only now."""
-        super().leave(permit)
-        self._serve_others()
-
-    def finish(self, permit: GatePermit) -> None:
-        """End a call; its slot may be another lane's."""
-        super().finish(permit)
-        self._serve_others()
-
-    def cancel(self, permit: GatePermit) -> None:
-        """Give everything back; it may be another lane's."""
-        super().cancel(permit)
-        self._serve_others()
-
-    def settle(
-        self, permit: GatePermit, tokens: int, output_tokens: int | None, cost: Decimal | None
-    ) -> None:
-        """Correct what a call weighs; what it gives back may be another lane's."""
-        super().settle(permit, tokens, output_tokens, cost)
-        self._serve_others()
-
-    def observe(self, facts: RateLimitFacts, permit: GatePermit | None) -> None:
-        """Correct the common limits by the headers of a reply."""
-        super().observe(facts, permit)
-        self._serve_others()
-
-    def _serve_others(self) -> None:
+    def _after_change(self, now: int) -> None:
         if self.queue.waiting:
-            with self.lock:
-                if self._lines.count:
-                    self.queue.join(self)
-                self.queue.serve(self.monotonic_ns())
+            if self._lines.count:
+                self.queue.join(self)
+            self.queue.serve(now)
 
 
 class CommonLane(Lane):

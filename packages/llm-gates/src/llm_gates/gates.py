@@ -6,11 +6,11 @@ from decimal import Decimal
 
 from llm_core import Clock, ConfigurationError, InvalidValue, RateLimitFacts
 from llm_gates.estimates import LearnedEstimates
-from llm_gates.ledger import check_weights
 from llm_gates.limits import Limit
-from llm_gates.permit import ENTERED, Acquired, AsyncAdmission, GatePermit, SyncAdmission
+from llm_gates.permit import ENDED, Acquired, AsyncAdmission, GatePermit, SyncAdmission
 from llm_gates.snapshot import GateSnapshot
 from llm_gates.turnstile import Turnstile
+from llm_gates.weights import check_weights
 
 __all__ = ["GateSet"]
 
@@ -27,6 +27,10 @@ class GateSet:
     default that of the first set among `gates` which has one.
     The set's own `max_queue` and `aging_seconds` count, not those of `gates`.
     """
+
+    _turnstile: Turnstile
+    _members: tuple[GateSet, ...] = ()
+    """The gates that the set was made of."""
 
     def __init__(
         self,
@@ -51,8 +55,8 @@ class GateSet:
             aging_seconds=aging_seconds,
             learned=learned,
         )
+        self._members = gates
         for gate in gates:
-            self._turnstile.listeners.extend(gate._turnstile.listeners)
             gate._enter(self._turnstile)
 
     def _build(
@@ -109,7 +113,12 @@ class GateSet:
         """
         permit = AsyncAdmission()
         permit.turnstile = turnstile = self._turnstile
-        if not tokens >= 0 or output_tokens is not None or cost is not None:
+        if (
+            tokens.__class__ is not int
+            or tokens < 0
+            or output_tokens is not None
+            or cost is not None
+        ):
             check_weights(tokens, output_tokens, cost)
             if output_tokens is not None and output_tokens > tokens:
                 raise InvalidValue.of(
@@ -143,7 +152,12 @@ class GateSet:
         """Do the same from a thread, which blocks while it waits: ``with gates.admit_sync() as permit:``."""
         permit = SyncAdmission()
         permit.turnstile = turnstile = self._turnstile
-        if not tokens >= 0 or output_tokens is not None or cost is not None:
+        if (
+            tokens.__class__ is not int
+            or tokens < 0
+            or output_tokens is not None
+            or cost is not None
+        ):
             check_weights(tokens, output_tokens, cost)
             if output_tokens is not None and output_tokens > tokens:
                 raise InvalidValue.of(
@@ -170,50 +184,52 @@ class GateSet:
         A gate with concurrency slots gets its slot back by ``permit.release()``, which the caller must not forget.
         Without such slots the call is over for the gate at once; it can still be settled and cancelled.
         """
-        # One rate limit and nothing else: the whole admission stands here, without a further call.
-        if tokens and not tokens >= 0:  # NaN is not below 0, either
-            check_weights(tokens, None, None)
+        if tokens and (tokens.__class__ is not int or tokens < 0):
+            check_weights(tokens)
         turnstile = self._turnstile
-        # One name for both kinds: every name in this frame costs each waiter eight bytes.
-        permit: Acquired | AsyncAdmission
+        # One name for all kinds: every name in this frame costs each waiter eight bytes.
+        permit: Acquired | AsyncAdmission | None
         if turnstile.alone is not None:
-            # Half the price of `with turnstile.lock`.
-            turnstile.take_lock()
+            # One rate limit and nothing else: the whole admission stands here, without a further call.
+            turnstile.key.get()
             try:
-                limit = turnstile.open
-                if limit is not None:
-                    entry = limit.try_take(
-                        turnstile.monotonic_ns(), tokens if turnstile.weighs else 1
-                    )
+                if turnstile.open is not None:
+                    # The call of an attribute that is no method takes a slow way, the call of a name does not.
+                    clock = turnstile.monotonic_ns
+                    entry = turnstile.open.try_take(clock(), tokens if turnstile.weighs else 1)
                     if entry is not None:
                         permit = Acquired()
                         permit.turnstile = turnstile
                         permit.entry = entry
+                        permit.state = ENDED
                         if tokens:
                             permit.tokens = tokens
                         return permit
             finally:
-                turnstile.free_lock()
+                turnstile.key.put(None)
+                if turnstile.errands:
+                    turnstile.door.tidy()
+        elif turnstile.pair is not None:
+            permit = turnstile.acquire_both(tokens)
+            if permit is not None:
+                return permit
         permit = self.admit(tokens=tokens)
-        future = turnstile.begin(permit)
         # The wait stands here because a coroutine of its own would cost each waiter a quarter more memory.
-        if future is not None:
+        if (future := turnstile.begin(permit)) is not None:
             try:
                 await future
             except BaseException:
-                turnstile.withdraw(permit)
+                turnstile.door.do(turnstile.withdraw, permit)
                 raise
-            turnstile.leave(permit)
-        if not turnstile.holds and permit.state == ENTERED:
-            permit.release()
+            turnstile.leave(permit, over=True)
         return permit
 
     def acquire_sync(self, tokens: int = 0) -> GatePermit:
         """Do what `acquire` does from a thread, which blocks while it waits."""
-        if not tokens >= 0:
-            check_weights(tokens, None, None)
+        if tokens and (tokens.__class__ is not int or tokens < 0):
+            check_weights(tokens)
         turnstile = self._turnstile
-        with turnstile.lock:
+        with turnstile.door:
             limit = turnstile.open
             if limit is not None:
                 entry = limit.try_take(turnstile.monotonic_ns(), tokens if turnstile.weighs else 1)
@@ -222,6 +238,7 @@ class GateSet:
                     permit.turnstile = turnstile
                     permit.tokens = tokens
                     permit.entry = entry
+                    permit.state = ENDED
                     return permit
         admission = self.admit_sync(tokens=tokens)
         admission.__enter__()

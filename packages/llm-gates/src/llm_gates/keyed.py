@@ -89,7 +89,6 @@ class KeyedGates:
                     weight=self._weight(name),
                     max_queue=turnstile.max_queue,
                     learned=turnstile.learned or self._learned,
-                    listeners=turnstile.listeners,
                 )
             )
         return gate

@@ -5,41 +5,21 @@ The queue in front of the limits is the `Turnstile`'s.
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from decimal import Decimal
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from llm_core import Clock, ErrorInfo, ErrorType, InvalidValue, LLMError, SystemClock
+from llm_core import Clock, ErrorInfo, ErrorType, LLMError, SystemClock
+from llm_gates.door import Door
 from llm_gates.estimates import LearnedEstimates
 from llm_gates.feedback import Feedback, LaneFeedback
 from llm_gates.limits import Charge, Limit, Metric
 from llm_gates.permit import CANCELLED, ENDED, ENTERED, Admission, GatePermit
 
-if TYPE_CHECKING:
-    from llm_gates.breaker import BreakerChange, BreakerLimit
-
 __all__ = ["Ledger"]
 
-_logger = logging.getLogger(__name__)
-
 _NOT_SENT = ErrorInfo.of(ErrorType.CANCELLED, "the call was never sent")
-
-
-def check_weights(tokens: int, output_tokens: int | None, cost: Decimal | None) -> None:
-    """Raise InvalidValue for a weight that would make room in a limit, or spoil its sums."""
-    if not tokens >= 0:
-        raise InvalidValue.of("tokens", tokens, "a whole number of at least 0")
-    if output_tokens is not None and not output_tokens >= 0:
-        raise InvalidValue.of(
-            "output_tokens", output_tokens, "a whole number of at least 0, or None"
-        )
-    if cost is None:
-        return
-    if not isinstance(cost, (Decimal, int)) or not Decimal(cost).is_finite() or cost < 0:
-        raise InvalidValue.of("cost", cost, "a Decimal of at least 0, or None")
 
 
 class Ledger:
@@ -49,39 +29,45 @@ class Ledger:
         "_busy",
         "_by_key",
         "_by_tokens",
+        "_by_weight",
         "_metrics",
-        "_pair",
         "_pick",
         "_refusing",
         "alone",
         "clock",
+        "door",
+        "errands",
         "feedback",
-        "free_lock",
         "holds",
         "in_flight",
+        "key",
         "learned",
         "limits",
-        "listeners",
-        "lock",
         "monotonic_ns",
         "open",
+        "pair",
+        "shared",
         "short",
         "single",
-        "take_lock",
         "unit_costs",
         "weighs",
     )
 
     def __init__(
-        self, limits: Iterable[Limit], *, clock: Clock | None, learned: LearnedEstimates | None
+        self,
+        limits: Iterable[Limit],
+        *,
+        clock: Clock | None,
+        learned: LearnedEstimates | None,
+        door: Door | None = None,
     ) -> None:
         self.learned = learned
         self.limits = tuple(limits)
         self.clock = clock or SystemClock()
-        self.lock = threading.Lock()
-        # On the shortest path these two are half the price of `with lock`.
-        self.take_lock = self.lock.acquire
-        self.free_lock = self.lock.release
+        self.door = door or Door()
+        # Where every nanosecond counts, these two stand for `with door`.
+        self.key = self.door.key
+        self.errands = self.door.errands
         self.in_flight = 0
         self.feedback: Feedback | LaneFeedback | None = None
         self.monotonic_ns = self.clock.monotonic_ns
@@ -89,31 +75,36 @@ class Ledger:
         self._pick = itemgetter(*self._metrics) if self._metrics else tuple
         self._by_tokens = len(self.limits) > 1 and max(self._metrics) <= Metric.TOKENS
         self.single = self.limits[0] if len(self.limits) == 1 else None
-        self._pair = self.limits if len(self.limits) == 2 else None
         self._by_key = Metric.KEYED_COST in self._metrics
         self.unit_costs = (1,) * len(self.limits) if not any(self._metrics) else None
+        # What a call weighs there may be corrected; on requests it is 1 and stays so.
+        self._by_weight = tuple(
+            (place, limit) for place, limit in enumerate(self.limits) if self._metrics[place]
+        )
         self._refusing = tuple(
             (place, limit) for place, limit in enumerate(self.limits) if limit.refuses
         )
         self.holds = tuple((place, limit) for place, limit in enumerate(self.limits) if limit.holds)
         # Whether a newcomer may not pass at once: somebody waits already, or a hold is on.
         self._busy = False
+        plain = learned is None and not self.holds and not self._refusing
+        # Whether others than those of this queue may wait for the same limits.
+        self.shared = False
         # The limit, if there is nothing else to look at.
-        plain = len(self.limits) == 1 and learned is None
-        plain = plain and not self.holds and not self._refusing
-        plain = plain and self._metrics[0] <= Metric.INPUT_TOKENS
-        self.alone = self.limits[0] if plain else None
+        alone = plain and len(self.limits) == 1 and self._metrics[0] <= Metric.INPUT_TOKENS
+        self.alone = self.limits[0] if alone else None
+        # Both limits, if there is nothing else to look at than requests and tokens.
+        self.pair = self.limits if plain and self._by_tokens and len(self.limits) == 2 else None
         # The same while nobody waits, else None: what the shortest path looks at.
         self.open = self.alone
         # Whether the end of a call is nobody's business.
         self.short = not self.holds
         self.weighs = self.unit_costs is None
-        self.listeners: list[tuple[BreakerLimit, Callable[[BreakerChange], None]]] = []
         for limit in self.limits:
-            limit.bind(self.clock)
+            limit.bind(self.clock, self.door.announce)
 
     def _after_change(self, now: int) -> None:
-        """Let those go who fit now; the lock is held, and somebody waits."""
+        """Let those go who fit now; the lock is held."""
 
     def _costs_of(self, permit: GatePermit) -> tuple[Any, ...]:
         if self._by_tokens:
@@ -145,105 +136,72 @@ class Ledger:
                 return
 
     def finish(self, permit: GatePermit) -> None:
-        """End a call: what is held only while it runs goes back."""
-        self.take_lock()
-        try:
-            if permit.state != ENTERED:
-                return
-            permit.state = ENDED
-            self.in_flight -= 1
-            if self.feedback is not None:
-                self.feedback.ended(self.monotonic_ns(), permit)
-            if self.holds and permit.entries:
-                self._let_go(permit, self.monotonic_ns())
-        finally:
-            self.free_lock()
-        if self.listeners:
-            self.announce()
+        """End a call: what is held only while it runs goes back; the lock is held."""
+        if permit.state != ENTERED:
+            return
+        permit.state = ENDED
+        self.in_flight -= 1
+        if self.feedback is not None:
+            self.feedback.ended(self.monotonic_ns(), permit)
+        if self.holds and permit.entries:
+            self._let_go(permit, self.monotonic_ns())
 
     def _let_go(self, permit: GatePermit, now: int) -> None:
         for place, limit in self.holds:
             limit.finish(permit.entries[place], permit.costs[place], now, permit.outcome)
-        if self._busy:
+        if self._busy or self.shared:
             self._after_change(now)
 
     def cancel(self, permit: GatePermit) -> None:
-        """Give back everything that a call which was never sent had reserved, its slot included."""
-        with self.lock:
-            state = permit.state
-            if state not in (ENTERED, ENDED) or not permit.entries:
-                return
-            now = self.monotonic_ns()
-            for limit, entry, cost in zip(self.limits, permit.entries, permit.costs, strict=True):
-                limit.cancel(entry, cost, now)
-            if self.feedback is not None:
-                self.feedback.forget(permit)
-            if state == ENTERED:
-                self.in_flight -= 1
-                permit.outcome = permit.outcome or _NOT_SENT
-                self._let_go(permit, now)
-            elif self._busy:
-                self._after_change(now)
-            permit.state = CANCELLED
-            permit.entries = ()
-        if self.listeners:
-            self.announce()
+        """Give back everything that a call which was never sent had reserved; the lock is held."""
+        state = permit.state
+        if state not in (ENTERED, ENDED) or not permit.entries:
+            return
+        now = self.monotonic_ns()
+        for limit, entry, cost in zip(self.limits, permit.entries, permit.costs, strict=True):
+            limit.cancel(entry, cost, now)
+        if self.feedback is not None:
+            self.feedback.forget(permit)
+        if state == ENTERED:
+            self.in_flight -= 1
+            permit.outcome = permit.outcome or _NOT_SENT
+            self._let_go(permit, now)
+        elif self._busy or self.shared:
+            self._after_change(now)
+        permit.state = CANCELLED
+        permit.entries = ()
 
     def settle(
         self, permit: GatePermit, tokens: int, output_tokens: int | None, cost: Decimal | None
     ) -> None:
-        """Correct what a call weighs; InvalidValue leaves it as it was."""
-        if not tokens >= 0 or output_tokens is not None or cost is not None:
-            check_weights(tokens, output_tokens, cost)
-        self.take_lock()
-        try:
-            entries = permit.entries
-            if not entries or (len(self.limits) > 1 and permit.state < ENTERED):
-                return
-            before = permit.costs
-            permit.tokens = tokens
-            if output_tokens is not None:
-                permit.output_tokens = output_tokens
-            elif permit.output_tokens is not None and permit.output_tokens > tokens:
-                permit.output_tokens = tokens
-            if cost is not None:
-                permit.cost = cost
-            if self.learned is not None and permit.estimate is not None:
-                self.learned.learn(
-                    permit.key, estimated=permit.estimate, actual=(tokens, output_tokens)
-                )
-                permit.estimate = None
-            if self.unit_costs is not None:
-                return
-            after = permit.costs = self._costs_of(permit)
-            if before != after:
-                self._correct(entries, before, after)
-        finally:
-            self.free_lock()
-
-    def _correct(
-        self, entries: tuple[Any, ...], before: tuple[Any, ...], after: tuple[Any, ...]
-    ) -> None:
-        now = self.monotonic_ns()
-        place = 0
-        for limit in self.limits:
-            old, new = before[place], after[place]
-            if old != new:
-                limit.settle(entries[place], old, new, now)
-            place += 1  # noqa: SIM113 - enumerate makes a tuple for each
-        if self._busy:
+        """Correct what a call weighs, by weights that are in order; the lock is held."""
+        entries = permit.entries
+        if not entries or permit.state < ENTERED:
+            return
+        before = permit.costs
+        permit.tokens = tokens
+        if output_tokens is not None:
+            permit.output_tokens = output_tokens
+        elif permit.output_tokens is not None and permit.output_tokens > tokens:
+            permit.output_tokens = tokens
+        if cost is not None:
+            permit.cost = cost
+        if self.learned is not None and permit.estimate is not None:
+            self.learned.learn(
+                permit.key, estimated=permit.estimate, actual=(tokens, output_tokens)
+            )
+            permit.estimate = None
+        if not self._by_weight:
+            return
+        # The usual case without the call.
+        after = self._pick((1, tokens)) if self._by_tokens else self._costs_of(permit)
+        if before == after:
+            return
+        permit.costs = after
+        clock = self.monotonic_ns
+        now = clock()
+        for place, limit in self._by_weight:
+            if before[place] != after[place]:
+                limit.settle(entries[place], before[place], after[place], now)
+        if self._busy or self.shared:
             self._after_change(now)
-
-    def listen(self, breaker: BreakerLimit, listener: Callable[[BreakerChange], None]) -> None:
-        """Call `listener` after each change of `breaker`."""
-        self.listeners.append((breaker, listener))
-
-    def announce(self) -> None:
-        """Tell the listeners what has changed; the lock is not held."""
-        for breaker, listener in self.listeners:
-            while breaker.notices:
-                change = breaker.notices.popleft()
-                try:
-                    listener(change)
-                except Exception:
-                    _logger.exception("the callback of %s failed at %r", breaker.name, change)

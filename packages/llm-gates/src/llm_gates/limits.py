@@ -102,8 +102,8 @@ class Limit:
         self.used: Any = 0
         """What is counted now, with what was taken and not yet stamped; may be out of date upwards."""
 
-    def bind(self, clock: Clock) -> None:
-        """Take the clock of the queue; for limits that need the calendar."""
+    def bind(self, clock: Clock, put_off: Callable[[Callable[[], None]], object]) -> None:
+        """Take the clock of the queue, and what puts off a call until its lock is free."""
 
     def plan(self, now: int, cost: Any) -> int:
         """Return the nanoseconds after which to ask again: 0 may go now, NEVER if time does not help.
@@ -116,15 +116,15 @@ class Limit:
         """Return a lower bound of the nanoseconds until `amount` more can have gone, in any number of calls."""
         return 0
 
-    def take(self, cost: Any) -> None:
-        """Count a call that has not left yet."""
+    def take(self, cost: Any) -> Any:
+        """Count a call that has not left yet; what it returns is given back to `stamp` or `drop` as `taken`."""
         self.used += cost
 
-    def drop(self, cost: Any) -> None:
+    def drop(self, cost: Any, taken: Any = None) -> None:
         """Undo `take` before `stamp`."""
         self.used -= cost
 
-    def stamp(self, now: int, cost: Any) -> Any:
+    def stamp(self, now: int, cost: Any, taken: Any = None) -> Any:
         """Note that a call which was taken leaves now; return its entry, never None."""
         return ()
 
@@ -132,8 +132,7 @@ class Limit:
         """Take and stamp if it may go now; return the entry, or None if it has to wait."""
         if self.plan(now, cost):
             return None
-        self.take(cost)
-        return self.stamp(now, cost)
+        return self.stamp(now, cost, self.take(cost))
 
     def settle(self, entry: Any, before: Any, after: Any, now: int) -> None:
         """Correct a stamped call's weight from `before` to `after`; the past that has expired stays."""
@@ -163,8 +162,7 @@ class Limit:
 
     def charge_foreign(self, now: int, amount: Any) -> Any:
         """Count what somebody else used of the same quota; return its entry, which `settle` corrects."""
-        self.take(amount)
-        return self.stamp(now, amount)
+        return self.stamp(now, amount, self.take(amount))
 
 
 class ConcurrencyLimit(Limit):
@@ -276,7 +274,7 @@ class SlidingLog(Limit):
         if not self._grain:
             self._plain_until = self._expired + self._fine_entries
 
-    def stamp(self, now: int, cost: Any) -> Any:
+    def stamp(self, now: int, cost: Any, taken: Any = None) -> Any:
         """Start the life of a call that was taken."""
         if not self._grain and self._next >= self._plain_until:
             self._expire(now)
@@ -424,17 +422,17 @@ class FixedWindow(Limit):
         windows: int = math.ceil(missing / self.capacity)
         return ends - now + (windows - 1) * self.window_ns
 
-    def take(self, cost: Any) -> None:
+    def take(self, cost: Any) -> Any:
         """Count a call that has not left yet: it will count in whichever window it leaves."""
         self.used += cost
         self._pending += cost
 
-    def drop(self, cost: Any) -> None:
+    def drop(self, cost: Any, taken: Any = None) -> None:
         """Undo `take` before `stamp`."""
         self.used -= cost
         self._pending -= cost
 
-    def stamp(self, now: int, cost: Any) -> Any:
+    def stamp(self, now: int, cost: Any, taken: Any = None) -> Any:
         """Put a call that was taken into the window of `now`."""
         ends = self._turn(now)
         self._pending -= cost

@@ -115,16 +115,19 @@ class Lines:
         """Return who is first, by waiting time and priority."""
         first: Admission | None = None
         first_rank = 0
-        for priority, line in list(self._lines.items()):
+        empty: list[int] = []
+        for priority, line in self._lines.items():
             while line and line[0].state != WAITING:
                 line.popleft()
             if not line:
-                del self._lines[priority]
+                empty.append(priority)
                 continue
             # All ranks age at the same pace, so that the order of two waiters never changes.
             rank = line[0].enqueued - priority * self._aging_ns
             if first is None or rank < first_rank:
                 first, first_rank = line[0], rank
+        for priority in empty:
+            del self._lines[priority]
         return first
 
     def heavier_than(self, place: int, capacity: Any) -> list[Admission]:

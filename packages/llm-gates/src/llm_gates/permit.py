@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from decimal import Decimal
+from functools import partial
+from queue import Empty
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from llm_core import ErrorInfo, ErrorType, LLMError
+from llm_gates.weights import check_weights
 
 if TYPE_CHECKING:
     from llm_gates.turnstile import Turnstile
@@ -113,7 +116,30 @@ class GatePermit:
         never more than `tokens`), without `cost` the reserved money does. May be called again, also after the call
         has ended. A weight below 0 raises InvalidValue and changes nothing.
         """
-        self.turnstile.settle(self, tokens, output_tokens, cost)
+        turnstile = self.turnstile
+        if (
+            tokens.__class__ is not int
+            or tokens < 0
+            or output_tokens is not None
+            or cost is not None
+        ):
+            check_weights(tokens, output_tokens, cost)
+        # A correction must not overtake an earlier one.
+        late = bool(turnstile.errands)
+        if not late:
+            try:
+                turnstile.key.get_nowait()
+            except Empty:
+                late = True
+        if late:
+            turnstile.door.put_off(partial(turnstile.settle, self, tokens, output_tokens, cost))
+            return
+        try:
+            turnstile.settle(self, tokens, output_tokens, cost)
+        finally:
+            turnstile.key.put(None)
+            if turnstile.errands:
+                turnstile.door.tidy()
 
     def fail(self, error: ErrorInfo) -> None:
         """Say that the call failed; what the provider may have counted stays counted.
@@ -122,15 +148,15 @@ class GatePermit:
         """
         self.outcome = error
         if not error.type.traits.consumes_quota:
-            self.turnstile.cancel(self)
+            self.cancel()
 
     def cancel(self) -> None:
         """Give everything back: the call was never sent."""
-        self.turnstile.cancel(self)
+        self.turnstile.door.do(self.turnstile.cancel, self)
 
     def release(self) -> None:
         """End the call: concurrency slots go back. Leaving the context manager does this by itself."""
-        self.turnstile.finish(self)
+        self.turnstile.door.do(self.turnstile.finish, self)
 
     def _note_failure(self, error: BaseException) -> None:
         """Keep how the body of the `with` statement failed, unless `fail` has said it."""
@@ -171,35 +197,32 @@ class Admission(GatePermit):
     __slots__ = (
         "deadline",
         "enqueued",
-        "failure",
-        "future",
         "key",
         "priority",
-        "signal",
         "timeout",
         "wait_ns",
         "waited_for",
+        "waiter",
     )
 
     enqueued: int
     deadline: int | None
-    future: asyncio.Future[None] | None
-    signal: ThreadSignal | None
-    failure: LLMError | None
+    waiter: asyncio.Future[None] | ThreadSignal | LLMError
+    """Whom to wake; once the call is refused, why."""
 
     def wake(self) -> bool:
         """Wake the waiter, wherever it lives; return False if its event loop is gone. The queue's lock is held."""
-        future = self.future
-        if future is None:
-            assert self.signal is not None
-            self.signal.nudge()
+        waiter = self.waiter
+        if isinstance(waiter, ThreadSignal):
+            waiter.nudge()
             return True
-        loop = future.get_loop()
+        assert not isinstance(waiter, LLMError)
+        loop = waiter.get_loop()
         if loop is asyncio._get_running_loop():
-            _resolve(future)
+            _resolve(waiter)
             return True
         try:
-            loop.call_soon_threadsafe(_resolve, future)
+            loop.call_soon_threadsafe(_resolve, waiter)
         except RuntimeError:
             return False
         return True
@@ -212,13 +235,14 @@ class AsyncAdmission(Admission):
 
     async def __aenter__(self) -> Self:
         turnstile = self.turnstile
-        turnstile.take_lock()
+        turnstile.key.get()
         try:
             limit = turnstile.open
             if limit is not None and self.state == NEW:
                 # One rate limit and nothing else: what `pass_through` does, without the call.
                 costs = turnstile.unit_costs or (self.tokens,)
-                entry = limit.try_take(turnstile.monotonic_ns(), costs[0])
+                clock = turnstile.monotonic_ns
+                entry = limit.try_take(clock(), costs[0])
                 if entry is not None:
                     self.costs = costs
                     self.entries = (entry,)
@@ -230,16 +254,16 @@ class AsyncAdmission(Admission):
             if self.state != NEW:
                 raise RuntimeError(_ENTERED_TWICE)
             future = asyncio.get_running_loop().create_future()
-            turnstile.enqueue(self, future, None)
+            turnstile.enqueue(self, future)
         finally:
-            turnstile.free_lock()
-            if turnstile.listeners:
-                turnstile.announce()
+            turnstile.key.put(None)
+            if turnstile.errands:
+                turnstile.door.tidy()
         # The wait stands here and not in a coroutine of its own, which would cost each waiter a frame.
         try:
             await future
         except BaseException:
-            turnstile.withdraw(self)
+            turnstile.door.do(turnstile.withdraw, self)
             raise
         turnstile.leave(self)
         return self
@@ -252,15 +276,21 @@ class AsyncAdmission(Admission):
     ) -> None:
         turnstile = self.turnstile
         if turnstile.short:
-            turnstile.take_lock()
+            try:
+                turnstile.key.get_nowait()
+            except Empty:
+                turnstile.door.put_off(partial(turnstile.finish, self))
+                return
             if self.state == ENTERED:
                 self.state = ENDED
                 turnstile.in_flight -= 1
-            turnstile.free_lock()
+            turnstile.key.put(None)
+            if turnstile.errands:
+                turnstile.door.tidy()
             return
         if error is not None:
             self._note_failure(error)
-        turnstile.finish(self)
+        turnstile.door.do(turnstile.finish, self)
 
 
 class SyncAdmission(Admission):
@@ -270,23 +300,19 @@ class SyncAdmission(Admission):
 
     def __enter__(self) -> Self:
         turnstile = self.turnstile
-        try:
-            with turnstile.lock:
-                if turnstile.pass_through(self):
-                    return self
-                if self.state != NEW:
-                    raise RuntimeError(_ENTERED_TWICE)
-                signal = ThreadSignal()
-                turnstile.enqueue(self, None, signal)
-        finally:
-            if turnstile.listeners:
-                turnstile.announce()
+        with turnstile.door:
+            if turnstile.pass_through(self):
+                return self
+            if self.state != NEW:
+                raise RuntimeError(_ENTERED_TWICE)
+            signal = ThreadSignal()
+            turnstile.enqueue(self, signal)
         try:
             while self.state == WAITING:
                 signal.lock.acquire(timeout=turnstile.thread_timeout(self))
                 turnstile.pump()
         except BaseException:
-            turnstile.withdraw(self)
+            turnstile.door.do(turnstile.withdraw, self)
             raise
         turnstile.leave(self)
         return self
@@ -299,4 +325,4 @@ class SyncAdmission(Admission):
     ) -> None:
         if error is not None:
             self._note_failure(error)
-        self.turnstile.finish(self)
+        self.release()

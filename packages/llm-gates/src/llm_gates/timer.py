@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from llm_core import Clock, SystemClock
+from llm_core import Clock, LLMError, SystemClock
 from llm_gates.permit import Admission, ThreadSignal
 
 __all__ = ["Timer"]
@@ -35,8 +35,9 @@ class Timer:
 
     def set(self, when: int, first: Admission) -> None:
         """Fire at `when`, in the loop or the thread of `first`; RuntimeError if its loop is closed."""
-        home = first.signal if first.future is None else first.future.get_loop()
-        assert home is not None
+        waiter = first.waiter
+        assert not isinstance(waiter, LLMError)
+        home = waiter if isinstance(waiter, ThreadSignal) else waiter.get_loop()
         if not isinstance(home, ThreadSignal) and home.is_closed():
             raise RuntimeError("the event loop of the first waiter is closed")
         if home is self._home and abs(when - self._when) < _SAME_NS:

@@ -22,6 +22,7 @@ from llm_core import (
     RateLimitFacts,
     SystemClock,
 )
+from llm_gates.door import Door
 from llm_gates.estimates import LearnedEstimates
 from llm_gates.feedback import Feedback
 from llm_gates.ledger import Ledger
@@ -32,6 +33,7 @@ from llm_gates.permit import (
     ENTERED,
     GRANTED,
     WAITING,
+    Acquired,
     Admission,
     GatePermit,
     ThreadSignal,
@@ -71,8 +73,9 @@ class Turnstile(Ledger):
         max_queue: int | None = None,
         aging_seconds: float = 30.0,
         learned: LearnedEstimates | None = None,
+        door: Door | None = None,
     ) -> None:
-        super().__init__(limits, clock=clock, learned=learned)
+        super().__init__(limits, clock=clock, learned=learned, door=door)
         self.max_queue = max_queue
         self.held_until = 0
         self._real_time = isinstance(self.clock, SystemClock)
@@ -98,7 +101,8 @@ class Turnstile(Ledger):
         """Admit `permit` at once if nothing stands in its way; the lock is held."""
         if permit.state or (self._busy and not self._clear_hold()):
             return False
-        now = self.monotonic_ns()
+        clock = self.monotonic_ns
+        now = clock()
         costs = self.unit_costs or self._costs_of(permit)
         if self._refusing and (error := self._refusal(costs, now)):
             raise error
@@ -107,15 +111,11 @@ class Turnstile(Ledger):
             if entry is None:
                 return False
             permit.entries = (entry,)
-        elif self._pair is not None:
-            # Requests and tokens are the usual set, and a loop costs as much as all the rest.
-            first, second = self._pair
-            one, other = costs
-            if first.used + one > first.capacity and first.plan(now, one):
+        elif self.pair is not None:
+            entries = self._pass_both(now, costs)
+            if entries is None:
                 return False
-            if second.used + other > second.capacity and second.plan(now, other):
-                return False
-            permit.entries = (first.try_take(now, one), second.try_take(now, other))
+            permit.entries = entries
         else:
             limits = self.limits
             for limit, cost in zip(limits, costs):  # noqa: B905 - strict costs a third of it
@@ -131,25 +131,60 @@ class Turnstile(Ledger):
             self.feedback.note(now, permit)
         return True
 
+    def _pass_both(self, now: int, costs: tuple[Any, ...]) -> tuple[Any, Any] | None:
+        """Take requests and tokens, the usual set: a loop would cost as much as all the rest."""
+        assert self.pair is not None
+        first, second = self.pair
+        one, other = costs
+        if first.used + one > first.capacity and first.plan(now, one):
+            return None
+        if second.used + other > second.capacity and second.plan(now, other):
+            return None
+        return first.try_take(now, one), second.try_take(now, other)
+
+    def acquire_both(self, tokens: int) -> Acquired | None:
+        """Admit a call that has ended for the gate at once, by requests and tokens; None if it must wait."""
+        self.key.get()
+        try:
+            if self._busy:
+                return None
+            costs = self._pick((1, tokens))
+            clock = self.monotonic_ns
+            entries = self._pass_both(clock(), costs)
+        finally:
+            self.key.put(None)
+            if self.errands:
+                self.door.tidy()
+        if entries is None:
+            return None
+        permit = Acquired()
+        permit.turnstile = self
+        permit.tokens = tokens
+        permit.output_tokens = None
+        permit.costs = costs
+        permit.entries = entries
+        permit.state = ENDED
+        return permit
+
     def begin(self, permit: Admission) -> asyncio.Future[None] | None:
         """Admit `permit` at once and return None, or put it into the queue and return what to wait for.
 
         Where nothing holds a call it has ended for the gate as soon as it is admitted at once.
         """
-        self.take_lock()
+        self.key.get()
         try:
             if self.pass_through(permit):
-                if not self.holds and self.feedback is None:
+                if not self.holds:
                     self.in_flight -= 1
                     permit.state = ENDED
                 return None
             future = asyncio.get_running_loop().create_future()
-            self.enqueue(permit, future, None)
+            self.enqueue(permit, future)
             return future
         finally:
-            self.free_lock()
-            if self.listeners:
-                self.announce()
+            self.key.put(None)
+            if self.errands:
+                self.door.tidy()
 
     def _clear_hold(self) -> bool:
         """Return whether nobody waits and no hold is on any more."""
@@ -161,12 +196,11 @@ class Turnstile(Ledger):
     def enqueue(
         self,
         permit: Admission,
-        future: asyncio.Future[None] | None,
-        signal: ThreadSignal | None,
+        waiter: asyncio.Future[None] | ThreadSignal,
     ) -> None:
         """Put `permit` into the queue, or raise what is already known to go wrong; the lock is held.
 
-        It is woken through `future`, or, in a thread, by `signal`.
+        It is woken through `waiter`.
         """
         now = self.monotonic_ns()
         costs = permit.costs = self.unit_costs or self._costs_of(permit)
@@ -183,11 +217,9 @@ class Turnstile(Ledger):
         permit.deadline = None
         if permit.timeout is not None and permit.timeout < math.inf:
             self._check_timeout(permit, now)
-        permit.future = future
-        permit.signal = signal
+        permit.waiter = waiter
         permit.state = WAITING
         permit.enqueued = now
-        permit.failure = None
         permit.entries = self._blame.so_far(now)
         self.busy = True
         if self._lines.add(permit) or permit.deadline is not None or self._timer.dead:
@@ -222,10 +254,8 @@ class Turnstile(Ledger):
 
     def pump(self) -> None:
         """Admit whoever may go now, and set the timer for the next."""
-        with self.lock:
+        with self.door:
             self._pump(self.monotonic_ns())
-        if self.listeners:
-            self.announce()
 
     def _pump(self, now: int) -> None:
         self._lines.deadlines.expire(now)
@@ -274,17 +304,19 @@ class Turnstile(Ledger):
         return True
 
     def _grant(self, permit: Admission, now: int) -> None:
-        for limit, cost in zip(self.limits, permit.costs, strict=True):
-            limit.take(cost)
-        permit.state = GRANTED
         permit.waited_for = self._blame.longest(permit, now)
+        permit.entries = tuple(
+            [limit.take(cost) for limit, cost in zip(self.limits, permit.costs, strict=True)]
+        )
+        permit.state = GRANTED
         if not permit.wake():
             self._take_back(permit)
 
     def _fail(self, permit: Admission, error: LLMError) -> None:
-        permit.failure = error
         permit.state = ENDED
+        permit.entries = ()
         permit.wake()
+        permit.waiter = error
 
     def _remove(self, permit: Admission) -> None:
         """Take a waiter out of the counts; its line forgets it later."""
@@ -304,45 +336,62 @@ class Turnstile(Ledger):
         self._remove(permit)
         self._fail(permit, self._timed_out(permit, name, wait_ns))
 
-    def leave(self, permit: Admission) -> None:
-        """Stamp a granted permit at the moment its waiter really goes; raise what it failed with."""
-        with self.lock:
-            if permit.failure is not None:
-                raise permit.failure
-            now = self.monotonic_ns()
-            permit.entries = tuple(
-                [
-                    limit.stamp(now, cost)
-                    for limit, cost in zip(self.limits, permit.costs, strict=True)
-                ]
-            )
+    def leave(self, permit: Admission, *, over: bool = False) -> None:
+        """Stamp a granted permit at the moment its waiter really goes; raise what it failed with.
+
+        `over` says that the call has ended for the gate with that, if nothing holds it.
+        """
+        self.key.get()
+        try:
+            if isinstance(permit.waiter, LLMError):
+                raise permit.waiter
+            clock = self.monotonic_ns
+            now = clock()
+            taken = permit.entries
+            if self.single is not None:
+                permit.entries = (self.single.stamp(now, permit.costs[0], taken[0]),)
+            else:
+                permit.entries = tuple(
+                    [
+                        limit.stamp(now, cost, what)
+                        for limit, cost, what in zip(self.limits, permit.costs, taken, strict=True)
+                    ]
+                )
             permit.wait_ns = now - permit.enqueued
-            permit.state = ENTERED
-            self.in_flight += 1
             if self.feedback is not None:
                 self.feedback.note(now, permit)
-            if self._lines.count and self._unknown:
-                self._pump(now)
+            if over and not self.holds:
+                permit.state = ENDED
+            else:
+                permit.state = ENTERED
+                self.in_flight += 1
+            if self.shared or (self._unknown and self._lines.count):
+                self._after_change(now)
+        finally:
+            self.key.put(None)
+            if self.errands:
+                self.door.tidy()
 
     def withdraw(self, permit: Admission) -> None:
-        """Forget a waiter that gave up, wherever it stands."""
-        with self.lock:
-            if permit.state == WAITING:
-                self._remove(permit)
-            elif permit.state == GRANTED:
-                self._take_back(permit)
-            else:
-                return
-            self._pump(self.monotonic_ns())
+        """Forget a waiter that gave up, wherever it stands; the lock is held."""
+        if permit.state == WAITING:
+            self._remove(permit)
+            permit.entries = ()
+        elif permit.state == GRANTED:
+            self._take_back(permit)
+        else:
+            return
+        self._pump(self.monotonic_ns())
 
     def _take_back(self, permit: Admission) -> None:
         permit.state = ENDED
-        for limit, cost in zip(self.limits, permit.costs, strict=True):
-            limit.drop(cost)
+        for limit, cost, taken in zip(self.limits, permit.costs, permit.entries, strict=True):
+            limit.drop(cost, taken)
+        permit.entries = ()
 
     def hold(self, seconds: float) -> None:
         """Admit nobody for `seconds`; waiters that cannot wait that long fail at once."""
-        with self.lock:
+        with self.door:
             now = self.monotonic_ns()
             self.held_until = max(self.held_until, now + round(seconds * 1e9))
             self.busy = self.busy or now < self.held_until
@@ -353,12 +402,12 @@ class Turnstile(Ledger):
 
     def observe(self, facts: RateLimitFacts, permit: GatePermit | None) -> None:
         """Correct the limits by the headers of a reply; the first one begins the books."""
-        with self.lock:
+        with self.door:
             if self.feedback is None:
                 if not any((facts.requests, facts.tokens, facts.input_tokens, facts.output_tokens)):
                     return
                 self.feedback = Feedback(self.limits)
-                self.alone = self.open = None
+                self.alone = self.open = self.pair = None
                 self.short = False
             now = self.monotonic_ns()
             before = [limit.capacity for limit in self.limits]
@@ -366,12 +415,12 @@ class Turnstile(Ledger):
             for place, limit in enumerate(self.limits):
                 if limit.capacity < before[place]:
                     self._fail_heavier(place, limit)
-            if self._lines.count:
-                self._pump(now)
+            if self.shared or self._lines.count:
+                self._after_change(now)
 
     def set_capacity(self, limit: Limit, capacity: Any) -> None:
         """Change a limit; waiters that become too heavy for it fail, the others see it at once."""
-        with self.lock:
+        with self.door:
             now = self.monotonic_ns()
             limit.set_capacity(capacity)
             if self.feedback is not None:
@@ -387,7 +436,7 @@ class Turnstile(Ledger):
 
     def snapshot(self) -> GateSnapshot:
         """Return the state of all limits and of the queue."""
-        with self.lock:
+        with self.door:
             now = self.monotonic_ns()
             return GateSnapshot(
                 limits=tuple([LimitSnapshot.of(limit, now) for limit in self.limits]),
@@ -401,7 +450,7 @@ class Turnstile(Ledger):
         if not self._real_time:
             # Nobody wakes a thread when the hands of such a clock move, so it looks by itself.
             return 0.001
-        wake_at = None if permit.signal is None else permit.signal.wake_at
+        wake_at = permit.waiter.wake_at if isinstance(permit.waiter, ThreadSignal) else None
         times = [time for time in (wake_at, permit.deadline) if time is not None]
         if not times:
             return -1
@@ -410,7 +459,7 @@ class Turnstile(Ledger):
     @property
     def idle(self) -> bool:
         """Whether nobody waits, nothing is in flight and nothing counts any more."""
-        with self.lock:
+        with self.door:
             if self._lines.count or self.in_flight:
                 return False
             now = self.monotonic_ns()

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from llm_core import CheckedRecord, Usage
+from llm_core import CheckedRecord, Usage, immutable
 from llm_metrics.price_file import PriceFile
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ _STANDARD: Final = frozenset({"auto", "default", "standard", "standard_only"})
 _REMEMBERED: Final = 10_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Quantities(CheckedRecord):
     """What is billed besides tokens."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from llm_core import (
     Record,
     TelemetryEvent,
     Usage,
+    immutable,
 )
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _Key = tuple[str, str, str]
 """Operation, provider, model."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class UsageRow(Record):
     """The sums of one operation and model."""
 
@@ -47,7 +48,7 @@ class UsageRow(Record):
     failures: int = 0
     """The part of `calls` that gave no usable content."""
     attempts: int = 0
-    usage: Usage = Usage()  # noqa: RUF009 - frozen
+    usage: Usage = Usage()
     """Tokens by kind, of every attempt."""
     cost: Mapping[str, Cost] = EMPTY
     """Money by currency, of every attempt that used tokens."""

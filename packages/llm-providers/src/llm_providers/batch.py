@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -19,8 +19,9 @@ from llm_core import (
     LLMCallRequest,
     ProviderError,
     ProviderResponse,
+    Record,
+    immutable,
 )
-from llm_core.record import Record
 from llm_providers.json_reading import text_at
 
 __all__ = [
@@ -48,7 +49,7 @@ class BatchState(StrEnum):
     """The batch as a whole was refused; `raw` says why."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Batch(Record):
     """A batch as the vendor last described it; `id` is all that is needed to find it again."""
 

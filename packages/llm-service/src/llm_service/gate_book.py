@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from llm_core import Clock, Gate, InvalidValue, RateLimitFacts
+from llm_core import Clock, Gate, InvalidValue, RateLimitFacts, Value, immutable
 from llm_core.forks import begin_anew_in_children
 from llm_gates import (
     BreakerPolicy,
@@ -25,8 +25,8 @@ from llm_service.chained_gate import ChainedGate
 __all__ = ["GateBook", "Limits"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+@immutable
+class Limits(Value):
     """How much may go to one model of one provider; None for what is not limited."""
 
     max_rpm: int | None = None

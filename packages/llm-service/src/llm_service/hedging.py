@@ -6,10 +6,9 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from llm_core import InvalidValue
+from llm_core import InvalidValue, Value, immutable
 from llm_core.forks import begin_anew_in_children
 
 __all__ = ["HedgePolicy", "Hedger", "Signs"]
@@ -24,8 +23,8 @@ _MAX_SAVED_HEDGES = 5.0
 _FIRST = asyncio.FIRST_COMPLETED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HedgePolicy:
+@immutable
+class HedgePolicy(Value):
     """When to start a second attempt beside a slow first one."""
 
     after_seconds: float | None = None

@@ -39,6 +39,8 @@ from llm_core import (
     TraceContext,
     Usage,
     UsageUpdate,
+    Value,
+    immutable,
 )
 from llm_service.estimate import estimate_text_tokens
 from llm_service.ledger import total_cost, total_usage
@@ -48,8 +50,8 @@ if TYPE_CHECKING:
     from llm_pipeline import Pipeline
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedCall:
+@immutable
+class PreparedCall(Value):
     """Who is asked what, and how many tokens to reserve for it."""
 
     provider: Provider

@@ -11,20 +11,21 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
+from llm_core import Value, immutable
 from llm_service.cli.request_file import Item
 
 __all__ = ["BatchLedger", "SubmittedBatch", "digest_of"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubmittedBatch:
+@immutable
+class SubmittedBatch(Value):
     """A batch at a vendor, and which lines of the input it answers, in the order of submission."""
 
     id: str

@@ -8,7 +8,7 @@ import importlib.util
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
@@ -23,6 +23,8 @@ from llm_core import (
     LLMError,
     MissingCredentials,
     MissingDependencyError,
+    Value,
+    immutable,
 )
 from llm_providers import ProviderRegistry
 
@@ -48,8 +50,8 @@ class State(StrEnum):
     """Configured, and does not work."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+@immutable
+class Finding(Value):
     """What one check found."""
 
     area: str

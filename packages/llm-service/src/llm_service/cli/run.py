@@ -6,13 +6,12 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from llm_core import InvalidValue, LLMError
+from llm_core import InvalidValue, LLMError, Value, immutable
 from llm_service.cli.answering import Answering
 from llm_service.cli.batch_ledger import BatchLedger
 from llm_service.cli.journal import Journal
@@ -122,8 +121,8 @@ def run(**options: Any) -> int:
     return _run(RunOptions(**options))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
+@immutable
+class RunOptions(Value):
     """What was asked for on the command line."""
 
     file: Path

@@ -7,12 +7,11 @@ import queue
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from llm_core import LLMError
+from llm_core import LLMError, Value, immutable
 from llm_service.config.model import ServiceConfig
 from llm_service.config.options import ConfiguredRegistry
 from llm_service.config.sources import LoadedConfig
@@ -32,8 +31,8 @@ RELOADABLE = frozenset({"limits", "prices", "models", "operations.limits"})
 _Stamp = frozenset[tuple[str, int, int, int]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigChange:
+@immutable
+class ConfigChange(Value):
     """What is different after a reload."""
 
     loaded: LoadedConfig
