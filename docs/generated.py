@@ -15,6 +15,7 @@ import ast
 import enum
 import importlib
 import inspect
+import json
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
@@ -130,13 +131,22 @@ def _write_part(name: str, part: Mapping[str, Any], parts: Mapping[str, Any]) ->
     yield "|---|---|---|---|"
     for key, field in part["properties"].items():
         default = field.get("default")
+        plain = isinstance(default, str | int | float)
+        meaning = field.get("description") or _named_part(field, parts).get("description", "")
         yield _row(
             f"`{key}`",
             _kind(field, parts),
-            "" if default in (None, {}, []) else f"`{default}`",
-            " ".join(field.get("description", "").split()),
+            f"`{json.dumps(default)}`" if plain else "",
+            " ".join(meaning.split()),
         )
     yield ""
+
+
+def _named_part(field: Mapping[str, Any], parts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the part that a key holds, or nothing if it holds no part."""
+    choices = [field, *field.get("anyOf", ())]
+    names = [choice["$ref"].rpartition("/")[2] for choice in choices if "$ref" in choice]
+    return parts[names[0]] if names else {}
 
 
 def _kind(field: Mapping[str, Any], parts: Mapping[str, Any]) -> str:

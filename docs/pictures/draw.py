@@ -38,7 +38,7 @@ FLOORS = (
 
 def draw_floors() -> Canvas:
     """Draw which package stands on which."""
-    canvas = Canvas(760, 300, "The packages and their floors")
+    canvas = Canvas(760, 312, "The packages and their floors")
     y = 16.0
     for floor, colour, packages in FLOORS:
         rows = [packages[start : start + 4] for start in range(0, len(packages), 4)]

@@ -158,6 +158,16 @@ def test_impossible_limits_are_refused_as_by_local_gates(make: Make) -> None:
         gate.set_limit(0)
 
 
+def test_times_that_are_none_are_refused(make: Make) -> None:
+    gates = make(rpm(10))
+    with pytest.raises(InvalidValue, match="seconds"):
+        gates.hold(float("nan"))
+    with pytest.raises(InvalidValue, match="timeout"):
+        gates.admit_sync(timeout=float("nan")).__enter__()
+    with pytest.raises(InvalidValue, match="aging_seconds"):
+        make(rpm(10), aging_seconds=float("inf"))
+
+
 # ---------------------------------------------------------------- hold and observe
 async def test_a_hold_stops_the_other_process(make: Make) -> None:
     one, two = make(rpm(100)), make(rpm(100))

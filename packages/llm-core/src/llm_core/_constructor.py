@@ -55,10 +55,12 @@ def _constructors_of(record: Any) -> dict[str, Any]:
     subclass that may be changed and has the same layout, which then turns into the record itself.
     """
     fields = dataclasses.fields(record)
+    # Both methods: the interpreter keeps them in one place, and sets fields fast where both are its own.
+    changeable = {"__setattr__": object.__setattr__, "__delattr__": object.__delattr__}
     draft = type(record)(
         record.__name__,
         (record,),
-        {"__slots__": (), "__setattr__": object.__setattr__, "__module__": record.__module__},
+        {"__slots__": (), "__module__": record.__module__, **changeable},
     )
     names = [field.name for field in fields]
     source = _SOURCE.format(

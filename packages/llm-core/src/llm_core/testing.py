@@ -43,6 +43,7 @@ from llm_core.telemetry import GenerationStarted, TelemetryEvent
 from llm_core.timing import EventTimestamps
 from llm_core.trace import TraceContext
 from llm_core.usage import Cost, CostStatus, Usage
+from llm_core.value import unchecked
 
 __all__ = [
     "FakePermit",
@@ -368,7 +369,7 @@ class FixedPriceBook:
     def price(self, usage: Usage, *, provider: str, model: str, at: datetime) -> Cost:
         """Return tokens times price; estimated if the usage is."""
         amount = usage.input_tokens * self._input + usage.output_tokens * self._output
-        return Cost(
+        return unchecked(Cost)(
             amount=amount / 1_000_000,
             status=CostStatus.ESTIMATED if usage.estimated else CostStatus.PRICED,
             source="fixed",

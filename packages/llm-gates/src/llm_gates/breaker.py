@@ -218,13 +218,15 @@ class BreakerLimit(Limit):
         last[1] += 1
         last[2] += failed
         last[3] += slow
-        calls = sum(part[1] for part in slices)
+        calls = failures = slow_calls = 0
+        for _, ended, bad, late in slices:
+            calls += ended
+            failures += bad
+            slow_calls += late
         if calls < policy.least_calls:
             return None
-        failures = sum(part[2] for part in slices)
         if failures >= calls * policy.failure_rate and failures:
             return f"{failures} of {calls} calls failed"
-        slow_calls = sum(part[3] for part in slices)
         if slow_calls >= calls * policy.slow_rate and slow_calls:
             return f"{slow_calls} of {calls} calls were slow"
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import math
 import os
 import weakref
 from collections.abc import Callable, Iterable
@@ -78,8 +79,8 @@ class RedisGateSet(GateSet):
             ("horizon_seconds", horizon_seconds),
             ("aging_seconds", aging_seconds),
         ):
-            if not value > 0:
-                raise InvalidValue.of(field, value, "a number above 0")
+            if not 0 < value < math.inf:
+                raise InvalidValue.of(field, value, "a finite number above 0")
         self._clock = None
         self._in_set = False
         self._members = gates

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from llm_core import LLMError, QueueFull, RateLimitFacts
+from llm_core import InvalidValue, LLMError, QueueFull, RateLimitFacts
 from llm_gates.courier import Courier, Sharing
 from llm_gates.door import Door
 from llm_gates.estimates import LearnedEstimates
@@ -16,6 +17,7 @@ from llm_gates.permit import ENDED, ENTERED, GRANTED, WAITING, Admission, GatePe
 from llm_gates.shared_limits import SharedLimit, local_share, share_of
 from llm_gates.snapshot import GateSnapshot, LimitSnapshot
 from llm_gates.turnstile import Turnstile, too_heavy
+from llm_gates.weights import check_seconds
 from llm_gates.wishes import Wish
 
 __all__ = ["SharedTurnstile"]
@@ -90,6 +92,10 @@ class SharedTurnstile(Turnstile):
         waiter: asyncio.Future[None] | ThreadSignal,
     ) -> None:
         """Send `permit` to the server, or raise what is already known to go wrong; the lock is held."""
+        if permit.timeout is not None and math.isnan(permit.timeout):
+            raise InvalidValue.of(
+                "timeout", permit.timeout, "a number of seconds, or None to wait for ever"
+            )
         costs = permit.costs = self.unit_costs or self._costs_of(permit)
         for limit, cost in zip(self.limits, costs, strict=True):
             if cost > limit.capacity:
@@ -186,6 +192,7 @@ class SharedTurnstile(Turnstile):
 
     def hold(self, seconds: float) -> None:
         """Admit nobody in any process for `seconds`; waiters that cannot wait that long fail at once."""
+        check_seconds("seconds", seconds)
         with self.door:
             self.courier.hold(seconds)
             stand_in = self._stand_in

@@ -69,6 +69,8 @@ class MetricsRecorder:
     ones count as ``(other)``. A combination takes about 25 KB and what its histograms hold.
     """
 
+    wanted = (GenerationStarted, AttemptStarted, AttemptEnded, GenerationFinished)
+
     def __init__(
         self,
         *,
@@ -176,7 +178,8 @@ class MetricsRecorder:
     def per_minute(self) -> tuple[float, float]:
         """Return requests and tokens (input and output) per minute of all traffic."""
         with self._lock:
-            self._fold()
+            if self._pending:
+                self._fold()
             sums = self._total.counts.sums(self._now())
         factor = 60e9 / self._window_ns
         return sums[_SENT] * factor, (sums[_INPUT] + sums[_OUTPUT]) * factor

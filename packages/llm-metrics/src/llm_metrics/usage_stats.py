@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from decimal import Decimal
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from llm_core import (
@@ -30,6 +31,7 @@ from llm_core.forks import begin_anew_in_children
 __all__ = ["UsageRow", "UsageStats"]
 
 _COUNTS = tuple(field.name for field in fields(Usage) if field.name != "estimated")
+_counts_of = attrgetter(*_COUNTS)
 _ZERO = Decimal(0)
 _Key = tuple[str, str, str]
 """Operation, provider, model."""
@@ -77,8 +79,9 @@ class _Sums:
         usage, cost = attempt.usage, attempt.cost
         if usage is not None:
             tokens = self.tokens
-            for index, name in enumerate(_COUNTS):
-                tokens[index] += getattr(usage, name)
+            for index, count in enumerate(_counts_of(usage)):
+                if count:
+                    tokens[index] += count
             tokens[-1] += usage.estimated
             priced = cost is not None and cost.status is not CostStatus.UNPRICED
             self.unpriced += usage.total_tokens > 0 and not priced
@@ -119,6 +122,8 @@ class UsageStats:
     Also a telemetry backend: given to a service it records every call by itself.
     A forked child begins at zero, so that the sums of all processes are those of all calls.
     """
+
+    wanted = (GenerationFinished,)
 
     def __init__(self) -> None:
         self.begin_anew()

@@ -33,7 +33,6 @@ __all__ = [
     "custom_id",
     "id_in",
     "in_order",
-    "wait_for",
 ]
 
 
@@ -189,12 +188,3 @@ _UNFINISHED: Mapping[FinishReason, ErrorType] = {
     FinishReason.CONTENT_FILTER: ErrorType.CONTENT_FILTERED,
     FinishReason.REFUSAL: ErrorType.REFUSED,
 }
-
-
-async def wait_for(batches: Batches, batch_id: str, interval_seconds: float, clock: Clock) -> Batch:
-    """Poll every `interval_seconds` until the batch has ended or failed."""
-    while True:
-        batch = await batches.poll(batch_id)
-        if batch.state in (BatchState.ENDED, BatchState.FAILED):
-            return batch
-        await clock.sleep(interval_seconds)

@@ -68,12 +68,13 @@ class _Route(GateSet):
 
     def observe(self, facts: RateLimitFacts, *, permit: GatePermit | None = None) -> None:
         """Correct the limits there are; a provider's header must not begin one that was not asked for."""
-        told = replace(
-            facts,
-            requests=facts.requests if self.limits.max_rpm else None,
-            tokens=facts.tokens if self.limits.max_tpm else None,
-        )
-        super().observe(told, permit=permit)
+        if not (self.limits.max_rpm and self.limits.max_tpm):
+            facts = replace(
+                facts,
+                requests=facts.requests if self.limits.max_rpm else None,
+                tokens=facts.tokens if self.limits.max_tpm else None,
+            )
+        super().observe(facts, permit=permit)
 
     def snapshot(self) -> GateSnapshot:
         """Return the state of the limits there are."""

@@ -500,7 +500,7 @@ def _as_request(
         return request.replace(**fields) if fields else request
     if request is not None:
         fields = {"user": request, **fields}
-    return GenerationRequest(**fields)
+    return GenerationRequest.from_fields(fields)
 
 
 async def _one_by_one(values: AsyncGenerator[T, None]) -> AsyncGenerator[tuple[T], None]:

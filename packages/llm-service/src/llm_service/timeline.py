@@ -41,6 +41,7 @@ from llm_core import (
     UsageUpdate,
     Value,
     immutable,
+    unchecked,
 )
 from llm_service.estimate import estimate_text_tokens
 from llm_service.ledger import total_cost, total_usage
@@ -150,16 +151,18 @@ class AttemptRecord:
     def _freeze(self) -> InvocationAttempt:
         seen, error = self.seen, self.error
         request_id = error.provider_request_id if error else None
-        return InvocationAttempt(
+        return unchecked(InvocationAttempt)(
             number=self.number,
             provider=self.call.provider.name,
             model=self.call.request.model,
             purpose=self.purpose,
-            timestamps=AttemptTimestamps(**self.points, backoff_until=self.backoff_until),
+            timestamps=unchecked(AttemptTimestamps)(
+                **self.points, backoff_until=self.backoff_until
+            ),
             reserved_tokens=self.call.input_tokens + self.call.output_tokens,
             waited_for=self.waited_for,
             error=error,
-            usage=self.usage,
+            usage=seen.usage if seen else None,
             cost=self.cost,
             finish_reason=seen.finish_reason if seen else None,
             response_id=seen.response_id if seen else None,
@@ -213,11 +216,6 @@ class Timeline:
         now = self.clock.monotonic_ns()
         self.points[point] = now
         return now
-
-    def stamp(self, point: str | None = None) -> dict[str, Any]:
-        """Return what every telemetry event carries: the call's id, and when `point` was, or now."""
-        at_ns = self.points.get(point) if point else None
-        return {"request_id": self.request_id, "at_ns": at_ns or self.clock.monotonic_ns()}
 
     def remaining_seconds(self) -> float | None:
         """Return the time until the deadline, below zero once it has passed; None without deadline."""
@@ -285,7 +283,7 @@ class Timeline:
         trace = self.trace or TraceContext.new()
         # After a failure the partial reply stands in, so that what had arrived is not lost.
         seen = self.response or (self.error.partial if self.error else None)
-        return GenerationResult(
+        return unchecked(GenerationResult)(
             request=self.request,
             success=self.error is None,
             timestamps=self._timestamps(),
@@ -294,7 +292,7 @@ class Timeline:
             error=self.error or self.made_up_for,
             degraded=self.degraded,
             usage=total_usage([a.usage for a in attempts if a.usage is not None]),
-            cost=total_cost(a.cost for a in attempts if a.cost),
+            cost=total_cost([a.cost for a in attempts if a.cost]),
             attempts=attempts,
             backoff=self._backoff(),
             steps=tuple(self.steps),
@@ -320,7 +318,7 @@ class Timeline:
         if after is None:
             return None
         before = self.rates_before
-        return Rates(
+        return unchecked(Rates)(
             rpm_before=before[0], rpm_after=after[0], tpm_before=before[1], tpm_after=after[1]
         )
 
@@ -329,10 +327,10 @@ class Timeline:
         answering = self.answered_by or (self.attempts[-1] if self.attempts else None)
         if answering is not None:
             points.update(answering.points)
-        pauses = [a.backoff_until for a in self.attempts if a.backoff_until is not None]
-        if pauses:
-            points["backoff_until"] = pauses[-1]
-        return EventTimestamps(requested_at=self.requested_at, **points)
+        for attempt in self.attempts:
+            if attempt.backoff_until is not None:
+                points["backoff_until"] = attempt.backoff_until
+        return unchecked(EventTimestamps)(requested_at=self.requested_at, **points)
 
     def _backoff(self) -> BackoffStats:
         waits: dict[str, float] = {}

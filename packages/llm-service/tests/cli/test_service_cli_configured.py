@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -174,6 +175,22 @@ def _most_at_once(results: list[dict[str, Any]]) -> int:
     )
 
 
+@pytest.mark.realtime
+def test_limits_that_change_in_the_file_hold_for_a_run_that_is_under_way(shell: Any) -> None:
+    """Real time: a file that a running process watches."""
+    config(shell, MODELS, "limits: {max_rpm: 2}")
+    shell.write("in.jsonl", *[json.dumps({"user": f"q {n}"}) for n in range(8)])
+    process = shell.start("run", "in.jsonl", "-o", "out.jsonl")
+    journal = shell.folder / "out.jsonl.journal"
+    while not journal.exists() or journal.read_bytes().count(b"\n") < 2:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    config(shell, MODELS, "limits: {max_rpm: 1000}")
+    _, told = process.communicate(timeout=40)
+    assert process.returncode == 0, told
+    assert len(answers(shell)) == 8
+
+
 def test_run_refuses_to_go_on_under_another_configured_model(shell: Any) -> None:
     shell.write("in.jsonl", '{"user": "?"}')
     config(shell, "models: {default: gpt-5}")
@@ -201,3 +218,11 @@ def test_doctor_tells_where_the_default_model_is_named_and_who_answers(shell: An
     told = json.loads(shell("doctor", "--offline", "--json").stdout)
     said = {finding["subject"]: finding["said"] for finding in told}
     assert said["llm-service.yaml:1"] == "quick, answered by openai"
+
+
+def test_doctor_knows_the_telemetry_that_the_configuration_chooses(shell: Any) -> None:
+    del shell.environment["LLM_TELEMETRY"]
+    config(shell, "telemetry: {backends: jsonl}")
+    told = json.loads(shell("doctor", "--offline", "--json").stdout)
+    found = {finding["subject"]: finding for finding in told}
+    assert (found["telemetry"]["state"], found["telemetry"]["said"]) == ("works", "jsonl")

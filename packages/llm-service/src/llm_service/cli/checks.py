@@ -121,7 +121,7 @@ async def examine(
         _in_thread(packages),
         _in_thread(extras),
         _in_thread(lambda: [config_finding]),
-        _in_thread(lambda: telemetry(environment)),
+        _in_thread(lambda: telemetry(environment, loaded)),
         providers(environment, loaded, offline=offline),
         _in_thread(devices),
         services(environment, offline=offline),
@@ -188,7 +188,7 @@ def configuration(
     return loaded, finding(State.WORKS, f"{path} is good")
 
 
-def telemetry(environment: Mapping[str, str]) -> list[Finding]:
+def telemetry(environment: Mapping[str, str], loaded: LoadedConfig | None = None) -> list[Finding]:
     """Look at which backend will be told of calls, without making one."""
     from llm_metrics import installed_telemetry
 
@@ -196,6 +196,9 @@ def telemetry(environment: Mapping[str, str]) -> list[Finding]:
     known = sorted({"jsonl", "none", *installed})
     asked = [name.strip() for name in environment.get("LLM_TELEMETRY", "").split(",")]
     names = [name for name in asked if name]
+    configured = loaded.config.telemetry.backends if loaded else None
+    if configured is not None:
+        names = list(configured) or ["none"]
     unknown = [name for name in names if name not in known]
     state, said, advice = State.WORKS, ", ".join(names or installed) or "none", ""
     if unknown:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from llm_service.cli.options import (
 from llm_service.cli.progress import run_progress
 from llm_service.cli.request_file import FileFormat, RequestFile
 from llm_service.cli.settings import CommandSettings
+from llm_service.service import BaseLLMService
 
 if TYPE_CHECKING:
     from llm_service.cli.batching import Batching
@@ -231,34 +233,46 @@ def _answer(
         raise click.ClickException(
             f"{ledger.path}: batches are under way; give --batch to collect them, or --restart"
         )
-    with run_progress(journal.index.tally, total, quiet=options.quiet) as update:
-        work = (
-            _batching(options, settings, source, journal, ledger, update)
-            if options.batch
-            else _answering(options, settings, source, journal, update)
-        )
+    with ExitStack() as around:
+        update = around.enter_context(run_progress(journal.index.tally, total, quiet=options.quiet))
+        work: Batching | Answering
+        if options.batch:
+            work = _batching(options, settings, source, journal, ledger, update)
+        else:
+            service = _service(settings)
+            around.enter_context(settings.limits_followed_by(service))
+            work = _answering(options, settings, service, source, journal, update)
         journal.open()
         asyncio.run(work.run())
     return work.stopped_by or 0
 
 
+def _service(settings: CommandSettings) -> BaseLLMService:
+    # An open breaker would answer the rest of the file with failures faster than the provider recovers.
+    return settings.service(
+        price_book=settings.price_book(),
+        max_concurrent_requests=_in_flight(settings),
+        breaker=None,
+    )
+
+
+def _in_flight(settings: CommandSettings) -> int:
+    return settings.config.limits.max_concurrent_requests or _IN_FLIGHT
+
+
 def _answering(
     options: RunOptions,
     settings: CommandSettings,
+    service: BaseLLMService,
     source: RequestFile,
     journal: Journal,
     update: Callable[[], None],
 ) -> Answering:
-    in_flight = settings.config.limits.max_concurrent_requests or _IN_FLIGHT
-    # An open breaker would answer the rest of the file with failures faster than the provider recovers.
-    service = settings.service(
-        price_book=settings.price_book(), max_concurrent_requests=in_flight, breaker=None
-    )
     return Answering(
         service,
         source,
         journal,
-        in_flight=in_flight,
+        in_flight=_in_flight(settings),
         drain_seconds=options.drain_seconds,
         on_result=update,
         say=options.say,

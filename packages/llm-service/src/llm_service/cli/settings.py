@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from llm_metrics import PriceBook
     from llm_service.config import (
         ConfiguredRegistry,
-        LimitsConfig,
         LoadedConfig,
         RateLimits,
         ServiceConfig,
@@ -45,17 +45,18 @@ class CommandSettings:
     ) -> None:
         # The vendors' own variables for keys and addresses stand in the environment.
         load_environment(env_file)
-        self._loaded = read_config(config_file, env_file=env_file)
-        config = self._loaded.config
-        limits = _everywhere(
-            config.limits,
-            max_rpm=max_rpm,
-            max_tpm=max_tpm,
-            max_concurrent_requests=max_concurrent_requests,
-        )
-        self.config: ServiceConfig = config.model_copy(update={"limits": limits})
+        limits = {
+            "max_rpm": max_rpm,
+            "max_tpm": max_tpm,
+            "max_concurrent_requests": max_concurrent_requests,
+        }
+        self._limits = {name: limit for name, limit in limits.items() if limit is not None}
         self._model = model
         self._attempts = attempts
+        self._path = config_file or _found()
+        self._env_file = env_file
+        self._loaded = read_config(self._path, env_file=env_file)
+        self.config = self._limited(self._loaded.config)
 
     def model(self, operation: str | None = None) -> str:
         """Return the model that requests of `operation` ask; raises click.UsageError if nothing names one."""
@@ -113,15 +114,49 @@ class CommandSettings:
             raise click.ClickException(str(error)) from None
         return service
 
+    @contextmanager
+    def limits_followed_by(self, service: BaseLLMService) -> Iterator[None]:
+        """Give `service` the configured limits anew whenever they change, as long as the context lasts."""
+        from llm_service.config import ConfigChange, ConfigWatcher, load_config
+
+        def take(change: ConfigChange) -> None:
+            config = self._limited(change.loaded.config)
+            service.use_limits(config.limits.limits(), config.limits_by_name())
+
+        watcher = ConfigWatcher(
+            lambda: load_config(self._path, env_file=self._env_file), take, current=self._loaded
+        )
+        # A terminal that closes sends SIGHUP, too, and ends the command.
+        watcher.start(on_signal=False)
+        try:
+            yield
+        finally:
+            watcher.stop()
+
+    def _limited(self, config: ServiceConfig) -> ServiceConfig:
+        """Return `config` with the limits that the command was given in place of all others."""
+
+        def changed(own: Mapping[str, RateLimits]) -> dict[str, RateLimits]:
+            return {name: one.model_copy(update=self._limits) for name, one in own.items()}
+
+        limits = config.limits.model_copy(
+            update={
+                **self._limits,
+                "providers": changed(config.limits.providers),
+                "models": changed(config.limits.models),
+            }
+        )
+        return config.model_copy(update={"limits": limits})
+
 
 def read_config(file: Path | None, *, env_file: str) -> LoadedConfig:
     """Read the configuration at `file`, else the one that is found, else the variables alone.
 
     Raises click.ClickException that tells the first fault, and where the others are told.
     """
-    from llm_service.config import InvalidConfig, find_config, load_config
+    from llm_service.config import InvalidConfig, load_config
 
-    path = file or find_config()
+    path = file or _found()
     try:
         return load_config(path, env_file=env_file)
     except InvalidConfig as invalid:
@@ -132,13 +167,7 @@ def read_config(file: Path | None, *, env_file: str) -> LoadedConfig:
         raise click.ClickException(str(error)) from None
 
 
-def _everywhere(limits: LimitsConfig, **options: int | None) -> LimitsConfig:
-    """Return `limits` with the options that are given in place of those of single providers and models, too."""
-    given = {name: limit for name, limit in options.items() if limit is not None}
+def _found() -> Path | None:
+    from llm_service.config import find_config
 
-    def changed(own: Mapping[str, RateLimits]) -> dict[str, RateLimits]:
-        return {name: single.model_copy(update=given) for name, single in own.items()}
-
-    return limits.model_copy(
-        update={**given, "providers": changed(limits.providers), "models": changed(limits.models)}
-    )
+    return find_config()

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from llm_core import LLMError, Value, immutable
 from llm_service.config.model import ServiceConfig
 from llm_service.config.options import ConfiguredRegistry
-from llm_service.config.prices import ConfiguredPriceBook
 from llm_service.config.sources import LoadedConfig
 from llm_service.gate_book import Limits
 
 if TYPE_CHECKING:
+    from llm_metrics import PriceBook
     from llm_service.service import BaseLLMService
 
 __all__ = ["ConfigChange", "ConfigWatcher", "take_over"]
@@ -203,7 +203,7 @@ def take_over(
     service: BaseLLMService,
     *,
     registry: ConfiguredRegistry | None = None,
-    price_book: ConfiguredPriceBook | None = None,
+    price_book: PriceBook | None = None,
 ) -> None:
     """Give a running service the limits, the default model, the aliases and the prices of `change`.
 
