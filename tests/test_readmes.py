@@ -35,9 +35,8 @@ def run(document: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.timeout(
-    120
-)  # a page may start a dozen programs, on a machine that is busy with others
+# A page may start a dozen programs, on a machine that is busy with others.
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_examples_run(
     document: Path, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
