@@ -36,7 +36,7 @@ class CalendarWindow(FixedWindow):
     The wall clock is read at every turn, so that its corrections count.
     """
 
-    __slots__ = ("_clock", "_period", "_zone")
+    __slots__ = ("__weakref__", "_clock", "_period", "_zone")
 
     def __init__(
         self,
