@@ -4,7 +4,9 @@
     nox -s "tests-3.12(llm-gates)"       one package on one Python
     nox -r                               the same, keeping the environments (wheels are rebuilt)
     nox -j 2                             two sessions at a time
-    nox -s bundle -- https://host/path   constraints.txt for users of pip
+    nox -s bundle -- https://host/path   what to give to `pip install -r`
+    nox -s installing                    the READMEs' install lines, really run
+    nox -s release -- llm-gates minor    version, changelog, commit, tag
 
 There is no list of packages or Pythons here: both are read from `packages/*/pyproject.toml`.
 """
@@ -14,7 +16,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,10 +106,26 @@ def siblings_declared(
     return reached
 
 
+def module_of(name: str) -> str:
+    """Return the import package of the distribution `name`."""
+    return name.replace("-", "_")
+
+
 def wheel_of(name: str, wheelhouse: Path) -> Path:
     """Return the one wheel of `name` in `wheelhouse`."""
-    [wheel] = wheelhouse.glob(f"{name.replace('-', '_')}-*.whl")
+    [wheel] = wheelhouse.glob(f"{module_of(name)}-*.whl")
     return wheel
+
+
+def siblings_at(
+    address: Callable[[str], str], requirements: Iterable[str], packages: dict[str, Package]
+) -> list[str]:
+    """Return the siblings that `requirements` reach as `name[extras] @ address(name)`."""
+    found = []
+    for name, extras in sorted(siblings_declared(requirements, packages).items()):
+        wanted = f"[{','.join(sorted(extras))}]" if extras else ""
+        found.append(f"{name}{wanted} @ {address(name)}")
+    return found
 
 
 def as_files(
@@ -116,11 +134,8 @@ def as_files(
     """Turn `requirements` into what to install: siblings as wheel files, the rest as they are."""
     requirements = list(requirements)
     strangers = [r for r in requirements if canonicalize_name(Requirement(r).name) not in packages]
-    siblings = []
-    for name, extras in sorted(siblings_declared(requirements, packages).items()):
-        wanted = f"[{','.join(sorted(extras))}]" if extras else ""
-        siblings.append(f"{name}{wanted} @ {wheel_of(name, wheelhouse).as_uri()}")
-    return [*siblings, *strangers]
+    files = siblings_at(lambda name: wheel_of(name, wheelhouse).as_uri(), requirements, packages)
+    return [*files, *strangers]
 
 
 def foreign_siblings(
@@ -144,15 +159,32 @@ def foreign_siblings(
             yield f"{name} {distribution.version} came from {url}, not from {wheelhouse}"
 
 
+def site_packages_of(environment: Path) -> list[Path]:
+    """Return the folders in which an environment keeps what is installed."""
+    return list(environment.glob("**/site-packages"))
+
+
+def installed_in(environment: Path) -> set[str]:
+    """Return the names of the distributions in an environment."""
+    paths = list(map(str, site_packages_of(environment)))
+    found = importlib.metadata.distributions(path=paths)
+    return {canonicalize_name(distribution.metadata["Name"]) for distribution in found}
+
+
+def check_provenance(session: nox.Session, environment: Path) -> None:
+    """End the session if a sibling in `environment` does not come from dist/."""
+    places = site_packages_of(environment)
+    if complaints := list(foreign_siblings(places, PACKAGES, WHEELHOUSE)):
+        session.error("provenance: " + "; ".join(complaints))
+
+
 def install(session: nox.Session, requirements: Iterable[str]) -> None:
     """Install `requirements`, siblings only from their wheels, and check that it came so."""
     requirements = list(requirements)
     # A reused environment holds the last wheel under the same version.
     fresh = [f"--reinstall-package={name}" for name in siblings_declared(requirements, PACKAGES)]
     session.install(*fresh, *as_files(requirements, PACKAGES, WHEELHOUSE))
-    site_packages = Path(session.virtualenv.location).glob("**/site-packages")
-    if complaints := list(foreign_siblings(site_packages, PACKAGES, WHEELHOUSE)):
-        session.error("provenance: " + "; ".join(complaints))
+    check_provenance(session, Path(session.virtualenv.location))
 
 
 def group(name: str) -> list[str]:
@@ -174,15 +206,56 @@ def run_pytest(session: nox.Session, folder: Path, *options: str) -> None:
     session.run("pytest", "-q", "-p", "no:cacheprovider", str(folder), *options, *session.posargs)
 
 
+def build_requirements() -> list[str]:
+    """Return what building any of the packages needs."""
+    needs = {need for p in PACKAGES.values() for need in p.pyproject["build-system"]["requires"]}
+    return sorted(needs)
+
+
+def build(session: nox.Session, kind: str) -> None:
+    """Build the `wheel` or `sdist` of every package into dist/."""
+    for package in PACKAGES.values():
+        with session.chdir(package.folder):
+            session.run("hatchling", "build", "-t", kind, "-d", str(WHEELHOUSE), silent=True)
+
+
 @nox.session
 def wheels(session: nox.Session) -> None:
     """Build every package's wheel once, for the other sessions."""
-    needs = {need for p in PACKAGES.values() for need in p.pyproject["build-system"]["requires"]}
-    session.install(*sorted(needs))
+    session.install(*build_requirements())
     shutil.rmtree(WHEELHOUSE, ignore_errors=True)
-    for package in PACKAGES.values():
-        with session.chdir(package.folder):
-            session.run("hatchling", "build", "-t", "wheel", "-d", str(WHEELHOUSE), silent=True)
+    build(session, "wheel")
+
+
+@nox.session(requires=["wheels"])
+def distributions(session: nox.Session) -> None:
+    """Build the source distributions too, and check, compare and install what was built."""
+    session.install(*build_requirements(), "twine>=7,<8")
+    build(session, "sdist")
+    built = sorted(map(str, [*WHEELHOUSE.glob("*.whl"), *WHEELHOUSE.glob("*.tar.gz")]))
+    session.run("twine", "check", "--strict", *built, silent=True)
+    session.run("python", str(ROOT / "scripts" / "check_distributions.py"))
+    session.install("--reinstall", *(file for file in built if file.endswith(".tar.gz")))
+    check_provenance(session, Path(session.virtualenv.location))
+    session.run("python", "-c", f"import {', '.join(map(module_of, PACKAGES))}")
+
+
+@nox.session(python=PYTHONS, requires=["wheels"])
+def alone(session: nox.Session) -> None:
+    """Install every package into an empty environment of its own, and import its whole face."""
+    for package in PACKAGES:
+        home = Path(session.create_tmp(), package)
+        python = str(home / "bin" / "python")
+        session.run_install(
+            "uv", "venv", "-q", "--clear", "-p", session.virtualenv.location, str(home)
+        )
+        wanted = as_files([package], PACKAGES, WHEELHOUSE)
+        session.run_install("uv", "pip", "install", "-q", "-p", python, *wanted)
+        face = f"import {module_of(package)} as it; [getattr(it, name) for name in it.__all__]"
+        session.run(python, "-c", face, external=True)
+        check_provenance(session, home)
+        if package == "llm-gates" and installed_in(home) != {"llm-core", "llm-gates"}:
+            session.error(f"llm-gates brings {sorted(installed_in(home))}, not llm-core alone")
 
 
 @nox.session(python=PYTHONS, requires=["wheels"])
@@ -208,7 +281,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(requires=["wheels"])
 def types(session: nox.Session) -> None:
     """Check the types of every package and of the repository's own code with mypy, strictly."""
-    install(session, [*everything(), *group("repository"), *group("types")])
+    install(session, [*everything(), *group("docs"), *group("repository"), *group("types")])
     session.run("mypy")
 
 
@@ -217,6 +290,15 @@ def repository(session: nox.Session) -> None:
     """Run the repository's own checks, among them every example of every README."""
     install(session, [*everything(), *group("repository")])
     run_pytest(session, ROOT / "tests")
+
+
+@nox.session(requires=["wheels"])
+def docs(session: nox.Session) -> None:
+    """Build the site into site/: a warning is an error, and so is a link to what is not there."""
+    extras = [f"{p.name}[{','.join(p.extras)}]" for p in PACKAGES.values()]
+    install(session, [*extras, *group("docs")])
+    session.run("sphinx-build", "-c", "docs", "-E", "-W", "--keep-going", "-q", ".", "site")
+    session.run("python", "scripts/check_links.py", "site")
 
 
 @nox.session(requires=["wheels"])
@@ -251,7 +333,32 @@ def telemetry(session: nox.Session) -> None:
 
 @nox.session(requires=["wheels"], default=False)
 def bundle(session: nox.Session) -> None:
-    """Write dist/constraints.txt, with which `pip install -c` takes no stranger's package."""
+    """Write dist/<package>.txt and dist/<package>-<extra>.txt for `pip install -r`: it and its siblings, by address.
+
+    The address is dist/ itself, the web folder it will be copied to, or `git+` and a repository.
+    """
     base = (session.posargs or [WHEELHOUSE.as_uri()])[0].rstrip("/")
-    lines = [f"{name} @ {base}/{wheel_of(name, WHEELHOUSE).name}\n" for name in PACKAGES]
-    (WHEELHOUSE / "constraints.txt").write_text("".join(lines), encoding="utf-8")
+
+    def address(name: str) -> str:
+        if base.startswith("git+"):
+            return f"{base}#subdirectory=packages/{name}"
+        return f"{base}/{wheel_of(name, WHEELHOUSE).name}"
+
+    for name, package in PACKAGES.items():
+        choices = {name: name, **{f"{name}-{e}": f"{name}[{e}]" for e in package.extras}}
+        for file, requirement in choices.items():
+            lines = siblings_at(address, [requirement], PACKAGES)
+            (WHEELHOUSE / f"{file}.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+
+@nox.session(requires=["bundle"], default=False)
+def installing(session: nox.Session) -> None:
+    """Carry out what the READMEs say about installing, with uv and with this Python's own pip."""
+    session.run("python", str(ROOT / "scripts" / "try_installing.py"))
+
+
+@nox.session(default=False)
+def release(session: nox.Session) -> None:
+    """Bump a package's version, write its changelog, commit and tag: `-- llm-gates minor`."""
+    session.install(*group("release"))
+    session.run("python", str(ROOT / "scripts" / "release.py"), *session.posargs)

@@ -1,7 +1,7 @@
 """A minute of sound through a device without an overrun, how exactly a tone comes back, and what clips cost.
 
-    python -m benchmarks.audio                     # all of it, about 80 seconds
-    python -m benchmarks.audio --seconds 0         # without the recording
+    hatch run bench audio                     # all of it, about 80 seconds
+    hatch run bench audio --seconds 0         # without the recording
 
 Needs no sound hardware: a private PulseAudio daemon with a null sink (Debian: pulseaudio, libasound2-plugins,
 libportaudio2) plays to its own monitor. Exit code 1 if a target is missed.
@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -85,8 +86,7 @@ def print_costs() -> None:
         "trim": minute.trim,
         "split at silences": lambda: split_at_silences(minute, max_seconds=20),
         **{
-            f"write {name}": lambda name=name: minute.encode(name)
-            for name in ("wav", "flac", "opus", "mp3")
+            f"write {name}": partial(minute.encode, name) for name in ("wav", "flac", "opus", "mp3")
         },
     }
     print("\nA minute of noise at 48 kHz, in milliseconds (median of five):")

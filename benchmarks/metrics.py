@@ -1,19 +1,15 @@
 """What measuring costs: marks, memory, telemetry backends on the calling thread, prices.
 
-    python -m benchmarks.metrics                # a minute; writes docs/benchmarks/metrics.md
-    python -m benchmarks.metrics --dry-run      # the same, without writing
+    hatch run bench metrics                # a minute
+    hatch run bench metrics --dry-run      # the same, without writing
 
-Rounds of ours and of what it is compared with alternate, and the best of each are compared; times are processor time
-of the calling thread (of all threads for marks, whose sum is the elapsed time under one lock of the interpreter), because
-other programs on the machine only ever add to the rest. Exit code 1 if a target is missed.
+What is compared takes turns; times are processor time of the calling thread (of all threads for marks, whose sum is
+the elapsed time under one lock of the interpreter). Exit code 1 if a target is missed.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -23,9 +19,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
+from importlib.metadata import version
+from itertools import count
 from typing import Any
 
+from benchmarks.harness import Headline, Measured, Page, Table, publish, read_options, take_turns
+from benchmarks.harness.machine import resident_megabytes
+from benchmarks.harness.plots import Panel, bars
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -60,8 +60,6 @@ from llm_metrics import (
 from llm_telemetry_otel import OTelTelemetry
 from llm_telemetry_prometheus import PrometheusTelemetry
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks" / "metrics.md"
-
 THREADS = 8
 MARK_MICROSECONDS = 2.0
 JSON_LINES_MICROSECONDS = 15.0
@@ -71,18 +69,28 @@ MARKS = 10_000_000
 GROWTH_MEGABYTES = 1.0
 
 _LABELS = Labels("translate", "gpt-5-mini", "openai", "acme")
-_MS = 1_000_000
 _REQUEST_ID = "llm_service.request.id"
+BARE_MARK = "a lock and a deque of one minute"
+JSON_LINES = "JSON lines"
+OTEL = "OpenTelemetry, spans and metrics"
+SPANS = "OpenTelemetry, spans only"
+BARE_SPANS = "the same spans by hand with the SDK"
+METHOD = f"""\
+All take turns; figures are the median of the rounds, in brackets their middle half. Times are processor time of the calling
+thread, for marks that of {THREADS} threads that mark at once, whose sum is the elapsed time under one lock of the interpreter.
+A call is one streamed call with one attempt: five events, all on the calling thread; spans are exported in batches, to
+nowhere. The spans by hand have the same attributes, set at the same moments.
+Memory is the resident memory of a fresh process over {MARKS:,} marks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the page."""
+    """One line of a table."""
 
     what: str
     measured: str
-    target: str
-    kept: bool
+    target: str = ""
+    kept: bool = True
 
 
 def one_call() -> list[TelemetryEvent]:
@@ -131,36 +139,44 @@ def plain_mark() -> Callable[[], None]:
     return mark
 
 
-def measure_marks(rounds: int) -> list[Row]:
+def marks(rounds: int) -> list[Measured]:
     """Compare marks with a plain lock and deque."""
     recorder = MetricsRecorder()
-    marks: dict[str, Callable[[], object]] = {
-        "sent": lambda: recorder.mark_sent(_LABELS),
-        "received": lambda: recorder.mark_received(
-            _LABELS, input_tokens=900, output_tokens=40, latency_seconds=0.8
+    works: dict[str, Callable[[], Callable[[], object]]] = {
+        "mark_sent": lambda: lambda: recorder.mark_sent(_LABELS),
+        "mark_received": lambda: (
+            lambda: recorder.mark_received(
+                _LABELS, input_tokens=900, output_tokens=40, latency_seconds=0.8
+            )
         ),
+        BARE_MARK: plain_mark,
     }
-    best = dict.fromkeys([*marks, "plain"], float("inf"))
-    for _ in range(rounds):
-        for name, mark in {**marks, "plain": plain_mark()}.items():
-            best[name] = min(best[name], contended_microseconds(mark, 20_000))
-    rows = [
+    return take_turns(
+        {
+            name: lambda make=make: contended_microseconds(make(), 20_000)  # type: ignore[misc]
+            for name, make in works.items()
+        },
+        rounds=rounds,
+        ours=["mark_sent", "mark_received"],
+    )
+
+
+def mark_rows(measured: list[Measured]) -> list[Row]:
+    return [
         Row(
-            f"`mark_{name}`, {THREADS} threads",
-            f"{best[name]:.2f} µs",
-            f"≤ {MARK_MICROSECONDS:g} µs",
-            best[name] <= MARK_MICROSECONDS,
+            f"{one.name}, {THREADS} threads",
+            spread(one, 2),
+            f"≤ {MARK_MICROSECONDS:g} µs" if one.is_ours else "",
+            not one.is_ours or one.median <= MARK_MICROSECONDS,
         )
-        for name in marks
+        for one in measured
     ]
-    words = "a lock and a deque of one minute, which grows with the rate"
-    return [*rows, Row(words, f"{best['plain']:.2f} µs", "", True)]
 
 
-def resident_megabytes() -> float:
-    """Return this process's resident memory."""
-    pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+def spread(measured: Measured, digits: int, unit: str = " µs") -> str:
+    """Return a median with the middle half of the rounds in brackets."""
+    low, high = measured.quartiles
+    return f"{measured.median:.{digits}f}{unit} ({low:.{digits}f} – {high:.{digits}f})"
 
 
 def measure_memory() -> Row:
@@ -250,131 +266,157 @@ def bare_spans(events: list[TelemetryEvent]) -> Callable[[TracerProvider], Calla
     return by
 
 
-def measure_backends(rounds: int, calls: int) -> list[Row]:
-    """Time every backend, and bare spans beside OpenTelemetry's."""
-    events = one_call()
-    best: dict[str, float] = {}
-
-    def note(name: str, microseconds: float) -> None:
-        best[name] = min(best.get(name, float("inf")), microseconds)
-
-    by_hand = bare_spans(events)
-    with tempfile.TemporaryDirectory() as folder:
-        for number in range(rounds):
-            note("null", call_microseconds(NullTelemetry(), events, calls))
-            always = TelemetryFanOut([MetricsRecorder(), UsageStats(), NullTelemetry()])
-            note("always", call_microseconds(always, events, calls))
-            lines = JsonLinesTelemetry(f"{folder}/{number}.jsonl", capacity=calls * 5)
-            note("lines", call_microseconds(lines, events, calls))
-            lines.close()
-            note("prometheus", call_microseconds(PrometheusTelemetry(), events, calls))
-            measure_otel(note, events, by_hand, calls)
-    ratio = best["otel spans"] / best["bare spans"]
-    return [
-        Row("null", f"{best['null']:.2f} µs", "not measurable in a call of 0.1 s and more", True),
-        Row("metrics and usage of a service, no backend", f"{best['always']:.1f} µs", "", True),
-        Row(
-            "JSON lines",
-            f"{best['lines']:.1f} µs",
-            f"≤ {JSON_LINES_MICROSECONDS:g} µs",
-            best["lines"] <= JSON_LINES_MICROSECONDS,
-        ),
-        Row("Prometheus", f"{best['prometheus']:.1f} µs", "", True),
-        Row(
-            "OpenTelemetry, spans and metrics, batch exporter",
-            f"{best['otel all']:.1f} µs",
-            f"≤ {OTEL_MICROSECONDS:g} µs",
-            best["otel all"] <= OTEL_MICROSECONDS,
-        ),
-        Row("OpenTelemetry, spans only", f"{best['otel spans']:.1f} µs", "", True),
-        Row(
-            "bare SDK spans, the same attributes set at the same moments",
-            f"{best['bare spans']:.1f} µs",
-            "",
-            True,
-        ),
-        Row("ratio of the last two", f"{ratio:.2f}", f"≤ {OTEL_RATIO:g}", ratio <= OTEL_RATIO),
-    ]
-
-
-def measure_otel(
-    note: Callable[[str, float], None],
-    events: list[TelemetryEvent],
-    by_hand: Callable[[TracerProvider], Callable[[], None]],
-    calls: int,
-) -> None:
-    """Time one round of OpenTelemetry: ours with and without metrics, and the bare SDK."""
-    spans, bare = batching(), batching()
-    ours = OTelTelemetry(tracer_provider=spans, meter_provider=NoOpMeterProvider())
-    note("otel spans", call_microseconds(ours, events, calls))
-    call = by_hand(bare)
+def bare_call_microseconds(
+    by_hand: Callable[[TracerProvider], Callable[[], None]], calls: int
+) -> float:
+    """Return what the same spans cost when they are made with the SDK by hand."""
+    provider = batching()
+    call = by_hand(provider)
     started = time.thread_time()
     for _ in range(calls):
         call()
-    note("bare spans", (time.thread_time() - started) / calls * 1e6)
-    everything, meters = batching(), MeterProvider([InMemoryMetricReader()])
-    ours = OTelTelemetry(tracer_provider=everything, meter_provider=meters)
-    note("otel all", call_microseconds(ours, events, calls))
-    for provider in (spans, bare, everything, meters):
-        provider.shutdown()
+    taken = (time.thread_time() - started) / calls * 1e6
+    provider.shutdown()
+    return taken
 
 
-def measure_prices(rounds: int) -> list[Row]:
+def otel_microseconds(events: list[TelemetryEvent], calls: int, *, metrics: bool) -> float:
+    """Return what a call's events cost with OpenTelemetry, with or without its metrics."""
+    spans = batching()
+    meters = MeterProvider([InMemoryMetricReader()]) if metrics else None
+    ours = OTelTelemetry(tracer_provider=spans, meter_provider=meters or NoOpMeterProvider())
+    taken = call_microseconds(ours, events, calls)
+    spans.shutdown()
+    if meters is not None:
+        meters.shutdown()
+    return taken
+
+
+def backends(rounds: int, calls: int) -> list[Measured]:
+    """Time every backend, and bare spans beside OpenTelemetry's."""
+    events = one_call()
+    by_hand = bare_spans(events)
+    number = count()
+
+    def json_lines() -> float:
+        lines = JsonLinesTelemetry(f"{folder}/{next(number)}.jsonl", capacity=calls * 5)
+        taken = call_microseconds(lines, events, calls)
+        lines.close()
+        return taken
+
+    def always() -> float:
+        both = TelemetryFanOut([MetricsRecorder(), UsageStats(), NullTelemetry()])
+        return call_microseconds(both, events, calls)
+
+    works = {
+        "null": lambda: call_microseconds(NullTelemetry(), events, calls),
+        "metrics and usage of a service": always,
+        JSON_LINES: json_lines,
+        "Prometheus": lambda: call_microseconds(PrometheusTelemetry(), events, calls),
+        OTEL: lambda: otel_microseconds(events, calls, metrics=True),
+        SPANS: lambda: otel_microseconds(events, calls, metrics=False),
+        BARE_SPANS: lambda: bare_call_microseconds(by_hand, calls),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        return take_turns(works, rounds=rounds, ours=[name for name in works if name != BARE_SPANS])
+
+
+def backend_rows(measured: list[Measured]) -> list[Row]:
+    by_name = {one.name: one for one in measured}
+    ratio = by_name[SPANS].over(by_name[BARE_SPANS])
+    limits = {JSON_LINES: JSON_LINES_MICROSECONDS, OTEL: OTEL_MICROSECONDS}
+    rows = [
+        Row(
+            one.name,
+            spread(one, 1),
+            f"≤ {limits[one.name]:g} µs" if one.name in limits else "",
+            one.name not in limits or one.median <= limits[one.name],
+        )
+        for one in measured
+    ]
+    kept = ratio.median <= OTEL_RATIO
+    return [*rows, Row("ratio of the last two", spread(ratio, 2, ""), f"≤ {OTEL_RATIO:g}", kept)]
+
+
+def price_rows(rounds: int) -> list[Row]:
     """Time the first and the later prices."""
     book, usage, at = PriceBook(), Usage(input_tokens=900, output_tokens=40), datetime.now(UTC)
     started = time.perf_counter()
     book.price(usage, provider="openai", model="gpt-5-mini", at=at)
     first = time.perf_counter() - started
-    best = float("inf")
-    for _ in range(rounds):
+
+    def later() -> float:
         started = time.thread_time()
         for number in range(1_000):
             changed = replace(usage, output_tokens=number)
             book.price(changed, provider="openai", model="gpt-5-mini", at=at)
-        best = min(best, (time.thread_time() - started) / 1_000)
+        return (time.thread_time() - started) * 1e3
+
+    (measured,) = take_turns({"price": later}, rounds=rounds)
     return [
-        Row("the first price (imports genai-prices)", f"{first * 1e3:.0f} ms", "", True),
-        Row("every later one", f"{best * 1e6:.0f} µs", "", True),
+        Row("the first price (imports genai-prices)", f"{first * 1e3:.0f} ms"),
+        Row("every later one", spread(measured, 0)),
     ]
 
 
-def page(rows: dict[str, list[Row]]) -> str:
-    """Return the measured rows as Markdown."""
-    machine = f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.system()}"
-    parts = [
-        "# What measuring costs",
-        "",
-        f"Written by `hatch run bench metrics` on {datetime.now(UTC).date()}: {machine}.",
-        "Times are processor time, the best of several rounds.",
-        "A call is one streamed call with one attempt: five events, all on the calling thread.",
+def table(title: str, rows: list[Row]) -> Table:
+    cells = [
+        (
+            row.what,
+            row.measured,
+            row.target,
+            ("yes" if row.kept else "**no**") if row.target else "",
+        )
+        for row in rows
     ]
-    for title, found in rows.items():
-        parts += ["", f"## {title}", "", "| what | measured | target | |", "|---|---|---|---|"]
-        for row in found:
-            verdict = ("kept" if row.kept else "**missed**") if row.target else ""
-            parts.append(f"| {row.what} | {row.measured} | {row.target} | {verdict} |")
-    return "\n".join(parts) + "\n"
+    return Table(title, ("", "measured", "target", "met"), cells)
 
 
-def main() -> None:
+def main() -> int:
     """Measure everything, print it, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--dry-run", action="store_true", help="do not write the page")
-    parser.add_argument("--rounds", type=int, default=7)
-    options = parser.parse_args()
+    options = read_options(__doc__, rounds=9, has_peers=False)
+    marked = marks(options.rounds)
+    memory = measure_memory()
+    called = backends(options.rounds, 2_000)
     rows = {
-        "A mark": measure_marks(options.rounds),
-        "Memory": [measure_memory()],
-        "A call's events": measure_backends(options.rounds, 2_000),
-        "Prices": measure_prices(options.rounds),
+        "A mark": mark_rows(marked),
+        "Memory": [memory],
+        "A call's events": backend_rows(called),
+        "Prices": price_rows(options.rounds),
     }
-    text = page(rows)
-    print(text)
     if not options.dry_run:
-        PAGE.parent.mkdir(parents=True, exist_ok=True)
-        PAGE.write_text(text, encoding="utf-8")
-    sys.exit(any(not row.kept for found in rows.values() for row in found))
+        bars("metrics", [Panel("The events of one call, CPU µs on its thread", called, 1)])
+    by_name = {one.name: one for one in called}
+    page = Page(
+        name="metrics",
+        title="What measuring costs",
+        summary=[
+            Headline(
+                what="a call's spans with OpenTelemetry, on the calling thread",
+                ours=f"{by_name[SPANS].median:.0f} µs",
+                others=f"by hand with the SDK {by_name[BARE_SPANS].median:.0f} µs",
+            )
+        ],
+        tables=[table(title, found) for title, found in rows.items()],
+        better=[
+            f"The same spans made by hand with the SDK take {by_name[BARE_SPANS].over(by_name[SPANS]).median:.2f} "
+            "of ours.",
+            f"A plain deque takes {marked[2].over(marked[1]).median:.2f} of `mark_received`, "
+            "but grows with the rate and knows no percentiles.",
+        ],
+        method=METHOD,
+        versions=f"opentelemetry-sdk {version('opentelemetry-sdk')}, prometheus-client {version('prometheus-client')}, "
+        f"genai-prices {version('genai-prices')}",
+        picture_says="What the events of one call cost with each telemetry backend",
+        missed=[
+            f"{row.what}: {row.measured}, target {row.target}"
+            for found in rows.values()
+            for row in found
+            if not row.kept
+        ],
+    )
+    return publish(page, options)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any
 
 import json_repair
-from string2dict import String2Dict  # type: ignore[import-untyped]
+from string2dict import String2Dict
 
 from llm_pipeline import NoValue, Pipeline, convert
 

@@ -1,268 +1,84 @@
-"""CPU per plain call and per streamed chunk, beside the bare SDK, and memory over many calls.
+"""CPU of a plain call and of a streamed chunk, beside the bare SDK and what is built on it, and memory over many calls.
 
-    python benchmarks/providers.py                     # all of it, a few minutes
-    python benchmarks/providers.py --memory-calls 0    # without the long memory run
+    hatch run bench providers                     # all of it, three minutes
+    hatch run bench providers --memory-calls 0    # without the long memory run; writes no page
+    hatch run bench providers --no-peers          # ours and the bare SDK
 
-A server in a process of its own sends canned bytes, so that what is measured is the client's CPU alone.
-Rounds of ours and the SDK's alternate and the medians are compared, because other programs disturb both alike.
+Every contender is a process of its own and calls the same server, which sends canned bytes.
 Exit code 1 if a target is missed.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
-import json
-import multiprocessing
-import resource
-import statistics
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from multiprocessing.connection import Connection
-from typing import Any
+from dataclasses import replace
 
-from llm_core import LLMCallRequest, Message, StreamDone, TextDelta
+from benchmarks.harness import (
+    OURS,
+    SDK,
+    Contender,
+    Headline,
+    Measured,
+    Page,
+    Table,
+    against,
+    caller_versions,
+    callers,
+    canned_server,
+    compared,
+    publish,
+    read_options,
+    started,
+    take_turns,
+    where_peers_are_better,
+)
+from benchmarks.harness.machine import resident_megabytes
+from benchmarks.harness.plots import Panel, bars
+
+from llm_core import LLMCallRequest, Message, TextDelta
 from llm_providers import OpenAIProvider
 
-CHUNKS = 400
 PLAIN_RATIO = 1.10
 """A plain call may cost this much of the SDK's."""
 CHUNK_RATIO = 1.0
 """A streamed chunk must cost less than the SDK's."""
 MEMORY_GROWTH_MEGABYTES = 2.0
-
-_TEXT = "The quick brown fox jumps over the lazy dog. " * 4
-
-_RESPONSE = {
-    "id": "resp_1",
-    "object": "response",
-    "created_at": 1_700_000_000,
-    "status": "completed",
-    "model": "gpt-4o-2024-08-06",
-    "output": [
-        {
-            "id": "msg_1",
-            "type": "message",
-            "role": "assistant",
-            "status": "completed",
-            "content": [{"type": "output_text", "text": _TEXT, "annotations": []}],
-        }
-    ],
-    "parallel_tool_calls": True,
-    "tool_choice": "auto",
-    "tools": [],
-    "usage": {
-        "input_tokens": 12,
-        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-        "output_tokens": 40,
-        "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": 52,
-    },
+KINDS = {
+    "plain call": (100, "A plain call, Chat Completions"),
+    "stream": (3, "A streamed chunk, Chat Completions"),
+    "plain call, Responses": (100, "A plain call, Responses"),
+    "stream, Responses": (3, "A streamed chunk, Responses"),
 }
-_COMPLETION = {
-    "id": "chatcmpl-1",
-    "object": "chat.completion",
-    "created": 1_700_000_000,
-    "model": "gpt-4o-2024-08-06",
-    "choices": [
-        {
-            "index": 0,
-            "message": {"role": "assistant", "content": _TEXT, "refusal": None},
-            "finish_reason": "stop",
-            "logprobs": None,
+"""How often a work is done in a round, and the title of its table."""
+METHOD = """\
+Each contender is a process of its own and makes one call after the other; a round is 100 plain calls or 3 streams of
+400 chunks, and all contenders take turns. Figures are CPU time of the client's process, the median of the rounds.
+The server is a process that sends canned bytes with rate-limit headers, one write to the socket for each chunk.
+Each contender reads its whole answer: text, usage and, for ours, the rate-limit headers and the timestamps.
+The contenders do not do the same: langchain-openai, litellm and pydantic-ai bring callbacks, cost or agents with every
+call; instructor passes a plain call through to the SDK that it wraps.
+Memory is this process's, after the first tenth of the calls and at their end; half of the streams are closed early."""
+
+
+def turns(running: dict[str, Contender], rounds: int) -> dict[str, list[Measured]]:
+    """Measure every kind of call by those who make it."""
+    found = {}
+    for kind, (times, _) in KINDS.items():
+        able = {
+            name: contender.cpu(kind, times)
+            for name, contender in running.items()
+            if name in (OURS, SDK) or "Responses" not in kind
         }
-    ],
-    "usage": {"prompt_tokens": 12, "completion_tokens": 40, "total_tokens": 52},
-}
+        found[kind] = take_turns(able, rounds=rounds, ours=[OURS])
+    return found
 
 
-def _responses_events() -> list[dict[str, Any]]:
-    empty = {**_RESPONSE, "status": "in_progress", "output": [], "usage": None}
-    delta = {
-        "type": "response.output_text.delta",
-        "item_id": "msg_1",
-        "output_index": 0,
-        "content_index": 0,
-        "delta": " word",
-        "logprobs": [],
-    }
-    deltas = [{**delta, "sequence_number": number + 1} for number in range(CHUNKS)]
-    return [
-        {"type": "response.created", "response": empty, "sequence_number": 0},
-        *deltas,
-        {"type": "response.completed", "response": _RESPONSE, "sequence_number": CHUNKS + 1},
-    ]
-
-
-def _chat_events() -> list[dict[str, Any]]:
-    head = {
-        "id": "chatcmpl-1",
-        "object": "chat.completion.chunk",
-        "created": 1_700_000_000,
-        "model": "gpt-4o-2024-08-06",
-    }
-    word = {"index": 0, "delta": {"content": " word"}, "finish_reason": None}
-    end = {"index": 0, "delta": {}, "finish_reason": "stop"}
-    return [
-        *[{**head, "choices": [word], "usage": None} for _ in range(CHUNKS)],
-        {**head, "choices": [end], "usage": None},
-        {**head, "choices": [], "usage": _COMPLETION["usage"]},
-    ]
-
-
-def _http(body: bytes, content_type: str) -> bytes:
-    head = (
-        "HTTP/1.1 200 OK\r\n"
-        f"content-type: {content_type}\r\n"
-        f"content-length: {len(body)}\r\n"
-        "x-request-id: req_1\r\n"
-        "x-ratelimit-limit-requests: 10000\r\n"
-        "x-ratelimit-remaining-requests: 9999\r\n"
-        "x-ratelimit-reset-requests: 6ms\r\n"
-        "x-ratelimit-limit-tokens: 2000000\r\n"
-        "x-ratelimit-remaining-tokens: 1999900\r\n"
-        "x-ratelimit-reset-tokens: 3ms\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-def _chunked(events: list[dict[str, Any]]) -> list[bytes]:
-    head = (
-        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-    )
-    payloads = [b"data: " + json.dumps(event).encode() + b"\n\n" for event in events]
-    payloads.append(b"data: [DONE]\n\n")
-    return [head, *[b"%x\r\n%s\r\n" % (len(data), data) for data in payloads], b"0\r\n\r\n"]
-
-
-async def _serve(pipe: Connection) -> None:
-    plain = {
-        "/v1/responses": _http(json.dumps(_RESPONSE).encode(), "application/json"),
-        "/v1/chat/completions": _http(json.dumps(_COMPLETION).encode(), "application/json"),
-    }
-    streams = {
-        "/v1/responses": _chunked(_responses_events()),
-        "/v1/chat/completions": _chunked(_chat_events()),
-    }
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            try:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            except (asyncio.IncompleteReadError, ConnectionError):
-                writer.close()
-                return
-            path = head.split(" ", 2)[1]
-            length = int(head.lower().split("content-length: ", 1)[1].split("\r\n", 1)[0])
-            body = await reader.readexactly(length)
-            if b'"stream":true' not in body.replace(b" ", b""):
-                writer.write(plain[path])
-                continue
-            for chunk in streams[path]:
-                if writer.is_closing():  # the stream was closed early
-                    return
-                writer.write(chunk)
-                await asyncio.sleep(0)  # one write to the socket each
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    pipe.send(server.sockets[0].getsockname()[1])
-    await server.serve_forever()
-
-
-def run_server(pipe: Connection) -> None:
-    asyncio.run(_serve(pipe))
-
-
-Work = Callable[[], Awaitable[int]]
-"""Does one unit and returns how many chunks it saw (1 for a plain call)."""
-
-
-def _works(base_url: str, api: Any) -> dict[str, tuple[Work, Work]]:
-    """Return for each kind of call ours and the bare SDK's."""
-    import openai
-
-    provider = OpenAIProvider("key", base_url, api)
-    sdk = openai.AsyncOpenAI(api_key="key", base_url=base_url, max_retries=0)
-    request = LLMCallRequest(model="gpt-4o", messages=(Message.user("Say something."),))
-    messages: Any = [{"role": "user", "content": "Say something."}]
-
-    async def ours_plain() -> int:
-        response = await provider.invoke(request)
-        assert response.text == _TEXT
-        assert response.rate_limits is not None
-        return 1
-
-    async def sdk_plain() -> int:
-        if api == "responses":
-            reply = await sdk.responses.create(model="gpt-4o", input=messages)
-            assert reply.output_text == _TEXT
-        else:
-            completion = await sdk.chat.completions.create(model="gpt-4o", messages=messages)
-            assert completion.choices[0].message.content == _TEXT
-        return 1
-
-    async def ours_stream() -> int:
-        seen = 0
-        async for event in provider.stream(request):
-            if type(event) is TextDelta:
-                seen += 1
-        assert type(event) is StreamDone
-        assert seen == CHUNKS
-        return seen
-
-    async def sdk_stream() -> int:
-        seen = 0
-        if api == "responses":
-            async for event in await sdk.responses.create(
-                model="gpt-4o", input=messages, stream=True
-            ):
-                seen += event.type == "response.output_text.delta"
-        else:
-            async for chunk in await sdk.chat.completions.create(
-                model="gpt-4o",
-                messages=messages,
-                stream=True,
-                stream_options={"include_usage": True},
-            ):
-                seen += bool(chunk.choices and chunk.choices[0].delta.content)
-        assert seen == CHUNKS
-        return seen
-
-    return {"plain call": (ours_plain, sdk_plain), "chunk": (ours_stream, sdk_stream)}
-
-
-async def _microseconds(work: Work, times: int) -> float:
-    units = 0
-    started = time.process_time()
-    for _ in range(times):
-        units += await work()
-    return (time.process_time() - started) / units * 1e6
-
-
-async def _compare(base_url: str, rounds: int) -> bool:
-    print(f"{'':34}{'ours':>10}{'SDK':>10}{'ratio':>8}{'limit':>8}")
-    good = True
-    for api in ("responses", "chat_completions"):
-        for kind, (ours, theirs) in _works(base_url, api).items():
-            times, limit = (200, PLAIN_RATIO) if kind == "plain call" else (4, CHUNK_RATIO)
-            for work in (ours, theirs):
-                await _microseconds(work, max(times // 4, 1))
-            pairs = [
-                (await _microseconds(ours, times), await _microseconds(theirs, times))
-                for _ in range(rounds)
-            ]
-            our, their = (statistics.median(side) for side in zip(*pairs, strict=True))
-            ratio = our / their
-            good &= ratio <= limit if limit != CHUNK_RATIO else ratio < limit
-            print(f"{api + ', us per ' + kind:34}{our:10.1f}{their:10.1f}{ratio:8.2f}{limit:8.2f}")
-    return good
-
-
-async def _memory(base_url: str, calls: int) -> bool:
-    """Look at the memory over many plain calls, and over a fiftieth as many streams, half of them closed early."""
+async def memory(base_url: str, calls: int) -> list[tuple[str, float, float]]:
+    """Return (what, MB at first, MB more at the end) for plain calls and a fiftieth as many streams."""
     provider = OpenAIProvider("key", base_url)
     request = LLMCallRequest(model="gpt-4o", messages=(Message.user("Say something."),))
 
@@ -275,59 +91,97 @@ async def _memory(base_url: str, calls: int) -> bool:
                 if turn % 2 and type(event) is TextDelta:
                     break
 
-    good = await _is_flat("plain calls", plain, calls)
-    good &= await _is_flat("streams", stream, calls // 50)
+    found = [
+        (f"{calls:,} plain calls", *await growth(plain, calls)),
+        (f"{calls // 50:,} streams", *await growth(stream, calls // 50)),
+    ]
     await provider.aclose()
-    return good
+    return found
 
 
-async def _is_flat(words: str, work: Callable[[int], Awaitable[None]], times: int) -> bool:
-    """Do `work` many times and compare the resident memory after the first tenth with the end."""
+async def growth(work: Callable[[int], Awaitable[None]], times: int) -> tuple[float, float]:
+    """Do `work` many times; return the resident memory after the first tenth, and what it grew by until the end."""
     for turn in range(times // 10):
         await work(turn)
     gc.collect()
-    before = _resident_megabytes()
+    before = resident_megabytes()
     for turn in range(times - times // 10):
         await work(turn)
     gc.collect()
-    growth = _resident_megabytes() - before
-    print(f"resident memory over {times} {words}: {before:.1f} MB, then {growth:+.2f} MB")
-    return growth <= MEMORY_GROWTH_MEGABYTES
+    return before, resident_megabytes() - before
 
 
-def _resident_megabytes() -> float:
-    try:
-        with open("/proc/self/statm") as status:
-            return int(status.read().split()[1]) * resource.getpagesize() / 1e6
-    except OSError:  # not Linux: the peak has to do
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+def missed(found: dict[str, list[Measured]], grown: list[tuple[str, float, float]]) -> list[str]:
+    """Return the targets that were not met."""
+    words = []
+    for kind, measured in found.items():
+        ours, sdk = measured[:2]
+        ratio = ours.over(sdk).median
+        most = CHUNK_RATIO if "stream" in kind else PLAIN_RATIO
+        if ratio > most:
+            words.append(f"{kind}: {ratio:.2f} of the SDK's CPU time, at most {most:.2f}")
+    words += [
+        f"memory over {what}: {more:+.2f} MB, at most {MEMORY_GROWTH_MEGABYTES:g}"
+        for what, _, more in grown
+        if more > MEMORY_GROWTH_MEGABYTES
+    ]
+    return words
 
 
-async def _main(base_url: str, rounds: int, memory_calls: int) -> bool:
-    good = await _compare(base_url, rounds)
-    if memory_calls:
-        good &= await _memory(base_url, memory_calls)
-    return good
+def tables(found: dict[str, list[Measured]], grown: list[tuple[str, float, float]]) -> list[Table]:
+    shown = [
+        compared(title, found[kind], SDK, unit="CPU µs", digits=1 if "stream" in kind else 0)
+        for kind, (_, title) in KINDS.items()
+    ]
+    if grown:
+        rows = [(what, f"{first:.1f}", f"{more:+.2f}") for what, first, more in grown]
+        shown.append(Table("Resident memory of our provider", ("over", "MB", "then"), rows))
+    return shown
 
 
 def main() -> int:
     """Run everything; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--memory-calls", type=int, default=100_000)
-    arguments = parser.parse_args()
-    here, there = multiprocessing.Pipe()
-    server = multiprocessing.get_context("spawn").Process(
-        target=run_server, args=(there,), daemon=True
+    options = read_options(
+        __doc__, rounds=11, memory_calls={"type": int, "default": 100_000, "metavar": "N"}
     )
-    server.start()
-    try:
-        base_url = f"http://127.0.0.1:{here.recv()}/v1"
-        good = asyncio.run(_main(base_url, arguments.rounds, arguments.memory_calls))
-    finally:
-        server.terminate()
-    print("every target met" if good else "a target was missed")
-    return 0 if good else 1
+    calls = options.given.memory_calls
+    with canned_server() as base_url:
+        with started(callers(base_url, peers=options.peers)) as running:
+            found = turns(running, options.rounds)
+        grown = asyncio.run(memory(base_url, calls)) if calls else []
+    options = replace(options, dry_run=options.dry_run or not calls)
+    if not options.dry_run:
+        plain, stream = found["plain call"], found["stream"]
+        bars(
+            "providers",
+            [
+                Panel("A plain call, CPU µs of the client", plain, yardstick=OURS),
+                Panel("A streamed chunk, CPU µs of the client", stream, 1, yardstick=OURS),
+            ],
+        )
+    page = Page(
+        name="providers",
+        title="A provider's call and stream",
+        summary=[
+            Headline(
+                what=f"{words}, client's CPU",
+                ours=f"{found[kind][0].median:,.0f} µs",
+                others=against(found[kind], OURS),
+            )
+            for kind, words in (("plain call", "a plain call"), ("stream", "a streamed chunk"))
+        ],
+        tables=tables(found, grown),
+        better=[
+            sentence
+            for kind, measured in found.items()
+            for sentence in where_peers_are_better(measured, OURS, at=f"a {kind}")
+        ],
+        method=METHOD,
+        versions=caller_versions() if options.peers else "",
+        picture_says="CPU time of a plain call and of a streamed chunk, ours and peers",
+        missed=missed(found, grown),
+    )
+    return publish(page, options)
 
 
 if __name__ == "__main__":

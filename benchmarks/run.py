@@ -1,17 +1,19 @@
-"""What a long run costs: time for each call, and memory that must not grow with the number of lines.
+"""How many calls a second a program gets through, beside peers, and memory that must not grow with the number of lines.
 
-    hatch run bench run                                  # 10,000 and 1,000,000 lines: ten minutes or more
-    hatch run bench run --lines 10000 100000             # shorter
+    hatch run bench run                                  # three minutes
+    hatch run bench run --lines 10000 1000000            # a million lines as well: ten minutes or more
+    hatch run bench run --no-peers
 
-Two ways, each size in a process of its own, against `llm_sim.SimProvider` in that process:
+Beside peers: many calls at once through the whole service, against the same local server.
+Memory, ours alone and two ways, each size in a process of its own, against `llm_sim.SimProvider` in that process:
 `many` is `generate_many` alone, `file` is all that `llm-service run` does: reading and checking the file,
 the journal, the output in the order of the input.
 Peak memory is the operating system's figure for the whole process (`ru_maxrss`).
+Exit code 1 if memory grew with the number of lines.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import resource
@@ -20,44 +22,129 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.harness import (
+    OURS,
+    SDK,
+    Headline,
+    Measured,
+    Page,
+    Table,
+    caller_versions,
+    callers,
+    canned_server,
+    compared,
+    publish,
+    read_options,
+    started,
+    take_turns,
+    where_peers_are_better,
+)
+from benchmarks.harness.plots import Panel, bars
 
 MOST_GROWTH_MB = 50.0
 IN_FLIGHT = 16
+CALLS = 400
+METHOD = f"""\
+Beside peers: each contender is a process of its own, with {IN_FLIGHT} calls under way at any time; a round is {CALLS} calls, and
+all take turns. Each uses one core, the server the other, so that the client is what limits. Figures are elapsed time,
+the median of the rounds. Ours is `generate_many` over the whole service (limits, breaker, retries, metrics, usage, cost);
+langchain-openai is `abatch`, the others are tasks that share the calls, without limits or retries.
+Memory: `many` is `generate_many` alone, `file` all that `llm-service run` does (reading and checking the file, journal,
+output in the order of the input), against a simulated provider in the same process, which takes part of the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What one way and size took."""
+
+    way: str
+    lines: int
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
 
 
 def main() -> int:
-    """Measure every way and size; returns 1 if memory grew with the number of lines."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--lines", type=int, nargs="+", default=[10_000, 1_000_000])
-    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
-    parser.add_argument("--measure", choices=list(WAYS), help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    """Measure peers, then every way and size; returns 1 if memory grew with the number of lines."""
+    options = read_options(
+        __doc__,
+        rounds=5,
+        lines={"type": int, "nargs": "+", "default": [10_000, 100_000]},
+        ways={"nargs": "+", "choices": list(WAYS), "default": list(WAYS)},
+        measure={"choices": list(WAYS), "help": "what a process of its own is told"},
+    )
+    given = options.given
     if given.measure:
         print(json.dumps(measure(WAYS[given.measure], given.lines[0])))
         return 0
-    print(f"{'way':6}{'lines':>11}{'seconds':>10}{'calls/s':>10}{'CPU µs/call':>13}{'peak MB':>10}")
-    has_grown = False
+    with canned_server() as url, started(callers(url, peers=options.peers)) as running:
+        taken = take_turns(
+            {
+                name: lambda one=one: one.measure("many", CALLS)["wall"]  # type: ignore[misc]
+                for name, one in running.items()
+            },
+            rounds=options.rounds,
+            ours=[OURS],
+        )
+    rates = [one.rate() for one in taken]
+    ran = [run(way, lines) for way in given.ways for lines in given.lines]
+    missed = []
     for way in given.ways:
-        peaks = [report(way, lines) for lines in given.lines]
+        peaks = [one.peak_mb for one in ran if one.way == way]
         growth = max(peaks) - peaks[0]
-        has_grown |= growth > MOST_GROWTH_MB
-        print(f"{way}: {growth:+.1f} MB from {given.lines[0]:,} lines; at most {MOST_GROWTH_MB:g}")
-    return int(has_grown)
+        if growth > MOST_GROWTH_MB:
+            missed.append(f"{way}: {growth:+.1f} MB with the lines, at most {MOST_GROWTH_MB:g}")
+    if not options.dry_run:
+        title = f"Calls a second, {IN_FLIGHT} under way, one core"
+        bars("run", [Panel(title, rates, more_is_better=True, yardstick=OURS)])
+    return publish(_page(rates, ran, missed, peers=options.peers), options)
 
 
-def report(way: str, lines: int) -> float:
-    """Measure in a process of its own and print a row; returns the peak memory in MB."""
+def _page(rates: list[Measured], ran: list[Ran], missed: list[str], *, peers: bool) -> Page:
+    ours = next(one for one in rates if one.is_ours)
+    shares = [f"{one.name} {one.median:,.0f}" for one in rates if not one.is_ours]
+    rows = [
+        (
+            one.way,
+            f"{one.lines:,}",
+            f"{one.seconds:.1f}",
+            f"{one.lines / one.seconds:,.0f}",
+            f"{one.cpu_seconds / one.lines * 1e6:.0f}",
+            f"{one.peak_mb:.1f}",
+        )
+        for one in ran
+    ]
+    head = ("way", "lines", "seconds", "calls/s", "CPU µs/call", "peak MB")
+    return Page(
+        name="run",
+        title="Many calls, and files of prompts",
+        summary=[
+            Headline(
+                what=f"calls a second of one core, {IN_FLIGHT} under way",
+                ours=f"{ours.median:,.0f}",
+                others="; ".join(shares),
+            )
+        ],
+        tables=[
+            compared("Calls a second against the same server", rates, SDK, unit="calls/s"),
+            Table("Ours over many lines", head, rows),
+        ],
+        better=where_peers_are_better(rates, OURS, at="calls a second", more_is_better=True),
+        method=METHOD,
+        versions=caller_versions() if peers else "",
+        picture_says="Calls a second, ours and peers",
+        missed=missed,
+    )
+
+
+def run(way: str, lines: int) -> Ran:
+    """Measure one way and size in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.run", "--measure", way, "--lines", str(lines)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout.splitlines()[-1])
-    print(
-        f"{way:6}{lines:>11,}{found['seconds']:>10.1f}{lines / found['seconds']:>10,.0f}"
-        f"{found['cpu_seconds'] / lines * 1e6:>13.0f}{found['peak_mb']:>10.1f}",
-        flush=True,
-    )
-    peak_mb: float = found["peak_mb"]
-    return peak_mb
+    return Ran(way, lines, **json.loads(done.stdout.splitlines()[-1]))
 
 
 def measure(way: Callable[[int], None], lines: int) -> dict[str, float]:

@@ -1,28 +1,42 @@
 """Calls and streamed chunks that llm-sim serves a second, beside a bare Starlette app, and its memory.
 
-    python benchmarks/sim.py                        # all of it, about a minute
-    python benchmarks/sim.py --memory-calls 0       # without the memory run
+    hatch run bench sim                        # all of it, about a minute
+    hatch run bench sim --memory-calls 0       # without the memory run; writes no page
 
 Each server runs in a process of its own; one client process speaks raw HTTP over 16 kept-alive connections, so that
-the server is what is measured. Rounds of both alternate and the medians are compared, because other programs disturb
-both alike. The bare app answers the same bytes as a constant, through Starlette on uvicorn with httptools.
+the server is what is measured; both take turns.
+The bare app answers the same bytes as a constant, through Starlette on uvicorn with httptools.
 Exit code 1 if a target is missed.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
-import os
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import replace
+from importlib.metadata import version
 
+from benchmarks.harness import (
+    Headline,
+    Measured,
+    Page,
+    Table,
+    compared,
+    publish,
+    read_options,
+    take_turns,
+    where_peers_are_better,
+)
+from benchmarks.harness.machine import resident_megabytes
+from benchmarks.harness.plots import Panel, bars
+
+OURS = "llm-sim"
+BARE = "bare Starlette"
 CONNECTIONS = 16
 PLAIN_CALLS = 4000
 STREAMS = 64
@@ -30,6 +44,12 @@ STREAMED_TOKENS = 1000
 CALLS_PER_SECOND = 2_000
 CHUNKS_PER_SECOND = 50_000
 MEMORY_GROWTH_MEGABYTES = 4.0
+
+METHOD = """\
+Each server runs in a process of its own on one core; one client process speaks raw HTTP over 16 kept-alive connections,
+so that the server is what is measured. Both take turns; figures are the median of the rounds.
+The bare app answers the same bytes as a constant, through Starlette on uvicorn with httptools: it parses no request, counts
+no tokens and keeps no limits. Memory is the server's, before and after 60,000 calls."""
 
 _BARE = """
 import sys, uvicorn
@@ -113,12 +133,6 @@ async def reachable(port: int) -> None:
                 return
 
 
-def resident_megabytes(process_id: int) -> float:
-    """Return the memory that a process holds (Linux)."""
-    pages = int(Path(f"/proc/{process_id}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
 async def example(port: int, request: bytes) -> bytes:
     """Return the body of one answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -128,46 +142,95 @@ async def example(port: int, request: bytes) -> bytes:
     return body
 
 
-def main() -> None:
-    """Measure, print, and fail if a target is missed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--memory-calls", type=int, default=60_000)
-    parser.add_argument("--port", type=int, default=8471)
-    options = parser.parse_args()
-    port, bare_port = options.port, options.port + 1
+def turns(rounds: int, port: int, bare_port: int) -> tuple[Measured, Measured, Measured]:
+    """Return ours and bare calls a second, and ours in streamed chunks a second."""
     plain, streamed = request_bytes(stream=False), request_bytes(stream=True)
+
+    def rate(at: int, request: bytes, count: int) -> float:
+        return asyncio.run(calls_per_second(at, request, count))
+
+    works = {
+        OURS: lambda: rate(port, plain, PLAIN_CALLS),
+        BARE: lambda: rate(bare_port, plain, PLAIN_CALLS),
+        "chunks": lambda: rate(port, streamed, STREAMS) * (STREAMED_TOKENS + 3),
+    }
+    ours, bare, chunks = take_turns(works, rounds=rounds, ours=[OURS, "chunks"])
+    return ours, bare, chunks
+
+
+def page(ours: Measured, bare: Measured, chunks: Measured, memory: tuple[float, float]) -> Page:
+    before, growth = memory
+    targets = {
+        f"{ours.median:,.0f} plain calls a second, at least {CALLS_PER_SECOND:,}": ours.median
+        >= CALLS_PER_SECOND,
+        f"{chunks.median:,.0f} chunks a second, at least {CHUNKS_PER_SECOND:,}": chunks.median
+        >= CHUNKS_PER_SECOND,
+        f"{growth:+.2f} MB over many calls, at most {MEMORY_GROWTH_MEGABYTES:g}": growth
+        <= MEMORY_GROWTH_MEGABYTES,
+    }
+    low, high = chunks.quartiles
+    return Page(
+        name="sim",
+        title="How much the simulator serves",
+        summary=[
+            Headline(
+                what="simulated calls a second",
+                ours=f"{ours.median:,.0f}",
+                others=f"{BARE}, a constant as its answer {bare.median:,.0f}",
+            )
+        ],
+        tables=[
+            compared("Plain calls a second", [ours, bare], BARE, unit="calls/s"),
+            Table(
+                "Streams and memory",
+                ("", "measured"),
+                [
+                    (
+                        "streamed chunks a second",
+                        f"{chunks.median:,.0f} ({low:,.0f} – {high:,.0f})",
+                    ),
+                    ("resident memory", f"{before:.1f} MB"),
+                    ("… and after many calls", f"{growth:+.2f} MB"),
+                ],
+            ),
+        ],
+        better=where_peers_are_better([ours, bare], OURS, at="calls a second", more_is_better=True),
+        method=METHOD,
+        versions=", ".join(
+            f"{name} {version(name)}" for name in ("starlette", "uvicorn", "httptools")
+        ),
+        picture_says="Calls a second of the simulator and of a bare Starlette app",
+        missed=[words for words, is_met in targets.items() if not is_met],
+    )
+
+
+def main() -> int:
+    """Measure, print, and fail if a target is missed."""
+    options = read_options(
+        __doc__,
+        rounds=7,
+        has_peers=False,
+        memory_calls={"type": int, "default": 60_000},
+        port={"type": int, "default": 8471},
+    )
+    calls, port = options.given.memory_calls, options.given.port
+    plain = request_bytes(stream=False)
     sim_command = [sys.executable, "-m", "llm_sim", "serve", "--port", str(port)]
-    bare_command = [sys.executable, "-c", _BARE, str(bare_port)]
-    ours, bare, chunks = [], [], []
+    bare_command = [sys.executable, "-c", _BARE, str(port + 1)]
     with server(sim_command, port) as process:
         constant = asyncio.run(example(port, plain))
-        with server(bare_command, bare_port, constant):
-            for _ in range(options.rounds):
-                ours.append(asyncio.run(calls_per_second(port, plain, PLAIN_CALLS)))
-                bare.append(asyncio.run(calls_per_second(bare_port, plain, PLAIN_CALLS)))
-                streams = asyncio.run(calls_per_second(port, streamed, STREAMS))
-                chunks.append(streams * (STREAMED_TOKENS + 3))
+        with server(bare_command, port + 1, constant):
+            ours, bare, chunks = turns(options.rounds, port, port + 1)
         before = resident_megabytes(process.pid)
-        if options.memory_calls:
-            asyncio.run(calls_per_second(port, plain, options.memory_calls))
+        if calls:
+            asyncio.run(calls_per_second(port, plain, calls))
         growth = resident_megabytes(process.pid) - before
-    plain_rate, bare_rate = statistics.median(ours), statistics.median(bare)
-    chunk_rate = statistics.median(chunks)
-    print(f"plain calls     {plain_rate:>10,.0f} /s   target {CALLS_PER_SECOND:,}")
-    print(f"bare Starlette  {bare_rate:>10,.0f} /s   ratio {plain_rate / bare_rate:.2f}")
-    print(f"streamed chunks {chunk_rate:>10,.0f} /s   target {CHUNKS_PER_SECOND:,}")
-    if options.memory_calls:
-        print(
-            f"memory          {before:>10.1f} MB, {growth:+.2f} over {options.memory_calls:,} calls"
-        )
-    missed = (
-        plain_rate < CALLS_PER_SECOND
-        or chunk_rate < CHUNKS_PER_SECOND
-        or growth > MEMORY_GROWTH_MEGABYTES
-    )
-    sys.exit(1 if missed else 0)
+    options = replace(options, dry_run=options.dry_run or not calls)
+    if not options.dry_run:
+        panel = Panel("Plain calls a second, one core", [ours, bare], more_is_better=True)
+        bars("sim", [panel])
+    return publish(page(ours, bare, chunks, (before, growth)), options)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -259,6 +259,13 @@ class TestShape:
         assert said.startswith(package.project["description"].replace("`", ""))
 
     @every_package
+    def test_its_readme_says_how_to_install_it_in_the_one_wording(self, package: Package) -> None:
+        readme = (package.folder / "README.md").read_text("utf-8")
+        line = rf'\$ uv pip install "{package}(\[[\w,]+\])? @ git\+https://…#subdirectory=packages/{package}"\n'
+        assert re.search(line, readme)
+        assert "by the bare name: [Installing](../../README.md#installing)." in readme
+
+    @every_package
     def test_its_changelog_takes_fragments(self, package: Package) -> None:
         start = read_toml(ROOT / "pyproject.toml")["tool"]["towncrier"]["start_string"]
         changelog = (package.folder / "CHANGELOG.md").read_text("utf-8")
@@ -346,6 +353,20 @@ class TestImport:
     )
     def test_service_loads_nothing_heavy(self) -> None:
         assert not modules_loaded_by("llm_service") & HEAVY
+
+
+def test_no_document_installs_a_package_by_a_name_that_a_stranger_may_own() -> None:
+    documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("packages/**/*.md")]
+    # A word that is the name alone; an address is `name @ …`, a file of the bundle `-r dist/….txt`.
+    bare = re.compile(r"pip install(?: -\S+)* \"?llm-[\w-]+(?:\[[\w,]+\])?\"?(?!\S| @)")
+    wrong = [
+        f"{document.relative_to(ROOT)}: {line}"
+        for document in documents
+        if "decisions" not in document.parts
+        for line in document.read_text("utf-8").splitlines()
+        if bare.search(line)
+    ]
+    assert not wrong, "say it as the root README does"
 
 
 @pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="README.md is not in this tree yet")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal
@@ -44,6 +43,7 @@ from llm_core import (
     ToolChoiceMode,
     Unset,
     Usage,
+    immutable,
 )
 
 HELLO = (Message.user("hello"),)
@@ -424,7 +424,7 @@ def test_values_of_neighbouring_types_are_taken() -> None:
     assert AudioPart(data=memoryview(b"RIFF")).data == b"RIFF"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Patch(CheckedRecord):
     """A record for this test, with a field that may be unset, None or a number."""
 
@@ -445,7 +445,7 @@ def test_a_field_may_be_unset_none_or_a_value() -> None:
 
 
 def test_a_field_of_an_unsupported_type_is_a_mistake_of_the_class() -> None:
-    @dataclass(frozen=True, slots=True, kw_only=True)
+    @immutable
     class Wrong(CheckedRecord):
         numbers: set[int]
 
@@ -454,7 +454,7 @@ def test_a_field_of_an_unsupported_type_is_a_mistake_of_the_class() -> None:
 
 
 def test_times_must_know_their_zone() -> None:
-    @dataclass(frozen=True, slots=True, kw_only=True)
+    @immutable
     class Appointment(CheckedRecord):
         at: datetime
         notes: Mapping[str, str]
@@ -464,7 +464,7 @@ def test_times_must_know_their_zone() -> None:
         Appointment(at=datetime(2026, 1, 1), notes={})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Row(CheckedRecord):
     """A record for this test, whose tuples hold more than plain values."""
 

@@ -245,3 +245,48 @@ def test_a_failure_has_an_error_type_and_no_invented_numbers() -> None:
     assert attributes["llm_service.cost.status"] == "unpriced"
     assert not {"gen_ai.response.model", "gen_ai.usage.input_tokens"} & set(attributes)
     assert "llm_service.cost.amount" not in attributes
+
+
+def test_a_finished_call_is_measured_by_every_metric_it_has() -> None:
+    answered = attempt(
+        usage=Usage(input_tokens=10, output_tokens=5),
+        timestamps=AttemptTimestamps(first_token=0, last_token=400_000_000),
+    )
+    times = EventTimestamps(
+        requested_at=datetime(2026, 1, 1, tzinfo=UTC),
+        requested=0,
+        started=1_000_000_000,
+        first_token=1_250_000_000,
+        completed=2_000_000_000,
+    )
+    result = finished(timestamps=times, usage=answered.usage, attempts=(answered,))
+    assert list(conventions.measurements(result, conventions.result_attributes(result))) == [
+        (conventions.TOKEN_USAGE, 10, {"gen_ai.token.type": "input"}),
+        (conventions.TOKEN_USAGE, 5, {"gen_ai.token.type": "output"}),
+        (conventions.OPERATION_DURATION, 2.0, {}),
+        (conventions.TIME_TO_FIRST_CHUNK, 0.25, {}),
+        (conventions.TIME_PER_OUTPUT_CHUNK, 0.1, {}),
+    ]
+
+
+def test_tokens_that_were_counted_here_are_not_measured() -> None:
+    told, guessed = Usage(input_tokens=10), Usage(input_tokens=7, estimated=True)
+    result = finished(
+        attempts=(attempt(usage=told), attempt(number=2, usage=guessed), attempt(number=3)),
+        usage=told + guessed,
+    )
+    [(metric, tokens, _), (_, _, _), *_] = conventions.measurements(
+        result, conventions.result_attributes(result)
+    )
+    assert (metric, tokens) == (conventions.TOKEN_USAGE, 10)
+
+
+def test_a_failure_is_measured_under_its_kind_of_error() -> None:
+    error = ErrorInfo(type=ErrorType.TIMEOUT_READ, message="too slow")
+    times = EventTimestamps(
+        requested_at=datetime(2026, 1, 1, tzinfo=UTC), requested=0, completed=10**9
+    )
+    result = GenerationResult[str](success=False, error=error, timestamps=times)
+    assert list(conventions.measurements(result, conventions.result_attributes(result))) == [
+        (conventions.OPERATION_DURATION, 1.0, {"error.type": "timeout_read"})
+    ]

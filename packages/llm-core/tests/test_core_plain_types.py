@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from decimal import Decimal
 
 import pytest
 
-from llm_core import CheckedRecord, InvalidValue
+from llm_core import CheckedRecord, InvalidValue, immutable
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Amount(CheckedRecord):
     amount: int | Decimal | None
     convert: type[int] | Callable[[str], int] = int

@@ -49,7 +49,6 @@ from llm_core.testing import (
     FixedPriceBook,
     FunctionStep,
     ManualClock,
-    MemoryAuditLog,
     MemoryCache,
     OpenGate,
     RecordingTelemetry,
@@ -402,14 +401,12 @@ def test_a_price_book_with_one_price(estimated: bool, status: CostStatus) -> Non
     )
 
 
-async def test_a_cache_and_an_audit_log_in_memory() -> None:
+async def test_a_cache_in_memory() -> None:
     result = GenerationResult[str](success=True, timestamps=TIMES, content="Lima")
-    cache, log = MemoryCache(), MemoryAuditLog()
+    cache = MemoryCache()
     assert await cache.get("k") is None
     await cache.put("k", result, ttl_seconds=60)
     assert await cache.get("k") is result
-    await log.append(result)
-    assert log.results == [result]
 
 
 class TestSteps:

@@ -7,7 +7,6 @@ from decimal import Decimal
 from typing import Any, assert_type
 
 from llm_core import (
-    AuditLog,
     Clock,
     Cost,
     ErrorInfo,
@@ -38,7 +37,6 @@ from llm_core.testing import (
     FixedPriceBook,
     FunctionStep,
     ManualClock,
-    MemoryAuditLog,
     MemoryCache,
     OpenGate,
     RecordingTelemetry,
@@ -60,7 +58,6 @@ telemetry: TelemetryClient = RecordingTelemetry()
 tracer: TraceSource = TracingTelemetry()
 prices: PriceBook = FixedPriceBook(input_per_million=Decimal(1), output_per_million=Decimal(2))
 cache: ResponseCache = MemoryCache()
-log: AuditLog = MemoryAuditLog()
 
 
 class Echo:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import fakeredis
@@ -33,7 +33,6 @@ from llm_core import (
 from llm_gates import (
     BudgetGate,
     ConcurrencyGate,
-    GateSet,
     ItpmGate,
     OtpmGate,
     RedisGateSet,
@@ -41,34 +40,9 @@ from llm_gates import (
     RpmGate,
     TpmGate,
 )
-from llm_gates.courier import redis_client
+from llm_gates.redis_script import redis_client
 
 Make = Callable[..., RedisGateSet]
-
-
-@pytest.fixture(params=["fake", "real"])
-def make(request: pytest.FixtureRequest) -> Iterator[Make]:
-    """Give a function that makes gate sets sharing one prefix on one server."""
-    made: list[RedisGateSet] = []
-    prefix = f"llm-gates-test-{uuid.uuid4().hex[:8]}"
-    if request.param == "fake":
-        server = fakeredis.FakeServer()
-        client: Callable[[], Any] = lambda: fakeredis.FakeRedis(server=server)  # noqa: E731
-    else:
-        url = request.getfixturevalue("redis_url")
-        client = redis_client(url)
-
-    def build(*gates: GateSet, **options: Any) -> RedisGateSet:
-        made.append(RedisGateSet(*gates, prefix=prefix, client=client, **options))
-        return made[-1]
-
-    yield build
-    for gates in made:
-        gates.close()
-    cleaner = client()
-    for key in cleaner.scan_iter(match=f"{{{prefix}}}*"):
-        cleaner.delete(key)
-    cleaner.close()
 
 
 def rpm(limit: int, seconds: float = 0.3, **options: Any) -> RpmGate:
@@ -286,8 +260,8 @@ async def test_a_large_limit_keeps_few_entries(make: Make) -> None:
     gates = make(rpm(50_000, 60))
     for _ in range(30):
         assert await passes(gates, timeout=1)
-    client = gates._courier._make_client()
-    assert client.llen(f"{gates._courier._prefix}:1:log") < 10
+    client = gates._turnstile.courier._script.make_client()
+    assert client.llen(f"{gates._turnstile.courier._script.prefix}:1:log") < 10
 
 
 class Unplugged:

@@ -14,7 +14,7 @@ import genai_prices
 import pytest
 from genai_prices.data import providers as vendors
 
-from llm_core import Cost, CostStatus, GenerationResult, InvalidValue, Usage
+from llm_core import Cost, CostStatus, GenerationResult, InvalidValue, LLMError, Usage
 from llm_core import PriceBook as PriceBookInterface
 from llm_metrics import PriceBook, PriceOverrides, Quantities
 
@@ -366,6 +366,18 @@ class TestOverrides:
         book = PriceBook(overrides=PriceOverrides.parse(self.TEXT))
         when = datetime.fromisoformat(at).replace(tzinfo=UTC)
         return book.price(usage, provider=provider, model=model, at=when, **more)
+
+    def test_other_prices_of_ones_own_hold_from_the_next_call_on(self, tmp_path: Path) -> None:
+        wrong = tmp_path / "wrong.yaml"
+        wrong.write_text("prices: 3", encoding="utf-8")
+        book, noon = PriceBook(), datetime(2026, 3, 1, 12, tzinfo=UTC)
+        book.use_overrides(PriceOverrides.parse(self.TEXT))
+        with pytest.raises(LLMError):
+            book.use_overrides(wrong)
+        asked = {"provider": "home", "model": "any", "at": noon}
+        assert book.price(Usage(input_tokens=5), **asked).amount == 0
+        book.use_overrides(None)
+        assert book.price(Usage(input_tokens=5), **asked).amount is None
 
     def test_names_may_have_a_star_and_numbers_are_exact(self) -> None:
         cost = self.price("openai", "ft:gpt-4o:acme:support:9a")

@@ -24,9 +24,10 @@ from llm_core import (
     TextDelta,
 )
 from llm_providers import AnthropicProvider, OllamaProvider, OpenAIProvider
+from llm_providers.client_transport import ResponseStream
 from llm_providers.credentials import Secret, shown_url
 from llm_providers.provider import BaseLLMProvider
-from llm_providers.sdk_transport import ResponseStream, SdkTransport
+from llm_providers.sdk_transport import SdkTransport
 from llm_providers.testing import CannedTransport
 from llm_providers.wire import WireCall
 
@@ -379,6 +380,29 @@ def test_a_secret_is_not_shown_or_pickled() -> None:
 )
 def test_an_address_is_shown_without_its_secrets(url: str | None, shown: str | None) -> None:
     assert shown_url(url) == shown
+
+
+@pytest.mark.usefixtures("no_keys")
+@pytest.mark.parametrize(
+    ("provider", "address"),
+    [
+        (OpenAIProvider(), ("api.openai.com", 443)),
+        (OpenAIProvider(base_url="http://user:pass@[::1]:8000/v1"), ("::1", 8000)),
+        (AnthropicProvider(), ("api.anthropic.com", 443)),
+        (OllamaProvider(), ("127.0.0.1", 11434)),
+        (OllamaProvider("http://box.test"), ("box.test", 80)),
+        (OllamaProvider("box.test"), ("box.test", 11434)),
+        (OpenAIProvider(base_url="http://[bad"), None),
+    ],
+    ids=repr,
+)
+def test_a_provider_tells_where_its_endpoint_is(provider: Any, address: Any) -> None:
+    assert provider.server_address == address
+
+
+def test_a_provider_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://proxy.test/v1")
+    assert OpenAIProvider().server_address == ("proxy.test", 443)
 
 
 def test_a_key_that_no_header_can_carry_is_refused_unseen() -> None:

@@ -5,21 +5,28 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 import llm_providers
-from llm_core import ErrorType, StreamResult
+from llm_core import ErrorInfo, ErrorType, StreamEvent, StreamResult, TextDelta
 from llm_core.testing import RecordingTelemetry, ScriptedProvider
-from llm_service import BaseLLMService
+from llm_service import BaseLLMService, RetryPolicy
 from llm_service.in_flight import EndedByClosing, InFlight
 
 
 async def hang(_: object) -> str:
     await asyncio.Event().wait()
     raise AssertionError("unreachable")
+
+
+class HalfAStream(ScriptedProvider):
+    async def stream(self, request: object) -> AsyncIterator[StreamEvent]:
+        yield TextDelta(text="Once")
+        await hang(request)
 
 
 def hanging_service() -> BaseLLMService:
@@ -58,6 +65,41 @@ class TestCallsThatAreEnded:
         last = (await reader)[-1]
         assert isinstance(last, StreamResult)
         assert last.result.error.type is ErrorType.CANCELLED
+
+    async def test_the_result_tells_what_had_happened_by_then(self) -> None:
+        busy = ErrorInfo.of(ErrorType.OVERLOADED, "try again")
+        asked_again = asyncio.Event()
+
+        async def never(request: object) -> str:
+            asked_again.set()
+            return await hang(request)
+
+        service = BaseLLMService(
+            model="m",
+            provider=ScriptedProvider([busy, never]),
+            retry=RetryPolicy(initial_seconds=0),
+        )
+        call = asyncio.create_task(service.generate("What is asked?"))
+        await asked_again.wait()
+        await service.aclose(drain_seconds=0)
+        result = await call
+
+        assert result.error.type is ErrorType.CANCELLED
+        failures = [attempt.error.type for attempt in result.attempts]
+        assert failures == [ErrorType.OVERLOADED, ErrorType.CANCELLED]
+        assert result.backoff.backoffs == 1
+        assert result.usage.input_tokens > 0
+        assert result.timestamps.started == result.attempts[-1].timestamps.started
+
+    async def test_a_stream_that_is_ended_keeps_what_had_arrived(self) -> None:
+        service = BaseLLMService(model="m", provider=HalfAStream())
+        events = service.stream("?")
+        assert await anext(events) == TextDelta(text="Once")
+        await service.aclose(drain_seconds=0)
+        last = [event async for event in events][-1]
+        assert isinstance(last, StreamResult)
+        assert last.result.error.type is ErrorType.CANCELLED
+        assert last.result.raw_content == last.result.error.partial.text == "Once"
 
     def test_a_thread_gets_a_result(self) -> None:
         asked = threading.Event()

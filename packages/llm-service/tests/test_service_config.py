@@ -378,6 +378,7 @@ class TestService:
             "limits": {
                 "openai": Limits(max_rpm=100, max_tpm=200_000, max_concurrent_requests=50),
                 "openai/gpt-5-mini": Limits(max_rpm=100, max_concurrent_requests=5),
+                "operation:classify": Limits(max_rpm=7),
             },
             "retry": RetryPolicy(max_attempts=5, initial_seconds=0.1, budget=20),
             "hedge": HedgePolicy(after_seconds=2),

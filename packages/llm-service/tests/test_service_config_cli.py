@@ -66,6 +66,13 @@ def test_check_is_content_with_a_good_file_and_mentions_missing_secrets(command:
     assert command("check", "llm.yaml", OPENAI_API_KEY="k").stderr == ""
 
 
+def test_check_without_a_file_takes_the_one_that_commands_find(command: Folder) -> None:
+    with pytest.raises(click.UsageError, match="name a FILE"):
+        command("check")
+    command.write("llm-service.yaml", "limits: {max_rpm: 5}")
+    assert command("check").stdout == "llm-service.yaml: good\n"
+
+
 def test_check_tells_every_fault_on_a_line(command: Folder) -> None:
     done = command("check", command.write("llm.yaml", "limits: {max_rmp: 5}\nretry: 3\n"))
     assert done.return_value == 1

@@ -258,3 +258,34 @@ def test_prices_are_taken_over(watched: Watched, changed: Changed) -> None:
         take_over(again, service, price_book=book)
     when = datetime(2026, 1, 1, tzinfo=UTC)
     assert book.price(Usage(), provider="p", model="m", at=when).amount == 25
+
+
+def test_limits_of_an_operation_change_without_a_restart(watched: Watched) -> None:
+    watched.write("operations: {triage: {limits: {max_rpm: 5}}}")
+    watched.watcher.poll()
+    options = service_options(watched.watcher.current.config)
+    with BaseLLMService(**options, provider=ScriptedProvider(), model="any") as service:
+        watched.write("operations: {triage: {limits: {max_rpm: 7}}}")
+        change = watched.watcher.poll()
+        assert change is not None
+        assert (change.reloadable, change.needs_restart) == (
+            frozenset({"operations.limits"}),
+            frozenset(),
+        )
+        take_over(change, service)
+        assert service.snapshot().gates["operation:triage"].limit("rpm").limit == 7
+
+        watched.write("limits: {max_rpm: 9}")
+        gone = watched.watcher.poll()
+        assert gone is not None
+        take_over(gone, service)
+        assert service.snapshot().gates["operation:triage"].limits == ()
+
+
+def test_another_model_of_an_operation_needs_a_restart(watched: Watched) -> None:
+    watched.write("operations: {triage: {limits: {max_rpm: 5}}}")
+    watched.watcher.poll()
+    watched.write("operations: {triage: {limits: {max_rpm: 5}, model: gpt-5-mini}}")
+    change = watched.watcher.poll()
+    assert change is not None
+    assert (change.reloadable, change.needs_restart) == (frozenset(), frozenset({"operations"}))

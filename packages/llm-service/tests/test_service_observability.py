@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 
 from llm_core import (
+    AttemptStarted,
     CacheMode,
     CachePolicy,
     ConfigurationError,
@@ -15,7 +16,7 @@ from llm_core import (
     ErrorType,
     TraceContext,
 )
-from llm_core.testing import FixedPriceBook, ManualClock, ScriptedProvider
+from llm_core.testing import FixedPriceBook, ManualClock, RecordingTelemetry, ScriptedProvider
 from llm_metrics import use_trace
 from llm_service import BaseLLMService, MemoryResponseCache, RetryPolicy
 
@@ -94,3 +95,18 @@ def test_telemetry_is_chosen_by_name(capsys: pytest.CaptureFixture[str]) -> None
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert lines
     assert "ask" in json.dumps(lines)
+
+
+async def test_telemetry_hears_where_the_provider_is() -> None:
+    class Somewhere(ScriptedProvider):
+        server_address = ("api.test", 8443)
+
+    told = RecordingTelemetry()
+    for provider in (Somewhere(), ScriptedProvider()):
+        async with BaseLLMService(model="m", provider=provider, telemetry=told) as service:
+            await service.generate("?")
+    started = [event for event in told.events if isinstance(event, AttemptStarted)]
+    assert [(e.server_address, e.server_port) for e in started] == [
+        ("api.test", 8443),
+        (None, None),
+    ]

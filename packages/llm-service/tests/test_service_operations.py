@@ -149,6 +149,14 @@ class TestOperations:
         assert result.error.type is ErrorType.INVALID_REQUEST
         assert next(iter(fields)) in result.error.message
 
+    async def test_limits_of_an_operation_in_the_configuration_go_before_those_in_the_code(
+        self,
+    ) -> None:
+        configured = {"operation:count": Limits(max_concurrent_requests=5)}
+        geo = Geography(model="m", provider=ScriptedProvider(["2"]), limits=configured)
+        await geo.population_of("Paris")
+        assert geo.snapshot().gates["operation:count"].limit("concurrency").limit == 5
+
     async def test_the_snapshot_tells_of_an_operations_own_limits(self) -> None:
         geo = Geography(model="m", provider=ScriptedProvider(["7"]), gate=OpenGate())
         await geo.population_of("Paris")

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from llm_core import ErrorType
+from llm_core import CacheMode, CachePolicy, ErrorType, StreamResult
 from llm_core.testing import RecordingTelemetry, ScriptedProvider
-from llm_service import BaseLLMService
+from llm_service import BaseLLMService, MemoryResponseCache
 
 
 def echo_service(**options: Any) -> BaseLLMService:
@@ -71,9 +71,7 @@ def test_a_sync_call_inside_an_async_operation_does_not_deadlock() -> None:
         assert service.outer_sync() == "outer of inner"
 
 
-def test_a_nested_sync_call_that_waits_for_a_slot_of_the_blocked_loop_ends_at_its_deadline() -> (
-    None
-):
+def test_a_sync_call_that_would_wait_for_a_slot_of_the_loop_that_it_blocks_fails_at_once() -> None:
     started, over = threading.Event(), asyncio.Event()
 
     async def hold_the_slot(_: Any) -> str:
@@ -85,7 +83,7 @@ def test_a_nested_sync_call_that_waits_for_a_slot_of_the_blocked_loop_ends_at_it
     with BaseLLMService(model="m", provider=provider, max_concurrent_requests=1) as service:
 
         async def nested() -> Any:
-            result = service.generate_sync("inner", deadline_seconds=0.05)
+            result = service.generate_sync("inner")
             over.set()
             return result
 
@@ -95,6 +93,70 @@ def test_a_nested_sync_call_that_waits_for_a_slot_of_the_blocked_loop_ends_at_it
             inner = service.run_sync(nested)
             assert outer.result(5).success
     assert inner.error.type is ErrorType.GATE_TIMEOUT
+    assert "await the async method there" in inner.error.message
+
+
+def test_a_provider_that_calls_its_service_by_a_sync_method_gets_a_failure() -> None:
+    def ask_again(_: Any) -> str:
+        return str(service.generate_sync("inner").error.type)
+
+    provider = ScriptedProvider([ask_again])
+    with BaseLLMService(model="m", provider=provider, max_concurrent_requests=1) as service:
+        assert service.generate_sync("outer").content == "gate_timeout"
+
+
+def test_a_pipeline_step_may_call_its_service_by_a_sync_method() -> None:
+    def ask_again(text: str) -> str:
+        return f"{text}, {service.generate_sync('inner').content}"
+
+    with echo_service(max_concurrent_requests=1) as service:
+        result = service.generate_sync("outer", pipeline=[ask_again])
+    assert result.content == "outer, inner"
+
+
+def test_a_step_that_asks_the_same_again_does_not_wait_for_itself() -> None:
+    keep = CachePolicy(mode=CacheMode.USE)
+
+    def ask_again(_: Any) -> str:
+        return str(service.generate_sync("?", cache=keep).success) if provider.calls < 2 else "x"
+
+    class Counting(ScriptedProvider):
+        @property
+        def calls(self) -> int:
+            return len(self.requests)
+
+    provider = Counting([ask_again])
+    with BaseLLMService(model="m", provider=provider, cache=MemoryResponseCache()) as service:
+        assert service.generate_sync("?", cache=keep).content == "True"
+
+
+async def test_a_coroutine_that_blocks_its_own_loop_gets_a_failure_too() -> None:
+    over = asyncio.Event()
+
+    async def hold_the_slot(_: Any) -> str:
+        await over.wait()
+        return "x"
+
+    provider = ScriptedProvider([hold_the_slot])
+    service = BaseLLMService(model="m", provider=provider, max_concurrent_requests=1)
+    outer = asyncio.create_task(service.generate("outer"))
+    await asyncio.sleep(0)
+    inner = service.generate_sync("inner")
+    over.set()
+    assert (await outer).success
+    assert inner.error.type is ErrorType.GATE_TIMEOUT
+    await service.aclose()
+
+
+def test_a_stream_inside_a_call_that_holds_the_only_slot_gets_a_failure() -> None:
+    def ask_again(_: Any) -> str:
+        last = list(service.stream_sync("inner"))[-1]
+        assert isinstance(last, StreamResult)
+        return str(last.result.error.type)
+
+    provider = ScriptedProvider([ask_again])
+    with BaseLLMService(model="m", provider=provider, max_concurrent_requests=1) as service:
+        assert service.generate_sync("outer").content == "gate_timeout"
 
 
 @pytest.mark.parametrize(
@@ -264,3 +326,67 @@ sys.exit(asyncio.run(main()))
 """
     done = subprocess.run([sys.executable, "-c", program], timeout=30, check=False)
     assert done.returncode == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_worker_that_is_forked_while_a_thread_holds_every_lock_does_not_hang() -> None:
+    program = """
+import gc, os, signal, sys, threading
+from llm_core import CacheMode, CachePolicy, ErrorInfo, ErrorType
+from llm_core.testing import ScriptedProvider
+from llm_metrics import PriceBook
+from llm_service import BaseLLMService, HedgePolicy, MemoryResponseCache, RetryPolicy
+from llm_providers import OpenAIProvider, ProviderRegistry
+
+busy = ErrorInfo.of(ErrorType.OVERLOADED, "busy")
+registry = ProviderRegistry({
+    "scripted": ScriptedProvider([busy, "x"]),
+    "openai": OpenAIProvider(api_key="k"),
+})
+service = BaseLLMService(
+    model="scripted/m", registry=registry, max_rpm=1000, cache=MemoryResponseCache(), hedge=HedgePolicy(),
+    retry=RetryPolicy(initial_seconds=0), price_book=PriceBook(), telemetry="none",
+)
+keep = CachePolicy(mode=CacheMode.USE)
+assert service.generate_sync("parent", cache=keep).success
+
+kinds = type(threading.Lock()), type(threading.RLock())
+own = [
+    thing for thing in gc.get_objects()
+    if type(thing).__module__.startswith("llm_")
+]
+slots = lambda kind: [name for base in kind.__mro__ for name in getattr(base, "__slots__", ())]
+locks = {
+    id(lock): lock
+    for thing in own
+    for name in [*getattr(thing, "__dict__", ()), *slots(type(thing))]
+    if isinstance(lock := getattr(thing, name, None), kinds)
+}
+assert len(locks) > 8, locks
+held = threading.Event()
+
+def hold():
+    for lock in locks.values():
+        lock.acquire()
+    held.set()
+    threading.Event().wait()
+
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(10)
+    again = service.generate_sync("parent", cache=keep)
+    fresh = service.generate_sync("child", cache=keep)
+    good = again.cached and fresh.success and [row.calls for row in service.usage.rows()] == [2]
+    registry.get("openai").check()
+    service.snapshot()
+    os._exit(0 if good else 1)
+status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+print(status, flush=True)
+os._exit(status and 1)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], timeout=60, check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextlib
 import logging
 import threading
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Self
 
 from llm_audio.devices import Device, Direction, device_errors, find_device, load_system
 from llm_audio.sample_format import Frames
@@ -68,6 +69,18 @@ class DeviceStream(ABC):
     def is_lost(self) -> bool:
         """Whether the device stopped by itself."""
         return self._ended and not self._closing
+
+    @abstractmethod
+    def start(self) -> None:
+        """Open the device, as entering the stream does."""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(self.start)
+        return self
 
     def _open(self) -> None:
         """Open and start the stream; raises NoDevice, DeviceError, AudioDependencyMissing."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from llm_audio.errors import AudioDependencyMissing, DeviceError, NoDevice
+from llm_core import Value, immutable
 
 __all__ = ["Device", "Direction", "device_errors", "find_device", "list_devices", "load_system"]
 
@@ -15,8 +15,8 @@ Direction = Literal["input", "output"]
 """``input`` for microphones, ``output`` for loudspeakers."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
+@immutable
+class Device(Value):
     """A sound device as PortAudio lists it."""
 
     index: int

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from llm_audio.clip import AudioClip
 from llm_audio.device_stream import DeviceStream
@@ -170,10 +169,6 @@ class Microphone(DeviceStream):
         while (block := await self.read_async()) is not None:
             yield block
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -181,10 +176,6 @@ class Microphone(DeviceStream):
         trace: TracebackType | None,
     ) -> None:
         self.stop()
-
-    async def __aenter__(self) -> Self:
-        await asyncio.to_thread(self.start)
-        return self
 
     async def __aexit__(
         self,

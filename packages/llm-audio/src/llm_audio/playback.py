@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable
-from dataclasses import dataclass
 from typing import Any
 
 from llm_audio.clip import AudioClip
 from llm_audio.speaker import Speaker
-from llm_core import AudioDelta, AudioPart, StreamEvent
+from llm_core import AudioDelta, AudioPart, StreamEvent, Value, immutable
 
 __all__ = ["Playback", "play", "play_async", "play_stream"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Playback:
+@immutable
+class Playback(Value):
     """How playing went."""
 
     seconds: float

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -11,7 +10,7 @@ from llm_audio.clip import AudioClip
 from llm_audio.errors import DeviceLost
 from llm_audio.microphone import Microphone
 from llm_audio.voice import EndOfSpeech, SpeechState, VoiceDetector
-from llm_core import InvalidValue
+from llm_core import InvalidValue, Value, immutable
 
 __all__ = ["Recording", "RecordingEnd", "StopSignal", "record", "record_async"]
 
@@ -39,8 +38,8 @@ class StopSignal(Protocol):
         """Tell whether to stop."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recording:
+@immutable
+class Recording(Value):
     """What was recorded."""
 
     clip: AudioClip

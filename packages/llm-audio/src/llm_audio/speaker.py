@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from llm_audio.clip import AudioClip
 from llm_audio.device_stream import DeviceStream
@@ -207,10 +206,6 @@ class Speaker(DeviceStream):
         self._played_frames += filled
         return filled
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -221,10 +216,6 @@ class Speaker(DeviceStream):
             self.finish()
         else:
             self.stop()
-
-    async def __aenter__(self) -> Self:
-        await asyncio.to_thread(self.start)
-        return self
 
     async def __aexit__(
         self,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from llm_audio.errors import AudioFormatError, NotAudio, TruncatedAudio, UnsupportedCodec
 from llm_audio.sample_format import Frames
+from llm_core import Value, immutable
 
 if TYPE_CHECKING:
     from llm_audio.clip import AudioClip
@@ -27,8 +28,8 @@ _OPEN_LENGTH = 0x7FFF_0000
 _MAX_BYTES = 0xFFFF_FFFF - 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sound:
+@immutable
+class Sound(Value):
     """Samples that were read."""
 
     frames: Frames

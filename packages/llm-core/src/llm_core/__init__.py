@@ -42,9 +42,9 @@ from llm_core.events import (
     ToolCallStarted,
     UsageUpdate,
 )
+from llm_core.forks import Forkable, begin_anew_in_children
 from llm_core.frozen import EMPTY, FrozenDict, freeze, thaw
 from llm_core.interfaces import (
-    AuditLog,
     Clock,
     Gate,
     Generate,
@@ -103,6 +103,7 @@ from llm_core.timing import AttemptTimestamps, BackoffStats, EventTimestamps
 from llm_core.tools import ResponseSchema, Tool, ToolChoice, ToolChoiceMode
 from llm_core.trace import TraceContext
 from llm_core.usage import Cost, CostStatus, Usage
+from llm_core.value import Value, immutable, unchecked, with_unchecked
 
 __all__ = [
     "EMPTY",
@@ -114,7 +115,6 @@ __all__ = [
     "AudioDelta",
     "AudioOutput",
     "AudioPart",
-    "AuditLog",
     "BackoffStats",
     "BudgetDenied",
     "CacheMode",
@@ -137,6 +137,7 @@ __all__ = [
     "FilePart",
     "FinishReason",
     "FirstToken",
+    "Forkable",
     "FrozenDict",
     "Gate",
     "GateTimeout",
@@ -204,9 +205,14 @@ __all__ = [
     "UnsupportedFeature",
     "Usage",
     "UsageUpdate",
+    "Value",
     "Verbosity",
     "WaitError",
+    "begin_anew_in_children",
     "freeze",
+    "immutable",
     "thaw",
     "to_json",
+    "unchecked",
+    "with_unchecked",
 ]

@@ -25,6 +25,10 @@ UNSET: Final = Unset.UNSET
 """Marks a field that was not given, where None is a value somebody may want to give."""
 
 
+FieldCheck = tuple[str, str, Any, Callable[[Any, str], Any], tuple[Unset | None, ...]]
+"""Name, path for messages, default (which needs no check), check, and which of None and UNSET are values."""
+
+
 class Layout:
     """The fields of one record class, in order, as the loops of `Record` want them."""
 
@@ -43,8 +47,8 @@ class Layout:
             for name, codec in self.codecs.items()
         )
         """Name, and how a value besides None becomes JSON; None where it is JSON already."""
-        self.checks = tuple(
-            (
+        self.checks: Mapping[str, FieldCheck] = {
+            field.name: (
                 field.name,
                 f"{cls.__name__}.{field.name}",
                 field.default,
@@ -52,8 +56,8 @@ class Layout:
                 _values_besides(hints[field.name]),
             )
             for field in written
-        )
-        """Name, path for messages, default (which needs no check), check, and which of None and UNSET are values."""
+        }
+        """Field name to its check."""
         self.containers: tuple[tuple[str, Any, Callable[[Any], Any]], ...] = tuple(
             (field.name, field.default, _SEALS[type(_inner(self.codecs[field.name]))])
             for field in written

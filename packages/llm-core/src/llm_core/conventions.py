@@ -7,13 +7,14 @@ name, so the names live here. What the conventions have no word for is called ``
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 from llm_core.request import GenerationRequest, Modality
 from llm_core.result import GenerationResult
+from llm_core.usage import Usage
+from llm_core.value import Value, immutable
 
 __all__ = [
     "CALL_METRICS",
@@ -26,6 +27,7 @@ __all__ = [
     "TIME_TO_FIRST_CHUNK",
     "TOKEN_USAGE",
     "Metric",
+    "measurements",
     "operation_of",
     "provider_name",
     "request_attributes",
@@ -48,8 +50,8 @@ _TOKEN_BOUNDARIES = tuple(float(4**power) for power in range(14))
 _SECONDS_BOUNDARIES = tuple(0.01 * 2**power for power in range(14))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
+@immutable
+class Metric(Value):
     """A histogram of the conventions."""
 
     name: str
@@ -187,6 +189,40 @@ def result_attributes(result: GenerationResult[Any]) -> dict[str, Any]:
         attributes["gen_ai.response.finish_reasons"] = None
         attributes["gen_ai.usage.output_tokens"] = None
     return {name: value for name, value in attributes.items() if value is not None}
+
+
+def measurements(
+    result: GenerationResult[Any], facts: Mapping[str, Any]
+) -> Iterator[tuple[Metric, float, dict[str, str]]]:
+    """Yield each of `CALL_METRICS` that a finished call has: its value, and the attributes that it alone has.
+
+    `facts` are the call's `result_attributes`.
+    Tokens only as far as they were reported: the conventions forbid to record what was counted
+    here, and a histogram could not tell the two apart. The time per chunk comes once for a streamed
+    call, as the mean over its tokens: events do not tell of single chunks.
+    """
+    usage, times = _reported_usage(result), result.timestamps
+    if usage.total_tokens:
+        yield TOKEN_USAGE, usage.input_tokens, {"gen_ai.token.type": "input"}
+        if "gen_ai.usage.output_tokens" in facts:
+            yield TOKEN_USAGE, usage.output_tokens, {"gen_ai.token.type": "output"}
+    if times.total_seconds is not None:
+        error = facts.get("error.type")
+        yield OPERATION_DURATION, times.total_seconds, {"error.type": error} if error else {}
+    if times.time_to_first_token_seconds is not None:
+        yield TIME_TO_FIRST_CHUNK, times.time_to_first_token_seconds, {}
+    last = result.attempts[-1] if result.attempts else None
+    mean = last.time_per_output_token_seconds if last else None
+    if mean is not None:
+        yield TIME_PER_OUTPUT_CHUNK, mean, {}
+
+
+def _reported_usage(result: GenerationResult[Any]) -> Usage:
+    """Return the call's tokens without those of attempts that were counted here."""
+    if not result.usage.estimated:
+        return result.usage
+    usages = [attempt.usage for attempt in result.attempts if attempt.usage is not None]
+    return sum((usage for usage in usages if not usage.estimated), Usage())
 
 
 def _output_type(request: GenerationRequest) -> str | None:

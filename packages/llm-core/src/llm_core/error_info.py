@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from llm_core.error_types import ErrorType
@@ -12,6 +11,7 @@ from llm_core.errors import LLMError, ProviderError
 from llm_core.frozen import EMPTY
 from llm_core.record import UNSET, CheckedRecord
 from llm_core.response import ProviderResponse, RateLimitFacts
+from llm_core.value import immutable
 
 __all__ = ["ErrorInfo"]
 
@@ -19,7 +19,7 @@ __all__ = ["ErrorInfo"]
 _BY_TABLE: Final = cast("bool", UNSET)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class ErrorInfo(CheckedRecord):
     """What went wrong, in words for people and in fields for programs."""
 

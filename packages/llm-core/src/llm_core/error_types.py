@@ -7,9 +7,10 @@ retried, trips a circuit breaker, lets a fallback answer, or has used up the pro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
+
+from llm_core.value import Value, immutable
 
 __all__ = ["ERROR_TABLE", "ErrorTraits", "ErrorType"]
 
@@ -72,8 +73,8 @@ class ErrorType(StrEnum):
         return ERROR_TABLE[self]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorTraits:
+@immutable
+class ErrorTraits(Value):
     """One row of the error table."""
 
     retryable: bool

@@ -8,7 +8,6 @@ carries the `GenerationResult`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from llm_core.error_info import ErrorInfo
@@ -17,6 +16,7 @@ from llm_core.record import Record
 from llm_core.response import ProviderResponse
 from llm_core.result import GenerationResult
 from llm_core.usage import Usage
+from llm_core.value import immutable
 
 __all__ = [
     "AudioDelta",
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class StreamStarted(Record):
     """The provider has accepted the request."""
 
@@ -45,7 +45,7 @@ class StreamStarted(Record):
     response_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class TextDelta(Record):
     """A piece of the answer."""
 
@@ -54,7 +54,7 @@ class TextDelta(Record):
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class ReasoningDelta(Record):
     """A piece of the model's thought."""
 
@@ -63,7 +63,7 @@ class ReasoningDelta(Record):
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class ToolCallStarted(Record):
     """A tool call begins; `index` counts the calls of this reply from 0."""
 
@@ -74,7 +74,7 @@ class ToolCallStarted(Record):
     name: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class ToolCallDelta(Record):
     """A piece of a tool call's arguments, as JSON text."""
 
@@ -84,7 +84,7 @@ class ToolCallDelta(Record):
     arguments_text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class ToolCallEnded(Record):
     """A tool call is whole."""
 
@@ -94,7 +94,7 @@ class ToolCallEnded(Record):
     tool_call: ToolCall
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class AudioDelta(Record):
     """A piece of encoded audio; the pieces joined are one file or stream of samples."""
 
@@ -104,7 +104,7 @@ class AudioDelta(Record):
     transcript: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class UsageUpdate(Record):
     """The tokens known so far; each update replaces the one before."""
 
@@ -113,7 +113,7 @@ class UsageUpdate(Record):
     usage: Usage
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class StreamRestarted(Record):
     """The stream failed and begins anew: forget what came before."""
 
@@ -124,7 +124,7 @@ class StreamRestarted(Record):
     error: ErrorInfo
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class StreamDone(Record):
     """The vendor's terminal event was seen: the reply is complete."""
 
@@ -133,7 +133,7 @@ class StreamDone(Record):
     response: ProviderResponse
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class StreamFailed(Record):
     """The stream broke; `error.partial` keeps what had arrived."""
 
@@ -142,7 +142,7 @@ class StreamFailed(Record):
     error: ErrorInfo
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class StreamResult(Record):
     """The last event of a service's stream."""
 

@@ -22,7 +22,6 @@ from llm_core.trace import TraceContext
 from llm_core.usage import Cost, Usage
 
 __all__ = [
-    "AuditLog",
     "Clock",
     "Gate",
     "Generate",
@@ -53,7 +52,10 @@ class Clock(Protocol):
 
 @runtime_checkable
 class Provider(Protocol):
-    """Somebody who answers calls: a vendor's API, a simulator, a script."""
+    """Somebody who answers calls: a vendor's API, a simulator, a script.
+
+    One that has an endpoint may tell telemetry where, by a property `server_address`: a pair of host and port.
+    """
 
     @property
     def name(self) -> str:
@@ -234,11 +236,3 @@ class ResponseCache(Protocol):
 
     async def put(self, key: str, result: GenerationResult[Any], *, ttl_seconds: float) -> None:
         """Store a result for `ttl_seconds`."""
-
-
-@runtime_checkable
-class AuditLog(Protocol):
-    """A lasting record of every call."""
-
-    async def append(self, result: GenerationResult[Any]) -> None:
-        """Add one finished call; raises OSError or the store's own error if it cannot be kept."""

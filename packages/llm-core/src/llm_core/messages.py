@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
 
 from llm_core.errors import InvalidValue
 from llm_core.frozen import EMPTY
 from llm_core.record import CheckedRecord, require
+from llm_core.value import immutable
 
 __all__ = [
     "AudioPart",
@@ -34,7 +34,7 @@ class Role(StrEnum):
     TOOL = "tool"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class TextPart(CheckedRecord):
     """Plain text."""
 
@@ -43,7 +43,7 @@ class TextPart(CheckedRecord):
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class ImagePart(CheckedRecord):
     """An image, as bytes or by URL: exactly one of the two."""
 
@@ -60,7 +60,7 @@ class ImagePart(CheckedRecord):
         _require_one_source(self, data=self.data, url=self.url)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class AudioPart(CheckedRecord):
     """Sound as an encoded file (not raw samples, unless the format says so)."""
 
@@ -80,7 +80,7 @@ class AudioPart(CheckedRecord):
         require(self, "data", len(self.data) > 0, "encoded audio, not empty")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class FilePart(CheckedRecord):
     """A document: as bytes, by URL, or by the id of an earlier upload; exactly one of the three."""
 
@@ -96,7 +96,7 @@ class FilePart(CheckedRecord):
         _require_one_source(self, data=self.data, url=self.url, file_id=self.file_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class ReasoningPart(CheckedRecord):
     """What the model thought before answering, kept to be sent back in the next turn."""
 
@@ -109,7 +109,7 @@ class ReasoningPart(CheckedRecord):
     """The vendor's id of the thought."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class ToolCall(CheckedRecord):
     """The model's wish to run a tool."""
 
@@ -125,7 +125,7 @@ class ToolCall(CheckedRecord):
     """False when the reply was cut before the call was whole: do not run it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class ToolResult(CheckedRecord):
     """What a tool answered."""
 
@@ -140,7 +140,7 @@ Part = TextPart | ImagePart | AudioPart | FilePart | ReasoningPart | ToolCall | 
 """Anything a message may hold."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Message(CheckedRecord):
     """One turn: who speaks, and the parts in order.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import FrozenInstanceError
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, NoReturn, Self, TypeVar
+from typing import Any, ClassVar, Final, Self
 
-from llm_core._layout import UNSET, LayoutOnDemand, Unset
+from llm_core._layout import UNSET, FieldCheck, LayoutOnDemand, Unset
 from llm_core.errors import InvalidValue
+from llm_core.value import Value, unchecked
 
 __all__ = ["NOT_JSON", "UNSET", "CheckedRecord", "Record", "Unset", "require"]
 
@@ -16,16 +16,14 @@ NOT_JSON: Final = MappingProxyType({"json": False})
 """Metadata of a field that `to_dict` leaves out."""
 
 
-R = TypeVar("R", bound="Record")
-
-
-class Record:
-    """A frozen, slotted, keyword-only dataclass that round-trips through `json.dumps`.
+class Record(Value):
+    """A value that round-trips through `json.dumps`.
 
     `from_dict(json.loads(json.dumps(record.to_dict()))) == record` holds for every record
     whose free-form fields (`Any`) hold JSON values.
     Lists and mappings given for a field are kept as tuples and as deeply frozen mappings.
     Classes that stand in a union carry a `kind` that `to_dict` writes first.
+    Subclasses are decorated with `@immutable`, as those of any `Value`.
     """
 
     __slots__ = ()
@@ -36,12 +34,6 @@ class Record:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls._layout = LayoutOnDemand()
-        if "__setattr__" in cls.__dict__:
-            # What dataclasses writes here belongs to the class as it was before it got its slots,
-            # and fails with a TypeError for names that are no fields: in `GenerationResult[str]()`
-            # typing sets such a name and expects an AttributeError.
-            cls.__setattr__ = _refuse_assignment  # type: ignore[method-assign]
-            cls.__delattr__ = _refuse_deletion  # type: ignore[method-assign]
 
     def __post_init__(self) -> None:
         for name, default, seal in self._layout.containers:
@@ -92,31 +84,6 @@ class Record:
         return cls(**values)
 
 
-def unchecked(kind: type[R], values: Mapping[str, Any]) -> R:
-    """Build a record from a value for every field, all of them taken out of records that were checked already.
-
-    A call is described anew several times on its way; checking it each time would cost more than all else here.
-    """
-    made = object.__new__(kind)
-    for name, value in values.items():
-        object.__setattr__(made, name, value)
-    return made
-
-
-def with_unchecked(record: R, **changes: Any) -> R:
-    """Return a copy of a record with some fields changed to values that need no check."""
-    names = type(record)._layout.names
-    return unchecked(type(record), {n: getattr(record, n) for n in names} | changes)
-
-
-def _refuse_assignment(record: object, name: str, _value: Any, /) -> NoReturn:
-    raise FrozenInstanceError(f"cannot assign to {name!r}: {type(record).__name__} is frozen")
-
-
-def _refuse_deletion(record: object, name: str, /) -> NoReturn:
-    raise FrozenInstanceError(f"cannot delete {name!r}: {type(record).__name__} is frozen")
-
-
 class CheckedRecord(Record):
     """A record that callers fill in: the type of every field is checked, too.
 
@@ -125,8 +92,19 @@ class CheckedRecord(Record):
 
     __slots__ = ()
 
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+        """Do as the constructor does with these keywords, but spend nothing on the fields that are not given."""
+        made = unchecked(cls)(**fields)
+        checks = cls._layout.checks
+        made._check([checks[name] for name in fields if name in checks])
+        return made
+
     def __post_init__(self) -> None:
-        for name, path, default, check, besides in self._layout.checks:
+        self._check(self._layout.checks.values())
+
+    def _check(self, checks: Iterable[FieldCheck]) -> None:
+        for name, path, default, check, besides in checks:
             value = getattr(self, name)
             if value is default:
                 continue
@@ -143,8 +121,8 @@ class CheckedRecord(Record):
         """Check what types cannot say; raise InvalidValue."""
 
 
-def require(record: object, field: str, condition: bool, expected: str) -> None:
-    """Raise InvalidValue for `record.field` unless `condition` holds."""
+def require(owner: object, name: str, condition: bool, expected: str) -> None:
+    """Raise InvalidValue for the field `name` of `owner` unless `condition` holds."""
     if not condition:
-        path = f"{type(record).__name__}.{field}"
-        raise InvalidValue.of(path, getattr(record, field), expected)
+        path = f"{type(owner).__name__}.{name}"
+        raise InvalidValue.of(path, getattr(owner, name), expected)

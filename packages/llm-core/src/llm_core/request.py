@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any, Literal
 
 from llm_core.errors import InvalidValue
 from llm_core.frozen import EMPTY, FrozenDict
-from llm_core.messages import AudioPart, FilePart, ImagePart, Message, Role
-from llm_core.record import UNSET, CheckedRecord, require, unchecked, with_unchecked
+from llm_core.messages import AudioPart, FilePart, ImagePart, Message, Role, TextPart
+from llm_core.record import UNSET, CheckedRecord, require
 from llm_core.tools import ResponseSchema, Tool, ToolChoice
+from llm_core.value import immutable, unchecked, with_unchecked
 
 __all__ = [
     "AudioOutput",
@@ -64,7 +65,7 @@ class CacheMode(StrEnum):
     """Do not read; store a fresh success."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class CachePolicy(CheckedRecord):
     """Whether and for how long an answer may be reused."""
 
@@ -80,7 +81,7 @@ class CachePolicy(CheckedRecord):
         require(self, "stale_seconds", self.stale_seconds >= 0, "zero or more seconds")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Sampling(CheckedRecord):
     """How the next token is drawn; None leaves each to the vendor's default."""
 
@@ -103,7 +104,7 @@ class Sampling(CheckedRecord):
         _require_range(self, "presence_penalty", -2.0, 2.0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class AudioOutput(CheckedRecord):
     """How a spoken answer should sound."""
 
@@ -111,7 +112,7 @@ class AudioOutput(CheckedRecord):
     format: str = "wav"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class LLMCallRequest(CheckedRecord):
     """One call as a provider sees it: normalised messages and parameters, no service concerns."""
 
@@ -159,15 +160,7 @@ class LLMCallRequest(CheckedRecord):
         )
 
 
-_TAKEN_OVER = tuple(
-    field.name
-    for field in fields(LLMCallRequest)
-    if field.name not in ("model", "messages", "headers", "timeout_seconds")
-)
-"""What a call takes from the request as it is."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class GenerationRequest(CheckedRecord):
     """What the caller wants.
 
@@ -233,25 +226,30 @@ class GenerationRequest(CheckedRecord):
     cache: CachePolicy | None = None
     """None takes the service's policy, which is not to cache unless it was set up to."""
     metadata: Mapping[str, Any] = EMPTY
-    """The caller's own facts: kept in the result and the audit log, never sent to a provider."""
+    """The caller's own facts: kept in the result, never sent to a provider."""
 
     def _validate(self) -> None:
-        shorthand = ("user", "system", "assistant", "images", "audio", "files")
-        given = [name for name in shorthand if getattr(self, name)]
-        if self.messages and given:
-            raise InvalidValue(
-                f"GenerationRequest.messages: given together with {', '.join(given)}; "
-                "expected either messages or the single fields",
-                details={"field": "GenerationRequest.messages"},
-            )
-        if not self.messages and not (self.user or self.images or self.audio or self.files):
+        if self.messages:
+            self._require_no_single_fields()
+        elif not (self.user or self.images or self.audio or self.files):
             raise InvalidValue.of("GenerationRequest.user", self.user, "text, or messages instead")
         if self.model is not None:
             require(self, "model", bool(self.model.strip()), "a model's name")
         if self.deadline_seconds is not None:
             _require_positive(self, "deadline_seconds")
-        _require_range(self, "max_attempts", 1, math.inf)
+        if self.max_attempts is not None:
+            _require_range(self, "max_attempts", 1, math.inf)
         _require_call_parameters(self)
+
+    def _require_no_single_fields(self) -> None:
+        names = ("user", "system", "assistant", "images", "audio", "files")
+        given = [name for name in names if getattr(self, name)]
+        if given:
+            raise InvalidValue(
+                f"GenerationRequest.messages: given together with {', '.join(given)}; "
+                "expected either messages or the single fields",
+                details={"field": "GenerationRequest.messages"},
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return every field as JSON-able data, pipeline steps in their declarative form."""
@@ -263,32 +261,51 @@ class GenerationRequest(CheckedRecord):
         """Return the messages to send: `messages`, or those that the single fields amount to."""
         if self.messages:
             return self.messages
-        turns = [] if self.system is None else [Message.system(self.system)]
-        said: list[str | ImagePart | AudioPart | FilePart] = [self.user] if self.user else []
-        turns.append(Message.user(*said, *self.images, *self.audio, *self.files))
-        if self.assistant is not None:
-            turns.append(Message.assistant(self.assistant))
-        return tuple(turns)
+        text = (_text(self.user),) if self.user else ()
+        said = unchecked(Message)(
+            role=Role.USER, content=(*text, *self.images, *self.audio, *self.files)
+        )
+        if self.system is None and self.assistant is None:
+            return (said,)
+        before = () if self.system is None else (_turn(Role.SYSTEM, self.system),)
+        after = () if self.assistant is None else (_turn(Role.ASSISTANT, self.assistant),)
+        return (*before, said, *after)
 
     def to_call(self, model: str, *, timeout_seconds: float | None = None) -> LLMCallRequest:
         """Return the provider's view of this request, for `model` as the vendor calls it."""
-        taken = {name: getattr(self, name) for name in _TAKEN_OVER}
         if not model:
             raise InvalidValue.of("LLMCallRequest.model", model, "a model's name")
-        return unchecked(
-            LLMCallRequest,
-            {
-                **taken,
-                "model": model,
-                "messages": self.conversation(),
-                "headers": EMPTY,
-                "timeout_seconds": timeout_seconds,
-            },
+        return unchecked(LLMCallRequest)(
+            model=model,
+            messages=self.conversation(),
+            tools=self.tools,
+            tool_choice=self.tool_choice,
+            response_schema=self.response_schema,
+            output_modalities=self.output_modalities,
+            audio_output=self.audio_output,
+            reasoning_effort=self.reasoning_effort,
+            verbosity=self.verbosity,
+            sampling=self.sampling,
+            max_output_tokens=self.max_output_tokens,
+            stop=self.stop,
+            seed=self.seed,
+            previous_response_id=self.previous_response_id,
+            provider_options=self.provider_options,
+            on_unsupported=self.on_unsupported,
+            timeout_seconds=timeout_seconds,
         )
 
     def replace(self, **changes: Any) -> GenerationRequest:
         """Return a copy with some fields changed, checked anew."""
         return replace(self, **changes)
+
+
+def _text(text: str) -> TextPart:
+    return unchecked(TextPart)(text=text)
+
+
+def _turn(role: Role, text: str) -> Message:
+    return unchecked(Message)(role=role, content=(_text(text),))
 
 
 def _pipeline_to_config(pipeline: Any) -> Any:
@@ -305,8 +322,10 @@ def _pipeline_to_config(pipeline: Any) -> Any:
 
 
 def _require_call_parameters(record: GenerationRequest | LLMCallRequest) -> None:
-    _require_range(record, "max_output_tokens", 1, math.inf)
-    require(record, "stop", all(record.stop), "texts, none of them empty")
+    if record.max_output_tokens is not None:
+        _require_range(record, "max_output_tokens", 1, math.inf)
+    if record.stop:
+        require(record, "stop", all(record.stop), "texts, none of them empty")
     named = record.tool_choice.name if record.tool_choice else None
     if named is not None:
         offered = [tool.name for tool in record.tools]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any
 
@@ -11,6 +11,7 @@ from llm_core.frozen import EMPTY
 from llm_core.messages import AudioPart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
 from llm_core.record import NOT_JSON, Record
 from llm_core.usage import Cost, Usage
+from llm_core.value import immutable
 
 __all__ = ["FinishReason", "ProviderResponse", "RateLimitFacts", "RateLimitWindow"]
 
@@ -32,7 +33,7 @@ class FinishReason(StrEnum):
     """A reason this version has no word for; see `raw`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class RateLimitWindow(Record):
     """The state of one limit as the provider's headers told it."""
 
@@ -44,7 +45,7 @@ class RateLimitWindow(Record):
     """Seconds until the limit is back at its full value."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class RateLimitFacts(Record):
     """Everything the headers of one reply said about limits; None where they said nothing."""
 
@@ -56,7 +57,7 @@ class RateLimitFacts(Record):
     """Seconds to wait before the next try."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class ProviderResponse(Record):
     """One complete reply (or, inside an `ErrorInfo`, the part that arrived)."""
 
@@ -65,7 +66,7 @@ class ProviderResponse(Record):
     """The model that answered, as the vendor names it; often a dated version of the one asked."""
     parts: tuple[Part, ...] = ()
     """Text, reasoning, tool calls and audio in the order they came."""
-    usage: Usage = Usage()  # noqa: RUF009 - frozen
+    usage: Usage = Usage()
     finish_reason: FinishReason = FinishReason.STOP
     response_id: str | None = None
     """The vendor's id of the reply; what `previous_response_id` takes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum
 from typing import Any, Generic, TypeVar, cast
 
@@ -16,6 +16,7 @@ from llm_core.request import GenerationRequest
 from llm_core.response import FinishReason, RateLimitFacts
 from llm_core.timing import AttemptTimestamps, BackoffStats, EventTimestamps
 from llm_core.usage import Cost, Usage
+from llm_core.value import immutable
 
 __all__ = [
     "Degradation",
@@ -49,7 +50,7 @@ class DegradedReason(StrEnum):
     """The model lacks something the request asked for and allowed to be dropped."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Degradation(Record):
     """Which lesser answer was given, and why."""
 
@@ -60,7 +61,7 @@ class Degradation(Record):
     """The failure that made it necessary."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Rates(Record):
     """Requests and tokens per minute of this service, over the last minute."""
 
@@ -70,7 +71,7 @@ class Rates(Record):
     tpm_after: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class InvocationAttempt(Record):
     """One time a provider was asked, or was about to be: also of calls that the gates refused."""
 
@@ -108,7 +109,7 @@ class InvocationAttempt(Record):
         return self.timestamps.time_per_output_token_seconds(tokens)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class PipelineStepResult(Record):
     """What one post-processing step did; contents are held by reference, not copied."""
 
@@ -133,7 +134,7 @@ class PipelineStepResult(Record):
     """How the value was found: rungs tried, edits made, matches."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class GenerationResult(Record, Generic[T]):
     """The answer to a `GenerationRequest`, or what became of it: never an exception.
 
@@ -161,12 +162,12 @@ class GenerationResult(Record, Generic[T]):
     error: ErrorInfo | None = None
     """Why it failed, or, in a degraded success, what was made up for."""
     degraded: Degradation | None = None
-    usage: Usage = Usage()  # noqa: RUF009 - frozen
+    usage: Usage = Usage()
     """Sum over all attempts, retries and helper calls included."""
-    cost: Cost = Cost()  # noqa: RUF009 - frozen
+    cost: Cost = Cost()
     """Sum over all attempts, retries and helper calls included."""
     attempts: tuple[InvocationAttempt, ...] = ()
-    backoff: BackoffStats = BackoffStats()  # noqa: RUF009 - frozen
+    backoff: BackoffStats = BackoffStats()
     steps: tuple[PipelineStepResult, ...] = ()
     finish_reason: FinishReason | None = None
     reasoning: str | None = None

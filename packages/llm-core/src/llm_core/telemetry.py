@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from llm_core.record import Record
 from llm_core.request import GenerationRequest
 from llm_core.result import GenerationResult, InvocationAttempt, PipelineStepResult
 from llm_core.trace import TraceContext
+from llm_core.value import immutable
 
 __all__ = [
     "AttemptEnded",
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class GenerationStarted(Record):
     """A call entered the service."""
 
@@ -35,7 +35,7 @@ class GenerationStarted(Record):
     """The span of the call, or the one that was active when it came; None while nobody gave it ids."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class AttemptStarted(Record):
     """The gates admitted an attempt and the provider is being called."""
 
@@ -51,7 +51,7 @@ class AttemptStarted(Record):
     server_port: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class FirstToken(Record):
     """The first token of a stream arrived."""
 
@@ -62,7 +62,7 @@ class FirstToken(Record):
     number: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class AttemptEnded(Record):
     """An attempt has an answer or an error."""
 
@@ -73,7 +73,7 @@ class AttemptEnded(Record):
     attempt: InvocationAttempt
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class StepEnded(Record):
     """A pipeline step is done."""
 
@@ -84,7 +84,7 @@ class StepEnded(Record):
     step: PipelineStepResult
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class GenerationFinished(Record):
     """The call is over."""
 

@@ -43,13 +43,13 @@ from llm_core.telemetry import GenerationStarted, TelemetryEvent
 from llm_core.timing import EventTimestamps
 from llm_core.trace import TraceContext
 from llm_core.usage import Cost, CostStatus, Usage
+from llm_core.value import unchecked
 
 __all__ = [
     "FakePermit",
     "FixedPriceBook",
     "FunctionStep",
     "ManualClock",
-    "MemoryAuditLog",
     "MemoryCache",
     "OpenGate",
     "RecordingTelemetry",
@@ -369,7 +369,7 @@ class FixedPriceBook:
     def price(self, usage: Usage, *, provider: str, model: str, at: datetime) -> Cost:
         """Return tokens times price; estimated if the usage is."""
         amount = usage.input_tokens * self._input + usage.output_tokens * self._output
-        return Cost(
+        return unchecked(Cost)(
             amount=amount / 1_000_000,
             status=CostStatus.ESTIMATED if usage.estimated else CostStatus.PRICED,
             source="fixed",
@@ -389,17 +389,6 @@ class MemoryCache:
     async def put(self, key: str, result: GenerationResult[Any], *, ttl_seconds: float) -> None:
         """Keep the result."""
         self.results[key] = result
-
-
-class MemoryAuditLog:
-    """An audit log in a list."""
-
-    def __init__(self) -> None:
-        self.results: list[GenerationResult[Any]] = []
-
-    async def append(self, result: GenerationResult[Any]) -> None:
-        """Keep the result."""
-        self.results.append(result)
 
 
 class FunctionStep:

@@ -8,11 +8,12 @@ still has its UTC time: `utc("admitted")`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import datetime, timedelta
 
 from llm_core.frozen import EMPTY
 from llm_core.record import Record
+from llm_core.value import immutable
 
 __all__ = ["AttemptTimestamps", "BackoffStats", "EventTimestamps"]
 
@@ -21,13 +22,49 @@ def _seconds(start: int | None, end: int | None) -> float | None:
     return None if start is None or end is None else (end - start) / 1e9
 
 
-def _seconds_per_token(first: int | None, last: int | None, tokens: int) -> float | None:
-    span = _seconds(first, last)
-    return None if span is None or tokens < 2 else span / (tokens - 1)
+class _AttemptDurations(Record):
+    """What lies between the points of an attempt; in a call's points, of its last attempt."""
+
+    __slots__ = ()
+
+    # Told to type checkers alone: each subclass has them as fields, in its own order of events.
+    enqueued: int | None
+    admitted: int | None
+    started: int | None
+    request_sent: int | None
+    first_byte: int | None
+    first_token: int | None
+    last_token: int | None
+    ended: int | None
+
+    @property
+    def queue_seconds(self) -> float | None:
+        """Time at our own gates; no part of the provider's latency."""
+        return _seconds(self.enqueued, self.admitted)
+
+    @property
+    def call_seconds(self) -> float | None:
+        """The provider's latency: call to complete answer, network included."""
+        return _seconds(self.started, self.ended)
+
+    @property
+    def time_to_first_byte_seconds(self) -> float | None:
+        """Request sent to first byte back: network and the provider's own queue."""
+        return _seconds(self.request_sent, self.first_byte)
+
+    @property
+    def time_to_first_token_seconds(self) -> float | None:
+        """Call to first token."""
+        return _seconds(self.started, self.first_token)
+
+    def time_per_output_token_seconds(self, output_tokens: int) -> float | None:
+        """Mean time between tokens after the first one; None for fewer than two tokens."""
+        span = _seconds(self.first_token, self.last_token)
+        return None if span is None or output_tokens < 2 else span / (output_tokens - 1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptTimestamps(Record):
+@immutable
+class AttemptTimestamps(_AttemptDurations):
     """The points of one attempt, as monotonic nanoseconds; None for what did not happen."""
 
     enqueued: int | None = None
@@ -50,37 +87,13 @@ class AttemptTimestamps(Record):
     """The end of the pause after this attempt."""
 
     @property
-    def queue_seconds(self) -> float | None:
-        """Time at our own gates; no part of the provider's latency."""
-        return _seconds(self.enqueued, self.admitted)
-
-    @property
-    def call_seconds(self) -> float | None:
-        """The provider's latency: call to complete answer, network included."""
-        return _seconds(self.started, self.ended)
-
-    @property
-    def time_to_first_byte_seconds(self) -> float | None:
-        """Request sent to first byte back: network and the provider's own queue."""
-        return _seconds(self.request_sent, self.first_byte)
-
-    @property
-    def time_to_first_token_seconds(self) -> float | None:
-        """Call to first token."""
-        return _seconds(self.started, self.first_token)
-
-    @property
     def backoff_seconds(self) -> float | None:
         """The pause after this attempt."""
         return _seconds(self.ended, self.backoff_until)
 
-    def time_per_output_token_seconds(self, output_tokens: int) -> float | None:
-        """Mean time between tokens after the first one; None for fewer than two tokens."""
-        return _seconds_per_token(self.first_token, self.last_token, output_tokens)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventTimestamps(Record):
+@immutable
+class EventTimestamps(_AttemptDurations):
     """The points of one call, as monotonic nanoseconds; None for what did not happen.
 
     The points from `enqueued` to `backoff_until` are those of the *last* attempt, which gave the
@@ -111,7 +124,7 @@ class EventTimestamps(Record):
     refined: int | None = None
     """Post-processing was complete."""
     recorded: int | None = None
-    """Metrics, telemetry and audit had been told."""
+    """Metrics and telemetry had been told."""
     completed: int | None = None
     """The result was handed back."""
 
@@ -138,39 +151,15 @@ class EventTimestamps(Record):
         return _seconds(self.requested, self.prepared)
 
     @property
-    def queue_seconds(self) -> float | None:
-        """Time of the last attempt at our own gates."""
-        return _seconds(self.enqueued, self.admitted)
-
-    @property
-    def call_seconds(self) -> float | None:
-        """The provider's latency in the last attempt, network included."""
-        return _seconds(self.started, self.ended)
-
-    @property
-    def time_to_first_byte_seconds(self) -> float | None:
-        """Request sent to first byte back in the last attempt."""
-        return _seconds(self.request_sent, self.first_byte)
-
-    @property
-    def time_to_first_token_seconds(self) -> float | None:
-        """Call to first token in the last attempt."""
-        return _seconds(self.started, self.first_token)
-
-    @property
     def refine_seconds(self) -> float | None:
         """Time in the pipeline."""
         return _seconds(self.refine_started, self.refined)
-
-    def time_per_output_token_seconds(self, output_tokens: int) -> float | None:
-        """Mean time between tokens after the first one; None for fewer than two tokens."""
-        return _seconds_per_token(self.first_token, self.last_token, output_tokens)
 
 
 _POINTS = tuple(field.name for field in fields(EventTimestamps) if field.name != "requested_at")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class BackoffStats(Record):
     """Waiting, summed over all attempts of a call; always filled, zero when nothing waited.
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from llm_core.frozen import EMPTY
 from llm_core.record import CheckedRecord, require
+from llm_core.value import immutable
 
 __all__ = ["ResponseSchema", "Tool", "ToolChoice", "ToolChoiceMode"]
 
@@ -18,7 +18,7 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _NAME_RULE = "1 to 64 letters, digits, underscores or hyphens"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Tool(CheckedRecord):
     """A function that the model may ask to be run."""
 
@@ -44,7 +44,7 @@ class ToolChoiceMode(StrEnum):
     """A call of the tool named in `ToolChoice.name`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class ToolChoice(CheckedRecord):
     """Which tools the model must or must not use."""
 
@@ -61,7 +61,7 @@ class ToolChoice(CheckedRecord):
             require(self, "name", self.name is None, f"None, as mode is {self.mode.value!r}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class ResponseSchema(CheckedRecord):
     """The JSON Schema that the answer must satisfy."""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
-from llm_core.record import CheckedRecord, require, unchecked
+from llm_core.record import CheckedRecord, require
+from llm_core.value import immutable, unchecked
 
 __all__ = ["TraceContext"]
 
@@ -21,7 +21,7 @@ def _random_hex(size: int) -> str:
     return os.urandom(size).hex()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class TraceContext(CheckedRecord):
     """One span of a distributed trace, as it travels in HTTP headers."""
 
@@ -47,8 +47,8 @@ class TraceContext(CheckedRecord):
         cls, token_hex: Callable[[int], str] = _random_hex, *, local: bool = False
     ) -> TraceContext:
         """Start a trace of its own; `token_hex` gives that many random bytes as hexadecimal."""
-        values = {"trace_id": token_hex(16), "span_id": token_hex(8), "sampled": True, "state": ""}
-        return unchecked(cls, {**values, "local": local})
+        digits = token_hex(24)
+        return unchecked(cls)(trace_id=digits[:32], span_id=digits[32:], local=local)
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> TraceContext | None:

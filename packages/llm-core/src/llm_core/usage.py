@@ -5,17 +5,17 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Iterable
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
 from llm_core.errors import InvalidValue
 from llm_core.record import CheckedRecord, require
+from llm_core.value import immutable
 
 __all__ = ["Cost", "CostStatus", "Usage"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Usage(CheckedRecord):
     """LLM tokens of one attempt, or the sum over several: `a + b`, `sum(usages, Usage())`.
 
@@ -86,7 +86,7 @@ class CostStatus(StrEnum):
 _TRUST = (CostStatus.PRICED, CostStatus.ESTIMATED, CostStatus.UNPRICED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Cost(CheckedRecord):
     """Money, and where the number comes from: never a silent zero."""
 

@@ -7,12 +7,11 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from typing import Any
 
-from llm_core import CircuitOpen, Clock, ErrorInfo, InvalidValue, LLMError
+from llm_core import CircuitOpen, Clock, ErrorInfo, InvalidValue, LLMError, Value, immutable
 from llm_gates.gates import GateSet
 from llm_gates.limits import NEVER, Limit, Metric
 
@@ -35,8 +34,8 @@ class BreakerState(StrEnum):
     """A few probes pass, whose outcomes decide."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerChange:
+@immutable
+class BreakerChange(Value):
     """One change of state, for callbacks."""
 
     name: str
@@ -47,8 +46,8 @@ class BreakerChange:
     """How long the breaker stays open; None in other states and when it was forced open."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerPolicy:
+@immutable
+class BreakerPolicy(Value):
     """When a breaker opens, and for how long."""
 
     failure_rate: float = 0.5
@@ -219,13 +218,15 @@ class BreakerLimit(Limit):
         last[1] += 1
         last[2] += failed
         last[3] += slow
-        calls = sum(part[1] for part in slices)
+        calls = failures = slow_calls = 0
+        for _, ended, bad, late in slices:
+            calls += ended
+            failures += bad
+            slow_calls += late
         if calls < policy.least_calls:
             return None
-        failures = sum(part[2] for part in slices)
         if failures >= calls * policy.failure_rate and failures:
             return f"{failures} of {calls} calls failed"
-        slow_calls = sum(part[3] for part in slices)
         if slow_calls >= calls * policy.slow_rate and slow_calls:
             return f"{slow_calls} of {calls} calls were slow"
         return None

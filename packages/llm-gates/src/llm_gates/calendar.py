@@ -10,7 +10,7 @@ from typing import Any
 from llm_core import Clock
 from llm_gates.limits import NEVER, FixedWindow, Metric
 
-__all__ = ["CalendarWindow", "Period"]
+__all__ = ["CalendarWindow", "Period", "next_start"]
 
 
 class Period(StrEnum):
@@ -36,7 +36,7 @@ class CalendarWindow(FixedWindow):
     The wall clock is read at every turn, so that its corrections count.
     """
 
-    __slots__ = ("__weakref__", "_clock", "_period", "_zone")
+    __slots__ = ("__weakref__", "_clock", "period", "zone")
 
     def __init__(
         self,
@@ -56,24 +56,25 @@ class CalendarWindow(FixedWindow):
             guard_ns=guard_ns,
             next_turn=self._turn_after,
         )
-        self._period = period
-        self._zone = zone
+        self.period = period
+        self.zone = zone
 
     def bind(self, clock: Clock, put_off: Callable[[Callable[[], None]], object]) -> None:
         """Take the clock whose calendar counts."""
         self._clock = clock
 
     def _turn_after(self, now: int) -> int:
-        if self._period is Period.TOTAL:
+        if self.period is Period.TOTAL:
             return NEVER
         # `now` may lie behind or before the moment in which the wall clock is read.
         ahead = now - self._clock.monotonic_ns()
-        local = (self._clock.now() + timedelta(microseconds=ahead / 1e3)).astimezone(self._zone)
-        left = _next_start(self._period, local) - local.astimezone(UTC)
+        local = (self._clock.now() + timedelta(microseconds=ahead / 1e3)).astimezone(self.zone)
+        left = next_start(self.period, local) - local.astimezone(UTC)
         return now + max(round(left / timedelta(microseconds=1) * 1e3), 1)
 
 
-def _next_start(period: Period, local: datetime) -> datetime:
+def next_start(period: Period, local: datetime) -> datetime:
+    """Return the first turn after `local`, which carries the zone that counts."""
     start = local.replace(second=0, microsecond=0)
     if period is Period.MINUTE:
         return (start.astimezone(UTC)) + timedelta(minutes=1)

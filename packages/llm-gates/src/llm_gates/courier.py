@@ -1,23 +1,27 @@
-"""The one thread of a process that speaks to Redis, and what it carries."""
+"""The one thread of a process that speaks to Redis, and when it does."""
 
 from __future__ import annotations
 
-import heapq
-import importlib
 import itertools
 import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from llm_core import GateTimeout, LLMError, MissingDependencyError, WaitError
-from llm_gates.shared_limits import SharedLimit
+from llm_core import GateTimeout, LLMError, WaitError
+from llm_gates.door import Door
+from llm_gates.limits import Limit
+from llm_gates.listener import Listener
+from llm_gates.outbox import Outbox
+from llm_gates.redis_script import Answer, RedisScript
+from llm_gates.shared_limits import shared_limit
+from llm_gates.turnstile import HOLD, too_heavy
+from llm_gates.wishes import DONE, GONE, PENDING, TRAVELLING, Wish, WishLine
 
-__all__ = ["Courier", "RedisUnavailable", "Wish"]
+__all__ = ["Courier", "RedisUnavailable", "Sharing"]
 
 _logger = logging.getLogger(__name__)
 
@@ -27,488 +31,397 @@ _LINGER_SECONDS = 0.005
 """How long corrections wait for an admission to travel with."""
 _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 """After which times a lost server is tried again; the last one for ever."""
-
-# The life of a wish.
-PENDING = 0
-TRAVELLING = 1
-DONE = 2
-GONE = 3
+_IDLE_SECONDS = 10.0
+"""After how much time without anything to do the thread ends and its connection is closed."""
 
 
 class RedisUnavailable(WaitError):
     """The server that keeps the common limits does not answer, and the gate was told to fail then."""
 
 
-class Wish:
-    """One call that wants to go; `done` is called once, in the courier's thread, when it is decided."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sharing:
+    """How the limits are shared."""
 
-    __slots__ = (
-        "costs",
-        "deadline",
-        "done",
-        "due",
-        "entries",
-        "error",
-        "lease",
-        "local",
-        "rank",
-        "reserved",
-        "state",
-        "timeout",
-        "waited_for",
-    )
-
-    def __init__(
-        self,
-        costs: tuple[int, ...],
-        *,
-        rank: int,
-        timeout: float | None,
-        done: Callable[[], None],
-    ) -> None:
-        self.costs = costs
-        self.rank = rank
-        self.timeout = timeout
-        self.deadline = None if timeout is None else time.monotonic() + timeout
-        self.done = done
-        self.lease = ""
-        self.state = PENDING
-        self.due = 0.0
-        """When it may go, by `time.monotonic`."""
-        self.reserved = 0.0
-        """The earliest time at which it may be that the server expects it to go."""
-        self.entries: list[int] = []
-        self.error: LLMError | None = None
-        self.local = False
-        """Whether it is to be admitted by the local stand-in."""
-        self.waited_for: str | None = None
+    prefix: str
+    """The beginning of all keys; what the sharing processes have in common."""
+    make_client: Callable[[], Any]
+    lease_seconds: float
+    """After how long the slots of a process that has died come back."""
+    horizon_seconds: float
+    """How far ahead an admission may tell when the call may go."""
+    stand_in: float | None
+    """The share of the limits that this process has alone while the server is lost; None if calls fail then."""
 
 
 class Courier:
-    """Carries wishes, corrections and renewals; started by the first of them."""
+    """Carries wishes, corrections and renewals; started by the first of them.
+
+    Everything but `close` is for those who are inside the door. `decided` is called with every wish once it is decided,
+    under the lock and mostly in the courier's thread: it has entries, or an error, or (where a local share stands in
+    for a lost server) neither.
+    """
 
     def __init__(
         self,
-        client: Callable[[], Any],
-        limits: list[SharedLimit],
+        limits: Sequence[Limit],
+        sharing: Sharing,
         *,
-        prefix: str,
-        lease_seconds: float,
-        horizon_seconds: float,
-        local: bool,
+        decided: Callable[[Wish], None],
     ) -> None:
-        self.limits = limits
-        self.round_trips = 0
+        self.door = Door()
+        self.line = WishLine()
+        self.outbox = Outbox(self._stir)
+        self.limits = [
+            shared_limit(limit, place=place, outbox=self.outbox)
+            for place, limit in enumerate(limits, 1)
+        ]
         self.lost = False
         """Whether the server did not answer the last time."""
         self.held_until = 0.0
-        self._make_client = client
-        self._client: Any = None
-        self._script: Any = None
-        self._prefix = "{" + prefix + "}"
+        self._bell = threading.Event()
+        self._script = RedisScript(sharing.make_client, prefix=sharing.prefix)
+        self._decided = decided
+        self._lease_seconds = sharing.lease_seconds
+        self._horizon_seconds = sharing.horizon_seconds
+        self._local = sharing.stand_in is not None
         self._process = uuid.uuid4().hex[:12]
-        self._lease_seconds = lease_seconds
-        self._horizon_us = round(horizon_seconds * 1e6)
-        self._local = local
-        longest = max((limit.life for limit in limits), default=0) / 1e6
-        self._keep_ms = round(1_000 * (2 * longest + lease_seconds + 60))
+        longest = max((limit.life_us for limit in self.limits), default=0) / 1e6
+        self._settings = [
+            self._process,
+            round(sharing.horizon_seconds * 1e6),
+            round(sharing.lease_seconds * 1e6),
+            round(1_000 * (2 * longest + sharing.lease_seconds + 60)),
+            _MOST,
+        ]
         # Leaving later than this is told to the server, which then counts the call as later.
-        guards = [limit.life - limit.window for limit in limits if limit.kind == "log"]
+        guards = [limit.guard_ns // 1_000 for limit in self.limits if limit.kind == "log"]
         self._tolerance_us = max(min(guards, default=0) // 2, 1_000)
-        self._slots = [place for place, limit in enumerate(limits) if limit.kind == "slots"]
-        self._ready = threading.Condition(threading.Lock())
-        self._wishes: list[tuple[int, int, Wish]] = []
-        self._patience: list[tuple[float, int, Wish]] = []
-        self._waiting = 0
-        self._corrections: list[list[Any]] = []
-        self._leases: set[str] = set()
+        self._slots = [limit.place for limit in self.limits if limit.kind == "slots"]
         self._order = itertools.count()
         self._ask_at = 0.0
+        self._carry_at = 0.0
         self._renew_at = 0.0
+        self._wanted_at = 0.0
+        self._nobody_before = 0.0
+        self._blamed = ""
         self._failures = 0
+        self._hold_untold = False
         self._thread: threading.Thread | None = None
-        self._listener: threading.Thread | None = None
+        self._listener = Listener(
+            self._script, self._process, self.door, wanted=self._wants_mail, heard=self._ask_now
+        )
         self._closed = False
 
-    @property
-    def waiting(self) -> int:
-        """How many wishes are not decided."""
-        return self._waiting
-
-    @property
-    def held(self) -> int:
-        """How many leases this process holds."""
-        return len(self._leases)
-
     def send(self, wish: Wish) -> None:
-        """Take a wish to the server; its `done` is called when it is decided."""
-        with self._ready:
-            if self._closed:
-                # The thread that would decide it has ended.
-                self._settle_closed(wish)
-                return
-            heapq.heappush(self._wishes, (wish.rank, next(self._order), wish))
-            self._waiting += 1
-            # Who waits already knows when to ask; a newcomer behind them asks with them.
-            if self._waiting == 1:
+        """Take a wish to the server; RedisUnavailable if it is known not to answer."""
+        self._wanted_at = time.monotonic()
+        if self._closed:
+            # The thread that would decide it has ended.
+            raise RedisUnavailable("the gate was closed")
+        if self._hopeless and not self._local:
+            raise RedisUnavailable("Redis does not answer")
+        self._check_patience(wish)
+        if self.line.add(wish):
+            # Who waits already knows when to ask; whoever comes behind them asks with them.
+            if self.line.first is wish and not self._failures:
                 self._ask_at = 0.0
-            hurry = False
-            if wish.deadline is not None:
-                heapq.heappush(self._patience, (wish.deadline, next(self._order), wish))
-                hurry = self._patience[0][2] is wish
-            if self._waiting == 1 or hurry:
-                self._ready.notify()
-            self._start()
+            self._stir()
 
-    def _settle_closed(self, wish: Wish) -> None:
-        wish.state = DONE
-        wish.error = RedisUnavailable("the gate was closed")
-        wish.done()
+    def _check_patience(self, wish: Wish) -> None:
+        """Raise GateTimeout if it is known that nobody leaves so soon."""
+        now = self._wanted_at
+        until, name = self._nobody_before, self._blamed
+        if not self.line.waiting or self.line.goes_first(wish):
+            until = 0.0
+        if self.held_until > max(now, until):
+            until, name = self.held_until, HOLD
+        if until > now:
+            wish.waited_for = name
+            if wish.deadline is not None and wish.deadline < until:
+                raise self._timed_out(wish, name, until - now)
 
-    def give_up(self, wish: Wish) -> bool:
-        """Forget a wish; return False if it was admitted already, so that it must be given back."""
-        with self._ready:
-            if wish.state == PENDING:
-                wish.state = GONE
-                self._waiting -= 1
-                self._ready.notify()
-                return True
-            if wish.state == TRAVELLING:
-                wish.state = GONE
-                return True
-            return wish.error is not None or wish.local
+    @property
+    def round_trips(self) -> int:
+        """How many script calls there were."""
+        return self._script.round_trips
 
-    def correct(self, place: int, entry: int, before: int, after: int) -> None:
-        """Correct the weight of an admission with the next call."""
-        with self._ready:
-            self._corrections.append(["settle", place + 1, entry, before, after])
-            self._ready.notify()
+    @property
+    def stands_in(self) -> bool:
+        """Whether newcomers are to be admitted locally for now."""
+        if not (self._local and self._hopeless):
+            return False
+        self._wanted_at = time.monotonic()
+        return True
 
-    def left(self, wish: Wish, now: float) -> None:
-        """Note when an admitted call really left, if that was too late to be covered by the guard."""
-        late_us = round((now - wish.reserved) * 1e6)
+    @property
+    def _hopeless(self) -> bool:
+        """Whether the thread is trying to find the server again, so that nobody need wait for that."""
+        return self.lost and self._thread is not None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits and there is nothing to carry."""
+        return not (self.line.waiting or self.outbox or self.outbox.leases)
+
+    def withdraw(self, wish: Wish) -> None:
+        """Forget a wish; if it is granted all the same, it is given back."""
+        if wish.state == DONE:
+            self._take_back(wish)
+        else:
+            self.line.leave(wish, GONE)
+
+    def left(self, wish: Wish) -> None:
+        """Note that an admitted call leaves now, if that is too late to be covered by the guard."""
+        late_us = round((time.monotonic() - wish.reserved) * 1e6)
         if late_us > self._tolerance_us:
-            with self._ready:
-                for place, limit in enumerate(self.limits):
-                    if limit.kind == "log":
-                        self._corrections.append(["late", place + 1, wish.entries[place], late_us])
-                self._ready.notify()
+            for limit, entry in zip(self.limits, wish.entries, strict=True):
+                if limit.kind == "log":
+                    self.outbox.change("late", limit.place, entry, late_us)
 
-    def release(self, lease: str) -> None:
-        """Give concurrency slots back with the next call."""
-        with self._ready:
-            self._release(lease)
-            self._ready.notify()
+    def hold(self, seconds: float) -> None:
+        """Admit nobody in any process for `seconds`; who cannot wait that long fails at once."""
+        self.held_until = max(self.held_until, time.monotonic() + seconds)
+        self._hold_untold = True
+        for wish in self.line.impatient(self.held_until):
+            self._fail(wish, self._timed_out(wish, HOLD, self.held_until - time.monotonic()))
+        self._stir()
 
-    def _release(self, lease: str) -> None:
-        self._leases.discard(lease)
-        self._corrections += [["release", place + 1, lease] for place in self._slots]
-
-    def wake(self) -> None:
-        """Ask the server now."""
-        with self._ready:
-            self._ask_at = 0.0
-            self._ready.notify()
+    def fail_heavier(self, place: int) -> None:
+        """Fail those who have become too heavy for a limit that was lowered."""
+        limit = self.limits[place - 1]
+        for wish in self.line.heavier_than(place - 1, limit.capacity):
+            self._fail(wish, too_heavy(limit, wish.permit.costs[place - 1]))
 
     def close(self) -> None:
         """Carry what is left and stop; wishes that are not decided fail."""
-        with self._ready:
+        with self.door:
             self._closed = True
-            self._ready.notify()
+            self._bell.set()
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=5)
 
-    def _start(self) -> None:
+    def abandon(self) -> None:
+        """Do nothing any more: in a forked child there is no thread, and what is held belongs to the parent."""
+        self._closed = True
+
+    def _stir(self) -> None:
+        """Wake the thread, or start it."""
+        if self._closed:
+            return
+        self._bell.set()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="llm-gates courier", daemon=True)
             self._thread.start()
 
     def _run(self) -> None:
         while True:
-            with self._ready:
-                if not self._closed:
-                    self._rest()
-                closing = self._closed
-                self._fail_late()
-                batch, corrections = self._gather()
-            if batch or corrections:
-                self._travel(batch, corrections)
-            if closing:
-                self._end()
-                return
+            with self.door:
+                self._bell.clear()
+                if self._closed:
+                    break
+                now = time.monotonic()
+                seconds = self._next_time(now) - now
+                if seconds <= 0:
+                    probe = self.lost and now >= self._ask_at
+                    wishes, batch = self._gather(now)
+                    self._fail_late()
+            if seconds <= 0:
+                if wishes or batch[1] or probe:
+                    self._travel(wishes, batch)
+            elif not self._bell.wait(min(seconds, _IDLE_SECONDS)) and seconds > _IDLE_SECONDS:
+                with self.door:
+                    if not self._bell.is_set():
+                        self._rest()
+                        return
+        self._end()
 
     def _rest(self) -> None:
-        """Wait until there is something to carry; the lock is held."""
-        lingered = False
-        while not self._closed:
-            now = time.monotonic()
-            times = [self._renew_at] if self._leases else []
-            if self._waiting:
-                times.append(max(self._ask_at, self.held_until))
-                times += self._next_deadline()
-            if self._corrections:
-                if lingered or self._failures:
-                    times.append(self._ask_at if self._failures else now)
-                else:
-                    times.append(now + _LINGER_SECONDS)
-            seconds = min(times) - now if times else None
-            if seconds is not None and seconds <= 0:
-                return
-            lingered = bool(self._corrections)
-            self._ready.wait(seconds)
+        """End the thread; the next wish or correction starts another."""
+        self._script.disconnect()
+        self._thread = None
 
-    def _next_deadline(self) -> list[float]:
-        """Return the first deadline of a pending wish, if there is one."""
-        patience = self._patience
-        while patience and patience[0][2].state != PENDING:
-            heapq.heappop(patience)
-        return [patience[0][0]] if patience else []
+    def _next_time(self, now: float) -> float:
+        """Return when there is something to do next."""
+        times = [now + 2 * _IDLE_SECONDS]
+        if self.outbox.leases:
+            times.append(max(self._renew_at, self._ask_at if self._failures else 0.0))
+        if self.line.waiting:
+            times.append(max(self._ask_at, self.held_until))
+            if (deadline := self.line.next_deadline()) is not None:
+                times.append(deadline)
+        if self.outbox or self._hold_untold:
+            self._carry_at = self._carry_at or now + _LINGER_SECONDS
+            times.append(self._ask_at if self._failures else self._carry_at)
+        if self.lost and now < self._wanted_at + _IDLE_SECONDS:
+            times.append(self._ask_at)
+        return min(times)
 
-    def _fail_late(self) -> None:
-        now = time.monotonic()
-        while (first := self._next_deadline()) and first[0] <= now:
-            wish = heapq.heappop(self._patience)[2]
-            self._decide(wish, self._timed_out(wish, None))
-
-    def _timed_out(self, wish: Wish, wait_seconds: float | None) -> GateTimeout:
-        more = "no answer in time" if wait_seconds is None else f"at least {wait_seconds:.3f} s"
-        return GateTimeout(
-            f"timeout: got {wish.timeout!r}, but the shared limits need {more}",
-            retry_after=wait_seconds,
-            details={"timeout": wish.timeout, "queued": self._waiting},
-        )
-
-    def _gather(self) -> tuple[list[Wish], list[list[Any]]]:
-        """Take what the next call carries; the lock is held."""
-        now = time.monotonic()
-        batch: list[Wish] = []
-        # What goes back may be just what somebody here waits for.
-        may_ask = now >= self._ask_at or (bool(self._corrections) and not self._failures)
-        if may_ask and now >= self.held_until:
-            while self._wishes and len(batch) < _MOST:
-                wish = heapq.heappop(self._wishes)[2]
-                if wish.state == PENDING:
-                    wish.state = TRAVELLING
-                    self._waiting -= 1
-                    batch.append(wish)
+    def _gather(self, now: float) -> tuple[list[Wish], tuple[int, list[list[Any]]]]:
+        """Take what the next call carries."""
         if self._failures and now < self._ask_at:
-            return batch, []
-        corrections, self._corrections = self._corrections, []
-        if self._leases and now >= self._renew_at - self._lease_seconds / 6:
+            return [], (0, [])
+        wishes: list[Wish] = []
+        # What goes back may be just what somebody here waits for.
+        if (now >= self._ask_at or self.outbox) and now >= self.held_until:
+            wishes = self.line.take(_MOST)
+        self._carry_at = 0.0
+        number, corrections = self.outbox.take()
+        if self.outbox.leases and now >= self._renew_at - self._lease_seconds / 6:
             self._renew_at = now + self._lease_seconds / 3
-            corrections += [
-                ["renew", place + 1, lease] for lease in self._leases for place in self._slots
-            ]
-        return batch, corrections
+            corrections += self.outbox.renewals()
+        if self._hold_untold:
+            corrections.append(["hold", 0, max(round((self.held_until - now) * 1e6), 0)])
+            self._hold_untold = False
+        return wishes, (number, corrections)
 
-    def _travel(self, batch: list[Wish], corrections: list[list[Any]]) -> None:
-        words: list[Any] = [
-            self._process,
-            self._horizon_us,
-            round(self._lease_seconds * 1e6),
-            self._keep_ms,
-            _MOST,
-            len(self.limits),
-        ]
-        for limit in self.limits:
-            words += limit.words
-        words.append(len(corrections))
-        for correction in corrections:
-            words += correction
-        words.append(len(batch))
-        for wish in batch:
+    def _travel(self, wishes: list[Wish], batch: tuple[int, list[list[Any]]]) -> None:
+        for wish in wishes:
             wish.lease = f"{self._process}:{next(self._order)}" if self._slots else ""
-            words += [wish.lease, *wish.costs]
         sent = time.monotonic()
         try:
-            answer = self._call(words)
-        except LLMError as error:
-            with self._ready:
-                for wish in batch:
-                    self._settle_state(wish, error)
-            return
+            answer = self._script.call(self._settings, self.limits, batch, wishes)
         except Exception as error:  # noqa: BLE001 - whatever the client raises, no waiter may hang
-            self._lose(batch, corrections, error)
+            self._lose(wishes, error)
             return
-        self._found()
-        self._deliver(batch, [int(word) for word in answer], sent)
-
-    def _call(self, words: list[Any]) -> list[Any]:
-        if self._client is None:
-            self._client = self._make_client()
-            source = Path(__file__).with_name("admit.lua").read_text("utf-8")
-            self._script = self._client.register_script(source)
-        self.round_trips += 1
-        answer: list[Any] = self._script(keys=[self._prefix], args=words)
-        return answer
+        with self.door:
+            self._found()
+            self._deliver(wishes, answer, sent)
 
     def _found(self) -> None:
         if self.lost:
-            _logger.warning("Redis answers again: the limits of %s are shared", self._prefix)
+            _logger.warning("Redis answers again: the limits of %s are shared", self._script.prefix)
         self.lost = False
         self._failures = 0
+        self.outbox.answered()
 
-    def _lose(self, batch: list[Wish], corrections: list[list[Any]], error: Exception) -> None:
-        with self._ready:
+    def _lose(self, wishes: list[Wish], error: Exception) -> None:
+        with self.door:
             if not self.lost:
                 doing = "a local share of the limits" if self._local else "errors"
-                _logger.warning(
-                    "Redis does not answer (%s): %s until it does, for %s",
-                    error,
-                    doing,
-                    self._prefix,
-                )
+                text = "Redis does not answer (%s): %s until it does, for %s"
+                _logger.warning(text, error, doing, self._script.prefix)
             self.lost = True
             pause = _RETRY_SECONDS[min(self._failures, len(_RETRY_SECONDS) - 1)]
             self._failures += 1
-            self._ask_at = time.monotonic() + pause
-            # Renewals are made anew; everything else is carried when the server is back.
-            kept = [correction for correction in corrections if correction[0] != "renew"]
-            self._corrections = kept[-10_000:] + self._corrections
-            self._renew_at = self._ask_at
-            pending = [wish for _, _, wish in self._wishes if wish.state == PENDING]
-            for wish in [*batch, *pending]:
-                self._stand_in(wish, error)
+            now = time.monotonic()
+            self._ask_at = self._renew_at = now + pause
+            self._hold_untold = self.held_until > now
+            for wish in [*wishes, *self.line.pending()]:
+                if self._local:
+                    self._decide(wish)
+                else:
+                    self._fail(wish, RedisUnavailable(f"Redis does not answer: {error}"))
+        # The next call goes to whoever answers to the name then.
+        self._script.disconnect()
 
-    def _stand_in(self, wish: Wish, error: Exception) -> None:
-        if self._local:
-            wish.local = True
-            self._settle_state(wish, None)
+    def _deliver(self, wishes: list[Wish], answer: Answer, sent: float) -> None:
+        now = time.monotonic()
+        self.held_until = max(self.held_until, now + answer.held_us / 1e6)
+        if answer.forgotten or not self.outbox.leases:
+            # A server that has lost its memory is told at once what is held.
+            self._renew_at = now + (0 if self.outbox.leases else self._lease_seconds / 3)
+        lowered = []
+        for limit, facts in zip(self.limits, answer.limits, strict=True):
+            before = limit.capacity
+            limit.learn(*facts)
+            if limit.capacity < before:
+                lowered.append(limit.place)
+        last_due = now
+        for wish, granted in zip(wishes, answer.granted, strict=False):
+            last_due = now + granted[0] / 1e6
+            self._grant(wish, granted, sent, now, answer.place)
+        self.line.put_back(wishes[len(answer.granted) :])
+        for place in lowered:
+            self.fail_heavier(place)
+        self._ask_at = 0.0
+        if answer.next_us >= 0:
+            self._wait_for(answer, now, last_due)
+
+    def _grant(self, wish: Wish, granted: list[int], sent: float, now: float, place: int) -> None:
+        delay_us, *wish.entries = granted
+        wish.due = now + delay_us / 1e6
+        wish.reserved = sent + delay_us / 1e6
+        if wish.lease:
+            self.outbox.leases[wish.lease] = self._slots
+        if wish.state == GONE:
+            self._take_back(wish)
+        elif delay_us and wish.deadline is not None and wish.due > wish.deadline:
+            self._take_back(wish)
+            self._fail(wish, self._timed_out(wish, self._name(place), delay_us / 1e6))
         else:
-            self._settle_state(wish, RedisUnavailable(f"Redis does not answer: {error}"))
+            if delay_us:
+                wish.waited_for = wish.waited_for or self._name(place)
+            self._decide(wish)
 
-    def refuse_at_once(self) -> LLMError | None:
-        """Return the error for newcomers while the server is lost and not to be tried yet."""
-        if self.lost and not self._local and time.monotonic() < self._ask_at:
-            return RedisUnavailable("Redis does not answer")
-        return None
+    def _wait_for(self, answer: Answer, now: float, last_due: float) -> None:
+        """Work out when to ask again, and fail those who cannot wait that long."""
+        wait_seconds = answer.next_us / 1e6
+        name = self._name(answer.place)
+        for wish in self.line.pending():
+            wish.waited_for = name
+        if answer.place == 0 or (answer.place > 0 and self.limits[answer.place - 1].holds):
+            # Somebody may make room at any time.
+            self._ask_at = now + wait_seconds
+            self._nobody_before = 0.0
+        else:
+            self._nobody_before, self._blamed = now + wait_seconds, name
+            # Half a horizon before the next can go, so that its time is known when it comes.
+            half = self._horizon_seconds / 2
+            self._ask_at = max(now + wait_seconds - half, (now + last_due) / 2)
+            for wish in self.line.impatient(now + wait_seconds):
+                self._fail(wish, self._timed_out(wish, name, wait_seconds))
+        if wait_seconds > 2 * self._horizon_seconds and self.line.waiting:
+            self._listener.listen()
 
-    @property
-    def stands_in(self) -> bool:
-        """Whether newcomers are to be admitted locally for now."""
-        return self.lost and self._local and time.monotonic() < self._ask_at
+    def _name(self, place: int) -> str:
+        return HOLD if place < 0 else self.limits[max(place - 1, 0)].name
 
-    def _deliver(self, batch: list[Wish], answer: list[int], sent: float) -> None:
-        admitted, next_us, place = answer[:3]
-        now = time.monotonic()
-        width = 1 + len(self.limits)
-        with self._ready:
-            self._renew_at = self._renew_at if self._leases else now + self._lease_seconds / 3
-            last_due = now
-            for number, wish in enumerate(batch[:admitted]):
-                delay_us, *entries = answer[3 + number * width : 3 + (number + 1) * width]
-                wish.due = last_due = now + delay_us / 1e6
-                wish.reserved = sent + delay_us / 1e6
-                wish.entries = entries
-                if wish.lease:
-                    self._leases.add(wish.lease)
-                if wish.state == GONE:
-                    self._take_back(wish)
-                    continue
-                if delay_us:
-                    wish.waited_for = wish.waited_for or self.limits[max(place - 1, 0)].name
-                self._settle_state(wish, None)
-            if next_us >= 0:
-                wait_seconds = next_us / 1e6
-                horizon = self._horizon_us / 1e6
-                # Half a horizon before the next can go, so that its time is known when it comes.
-                self._ask_at = max(now + wait_seconds - horizon / 2, (now + last_due) / 2)
-                if not place or self.limits[place - 1].kind == "slots":
-                    self._ask_at = now + wait_seconds
-                self._put_back(batch[admitted:], wait_seconds, place)
-                if wait_seconds > 2 * horizon:
-                    self._listen()
-            else:
-                self._ask_at = 0.0
+    def _fail_late(self) -> None:
+        for wish in self.line.impatient(time.monotonic()):
+            self._fail(wish, self._timed_out(wish, wish.waited_for or self._name(0), None))
 
-    def _put_back(self, batch: list[Wish], wait_seconds: float, place: int) -> None:
-        limit = self.limits[max(place - 1, 0)]
-        known = place > 0 and limit.kind != "slots"
-        now = time.monotonic()
-        for wish in batch:
-            if wish.state != GONE:
-                wish.state = PENDING
-                wish.waited_for = limit.name
-                self._waiting += 1
-                # Older than all that came later, and in their own order: the rank alone does not say it.
-                heapq.heappush(self._wishes, (wish.rank, next(self._order), wish))
-        while known and (first := self._next_deadline()) and first[0] < now + wait_seconds:
-            late = heapq.heappop(self._patience)[2]
-            self._decide(late, self._timed_out(late, wait_seconds))
+    def _timed_out(self, wish: Wish, name: str, wait_seconds: float | None) -> GateTimeout:
+        needs = "more" if wait_seconds is None else f"at least {wait_seconds:.3f} s more"
+        timeout, queued = wish.permit.timeout, self.line.waiting
+        return GateTimeout(
+            f"timeout: got {timeout!r}, but {name} needs {needs} with {queued} calls in the queue",
+            retry_after=wait_seconds,
+            details={"limit": name, "timeout": timeout, "queued": queued},
+        )
 
     def _take_back(self, wish: Wish) -> None:
-        for place, limit in enumerate(self.limits):
-            if limit.kind != "slots":
-                entry, cost = wish.entries[place], wish.costs[place]
-                self._corrections.append(["settle", place + 1, entry, cost, 0])
-        if wish.lease:
-            self._release(wish.lease)
+        """Give back everything of an admission that was never used."""
+        for limit, entry, cost in zip(self.limits, wish.entries, wish.permit.costs, strict=True):
+            limit.settle(entry, cost, 0, 0)
+        self.outbox.release(wish.lease)
 
-    def take_back(self, wish: Wish) -> None:
-        """Give everything of an admission back that was never used."""
-        with self._ready:
-            self._take_back(wish)
-            self._ready.notify()
-
-    def _decide(self, wish: Wish, error: LLMError | None) -> None:
-        """Decide a pending wish; the lock is held."""
-        self._waiting -= 1
-        wish.state = TRAVELLING
-        self._settle_state(wish, error)
-
-    def _settle_state(self, wish: Wish, error: LLMError | None) -> None:
-        if wish.state == GONE:
-            return
-        if wish.state == PENDING:
-            self._waiting -= 1
-        wish.state = DONE
+    def _fail(self, wish: Wish, error: LLMError) -> None:
         wish.error = error
-        wish.done()
+        self._decide(wish)
 
-    def _listen(self) -> None:
-        """Hear when another process gives something back; the lock is held."""
-        if self._listener is None:
-            self._listener = threading.Thread(
-                target=self._hear, name="llm-gates listener", daemon=True
-            )
-            self._listener.start()
-
-    def _hear(self) -> None:
-        mail = f"{self._prefix}:mail:{self._process}"
-        try:
-            client = self._make_client()
-            while self._wants_mail():
-                if client.blpop([mail], timeout=0.5) is not None:
-                    self.wake()
-            client.close()
-        except Exception as error:  # noqa: BLE001 - the courier finds out by itself and decides
-            _logger.debug("the listener of %s ended: %s", self._prefix, error)
-            with self._ready:
-                self._listener = None
+    def _decide(self, wish: Wish) -> None:
+        if wish.state in (PENDING, TRAVELLING):
+            self.line.leave(wish, DONE)
+            self._decided(wish)
 
     def _wants_mail(self) -> bool:
-        with self._ready:
-            wanted = self._waiting > 0 and not self._closed and not self.lost
-            if not wanted:
-                self._listener = None
-            return wanted
+        return self.line.waiting > 0 and not self._closed and not self.lost
+
+    def _ask_now(self) -> None:
+        self._ask_at = 0.0
+        self._stir()
 
     def _end(self) -> None:
-        with self._ready:
-            for _, _, wish in self._wishes:
-                if wish.state == PENDING:
-                    self._decide(wish, RedisUnavailable("the gate was closed"))
-        if self._client is not None:
-            self._client.close()
-
-
-def redis_client(url: str) -> Callable[[], Any]:
-    """Return a maker of clients that never wait longer than a second; MissingDependencyError without redis."""
-    try:
-        redis = importlib.import_module("redis")
-    except ImportError as error:
-        raise MissingDependencyError(
-            "redis is not installed; install the extra llm-gates[redis]"
-        ) from error
-    return partial(redis.Redis.from_url, url, socket_timeout=1.0, socket_connect_timeout=1.0)
+        """Carry what is left of a gate that was closed, and refuse who waits."""
+        with self.door:
+            batch = self.outbox.take()
+        while batch[1] and not self.lost:
+            self._travel([], batch)
+            with self.door:
+                batch = self.outbox.take()
+        with self.door:
+            self._rest()
+            for wish in self.line.pending():
+                self._fail(wish, RedisUnavailable("the gate was closed"))

@@ -89,8 +89,10 @@ class ForeignUse:
         used = window.limit - window.remaining - spare
         began = self._began(now, seen_at, window)
         most_ours = self._sent_by(seen_at + blur) - self._sent_by(began - blur)
-        least_ours = max(self._sent_by(seen_at - blur) - self._sent_by(began + blur), 0)
-        foreign = min(max(self.foreign, used - most_ours, 0), max(used - least_ours, 0))
+        foreign = max(self.foreign, used - most_ours, 0)
+        if foreign:
+            least_ours = max(self._sent_by(seen_at - blur) - self._sent_by(began + blur), 0)
+            foreign = min(foreign, max(used - least_ours, 0))
         if foreign > self.foreign:
             self._size += 0.05 * (foreign - self.foreign - self._size)
         self.foreign = foreign
@@ -105,8 +107,8 @@ class ForeignUse:
             self.limit.turn_at(now, window.reset_seconds)
         return self.limit.began_at(now) - 1
 
-    def _keep_free(self, now: int) -> None:
-        """Keep free what others use, and what chance may add to it until the next header comes.
+    def _expected(self, now: int) -> int:
+        """Return what others use, and what chance may add to it until the next header comes.
 
         What comes and what expires are two independent counts of `foreign` per window each, so that in a time t
         their difference has the variance 2 x foreign x size x t / window.
@@ -114,7 +116,11 @@ class ForeignUse:
         age = min(now - self._seen_at + self._age, self._window)
         variance = 2 * self.foreign * max(self._size, 1.0) * age / self._window
         chance = math.ceil(_DEVIATIONS * math.sqrt(variance))
-        amount = min(self.foreign + chance, int(self.limit.capacity) - 1)
+        return min(self.foreign + chance, int(self.limit.capacity) - 1)
+
+    def _keep_free(self, now: int) -> None:
+        """Keep free what others are expected to use."""
+        amount = self._expected(now) if self.foreign else 0
         self._fresh_until = now + round(2 * self._age) + self._window // 100
         kept = self._kept
         if kept is not None and now - kept[0] < self._window // 4:
@@ -201,6 +207,10 @@ class Feedback:
                 self._books.append((place, BucketUse(limit)))
             elif isinstance(limit, (SlidingLog, FixedWindow)) and limit.metric < Metric.COST:
                 self._books.append((place, ForeignUse(limit)))
+        self._rivals = {
+            metric: [book.limit for _, book in self._books if book.limit.metric == metric]
+            for metric in {book.limit.metric for _, book in self._books}
+        }
         self._left: dict[int, int] = {}
         self._mean_ns = 0.0
 
@@ -261,7 +271,9 @@ class Feedback:
 
     def _meant(self, limit: Limit, window: RateLimitWindow) -> bool:
         """Whether a header speaks of this limit: the one of its size, else the longest of its metric."""
-        rivals = [book.limit for _, book in self._books if book.limit.metric == limit.metric]
+        rivals = self._rivals[limit.metric]
+        if len(rivals) == 1:
+            return True
         exact = [rival for rival in rivals if rival.capacity == window.limit]
         return limit is (exact[0] if exact else max(rivals, key=lambda rival: rival.window_ns or 0))
 

@@ -31,6 +31,10 @@ class GateSet:
     The set's own `max_queue` and `aging_seconds` count, not those of `gates`.
     """
 
+    _turnstile: Turnstile
+    _members: tuple[GateSet, ...] = ()
+    """The gates that the set was made of."""
+
     def __init__(
         self,
         *gates: GateSet,
@@ -54,6 +58,7 @@ class GateSet:
             aging_seconds=aging_seconds,
             learned=learned,
         )
+        self._members = gates
         for gate in gates:
             gate._enter(self._turnstile)
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 
-from llm_core import Record
+from llm_core import Record, immutable
 from llm_gates.limits import Limit
 
 __all__ = ["GateSnapshot", "LimitSnapshot"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class LimitSnapshot(Record):
     """One limit."""
 
@@ -40,7 +39,7 @@ class LimitSnapshot(Record):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class GateSnapshot(Record):
     """All limits of one gate and its queue."""
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Final, get_args
 
 from llm_core import (
     GenerationFinished,
@@ -37,6 +37,8 @@ _CALLS_REMEMBERED: Final = 65_536
 class NullTelemetry:
     """Telemetry for nobody."""
 
+    wanted: tuple[type[TelemetryEvent], ...] = ()
+
     def emit(self, event: TelemetryEvent) -> None:
         """Drop the event."""
 
@@ -50,12 +52,14 @@ class TelemetryFanOut:
     The first backend that makes spans (`TraceSource`) hears of a call before the others, so that
     they all say the same trace ids; where none does and no span was active, the call gets ids of
     its own. A fault is logged once per backend and counted in `faults`.
+    A backend with an attribute `wanted`, a tuple of event classes, is given these and no others.
     """
 
     def __init__(self, backends: Sequence[TelemetryClient]) -> None:
-        tracers = [backend for backend in backends if isinstance(backend, TraceSource)]
+        tracers = [b for b in backends if isinstance(b, TraceSource) and _makes_spans(b)]
         self._tracer = tracers[0] if tracers else None
         self._backends = sorted(backends, key=lambda backend: backend is not self._tracer)
+        self._listeners = {kind: self._who_hears(kind) for kind in get_args(TelemetryEvent)}
         self._faults: dict[str, int] = {}
         self._own_traces: dict[str, TraceContext] = {}
 
@@ -69,14 +73,30 @@ class TelemetryFanOut:
         """How often each backend raised, by its class's name; empty while all is well."""
         return dict(self._faults)
 
+    @property
+    def wanted(self) -> tuple[type[TelemetryEvent], ...]:
+        """The kinds of event that any backend wants."""
+        return tuple(kind for kind in self._listeners if self.hears(kind))
+
+    @property
+    def makes_spans(self) -> bool:
+        """Whether a backend makes spans, and so gives calls their trace ids."""
+        return self._tracer is not None
+
+    def hears(self, kind: type[TelemetryEvent]) -> bool:
+        """Whether any backend wants events of this kind, so that it is worth making them."""
+        return bool(self._listeners[kind]) or (kind is GenerationStarted and self.makes_spans)
+
     def emit(self, event: TelemetryEvent) -> None:
         """Hand the event to each backend in turn."""
         if isinstance(event, GenerationStarted):
-            self._emit_start(event)
-            return
-        for backend in self._backends:
-            self._give(backend, event)
-        if isinstance(event, GenerationFinished):
+            event = self._begin(event)
+        for backend in self._listeners[type(event)]:
+            try:
+                backend.emit(event)
+            except Exception:  # noqa: BLE001 - a broken backend must not break a call
+                self._note_fault(backend)
+        if self._own_traces and isinstance(event, GenerationFinished):
             self._own_traces.pop(event.request_id, None)
 
     def close(self, timeout: float | None = None) -> None:
@@ -106,27 +126,33 @@ class TelemetryFanOut:
             self._note_fault(self._tracer)
             return nullcontext()
 
-    def _emit_start(self, event: GenerationStarted) -> None:
-        rest = self._backends
-        if self._tracer is not None:
-            self._give(rest[0], event)
-            rest = rest[1:]
-        trace = self._traced(event.request_id) or event.trace
+    def _who_hears(self, kind: type[TelemetryEvent]) -> list[TelemetryClient]:
+        heard = [b for b in self._backends if kind in getattr(b, "wanted", (kind,))]
+        # The one that makes spans hears of a call first and apart, as what it makes is told to the others.
+        return (
+            heard if kind is not GenerationStarted else [b for b in heard if b is not self._tracer]
+        )
+
+    def _begin(self, event: GenerationStarted) -> GenerationStarted:
+        """Let the span of the call be made; return the event with its trace, or with ids of the call's own."""
+        if self._tracer is None and event.trace is not None:
+            return event
+        trace = self._spanned(event) or event.trace
         if trace is None:
             # Calls that never finish must not pile up.
             if len(self._own_traces) >= _CALLS_REMEMBERED:
                 self._own_traces.pop(next(iter(self._own_traces)), None)
             trace = self._own_traces[event.request_id] = TraceContext.new(local=True)
-        if trace is not event.trace:
-            event = replace(event, trace=trace)
-        for backend in rest:
-            self._give(backend, event)
+        return event if trace is event.trace else replace(event, trace=trace)
 
-    def _give(self, backend: TelemetryClient, event: TelemetryEvent) -> None:
+    def _spanned(self, event: GenerationStarted) -> TraceContext | None:
+        if self._tracer is None:
+            return None
         try:
-            backend.emit(event)
-        except Exception:  # noqa: BLE001 - a broken backend must not break a call
-            self._note_fault(backend)
+            self._tracer.emit(event)
+        except Exception:  # noqa: BLE001 - as in emit
+            self._note_fault(self._tracer)
+        return self._traced(event.request_id)
 
     def _traced(self, request_id: str, attempt: int | None = None) -> TraceContext | None:
         if self._tracer is None:
@@ -143,6 +169,11 @@ class TelemetryFanOut:
         self._faults[name] = seen + 1
         if not seen:
             _log.exception("telemetry backend %s raised; later faults are only counted", name)
+
+
+def _makes_spans(backend: TraceSource) -> bool:
+    """Whether it really does: what hands events on can ask for spans, but may have nobody who makes any."""
+    return getattr(backend, "makes_spans", True)
 
 
 class QueuedTelemetry:

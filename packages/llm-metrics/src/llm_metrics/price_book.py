@@ -54,9 +54,7 @@ class PriceBook:
         prices_file: str | Path | None = None,
         clock: Clock | None = None,
     ) -> None:
-        if isinstance(overrides, (str, Path)):
-            overrides = PriceOverrides.read(overrides)
-        self._overrides = overrides or PriceOverrides()
+        self.use_overrides(overrides)
         self._prices_file = None if prices_file is None else Path(prices_file)
         self._catalogue = Catalogue(self._prices_file)
         self._clock = clock or SystemClock()
@@ -66,6 +64,15 @@ class PriceBook:
     def prices_file(self) -> Path | None:
         """Where fetched prices are read from."""
         return self._prices_file
+
+    def use_overrides(self, overrides: PriceOverrides | str | Path | None) -> None:
+        """Go by other prices of one's own from the next call on, None for none.
+
+        A file that is wrong changes nothing, and raises what `PriceOverrides.read` raises.
+        """
+        if isinstance(overrides, (str, Path)):
+            overrides = PriceOverrides.read(overrides)
+        self._overrides = overrides or PriceOverrides()
 
     def preload(self, *, wait: bool = True) -> None:
         """Read the published prices now; with `wait=False` on a thread of its own."""

@@ -15,13 +15,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from llm_core import CheckedRecord, Usage
+from llm_core import CheckedRecord, Usage, immutable
 from llm_metrics.price_file import PriceFile
 
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
     from genai_prices.types import ModelInfo, ModelPrice
     from genai_prices.types import Provider as Vendor
+
+from llm_core.forks import begin_anew_in_children
 
 __all__ = ["Catalogue", "Quantities", "Quote"]
 
@@ -43,7 +45,7 @@ _STANDARD: Final = frozenset({"auto", "default", "standard", "standard_only"})
 _REMEMBERED: Final = 10_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Quantities(CheckedRecord):
     """What is billed besides tokens."""
 
@@ -101,8 +103,13 @@ class Catalogue:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self._loading = threading.Lock()
         self._edition: _Edition | None = None
+        self.begin_anew()
+        begin_anew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """Wait for no thread that is reading: in a forked child there is none."""
+        self._loading = threading.Lock()
 
     def load(self) -> None:
         """Read the prices now instead of at the first question."""

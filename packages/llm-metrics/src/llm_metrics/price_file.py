@@ -7,9 +7,10 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from llm_core import Value, immutable
 
 if TYPE_CHECKING:
     from genai_prices.types import Provider as Vendor
@@ -28,8 +29,8 @@ def default_prices_path(environ: Mapping[str, str] | None = None) -> Path:
     return Path(cache) / "llm-metrics" / "prices.json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PriceFile:
+@immutable
+class PriceFile(Value):
     """One copy of the published prices."""
 
     raw: list[Any]

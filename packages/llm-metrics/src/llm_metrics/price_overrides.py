@@ -29,14 +29,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
-from llm_core import InvalidValue, Usage
+from llm_core import InvalidValue, Usage, Value, immutable
 from llm_metrics.price_catalogue import Quantities
 
 __all__ = ["Override", "PriceOverrides"]
@@ -60,8 +59,8 @@ _FIELDS: Final = ("provider", "model", "from", "until", "tier", "currency", *_PR
 _MILLION: Final = Decimal(1_000_000)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Override:
+@immutable
+class Override(Value):
     """One entry of the file."""
 
     provider: str

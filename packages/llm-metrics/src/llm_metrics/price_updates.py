@@ -6,14 +6,14 @@ import json
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from llm_core import Clock, InvalidValue, Record, SystemClock
+from llm_core import Clock, InvalidValue, Record, SystemClock, immutable
 from llm_metrics.price_book import PriceBook
 from llm_metrics.price_file import PriceFile, default_prices_path
 
@@ -46,7 +46,7 @@ class UpdateOutcome(StrEnum):
     """There is nothing better than the copy that was here; `reason` says why."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class PriceUpdate(Record):
     """The report of one update."""
 

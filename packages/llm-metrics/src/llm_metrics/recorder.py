@@ -17,6 +17,7 @@ from llm_core import (
     SystemClock,
     TelemetryEvent,
 )
+from llm_core.forks import begin_anew_in_children
 from llm_metrics.snapshot import OTHER, Labels, Quantiles, StatsSnapshot, TrafficStats
 from llm_metrics.window import (
     Counts,
@@ -68,6 +69,8 @@ class MetricsRecorder:
     ones count as ``(other)``. A combination takes about 25 KB and what its histograms hold.
     """
 
+    wanted = (GenerationStarted, AttemptStarted, AttemptEnded, GenerationFinished)
+
     def __init__(
         self,
         *,
@@ -86,6 +89,11 @@ class MetricsRecorder:
         self._max_series = max_series
         self._clock = clock or SystemClock()
         self._now: Callable[[], int] = self._clock.monotonic_ns
+        self.begin_anew()
+        begin_anew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """Forget all marks, whoever is making one: a forked child has made none yet."""
         self._pending: deque[_Mark] = deque()
         self._lock = threading.Lock()
         self._series: dict[Labels, _Series] = {}
@@ -170,7 +178,8 @@ class MetricsRecorder:
     def per_minute(self) -> tuple[float, float]:
         """Return requests and tokens (input and output) per minute of all traffic."""
         with self._lock:
-            self._fold()
+            if self._pending:
+                self._fold()
             sums = self._total.counts.sums(self._now())
         factor = 60e9 / self._window_ns
         return sums[_SENT] * factor, (sums[_INPUT] + sums[_OUTPUT]) * factor

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from llm_core import EMPTY, Record
+from llm_core import EMPTY, Record, immutable
 
 __all__ = ["OTHER", "Labels", "Quantiles", "StatsSnapshot", "TrafficStats"]
 
@@ -24,7 +23,7 @@ class Labels(NamedTuple):
     tenant: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Quantiles(Record):
     """How long something took, over the window; seconds, None while nothing was measured."""
 
@@ -34,7 +33,7 @@ class Quantiles(Record):
     p99: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class TrafficStats(Record):
     """One slice of the traffic: counts since the recorder was made, rates and times of the window."""
 
@@ -70,7 +69,7 @@ class TrafficStats(Record):
         return self.input_tokens_per_minute + self.output_tokens_per_minute
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class StatsSnapshot(Record):
     """All traffic, and the same traffic cut in four ways."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from decimal import Decimal
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from llm_core import (
@@ -19,20 +20,24 @@ from llm_core import (
     Record,
     TelemetryEvent,
     Usage,
+    immutable,
 )
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+from llm_core.forks import begin_anew_in_children
+
 __all__ = ["UsageRow", "UsageStats"]
 
 _COUNTS = tuple(field.name for field in fields(Usage) if field.name != "estimated")
+_counts_of = attrgetter(*_COUNTS)
 _ZERO = Decimal(0)
 _Key = tuple[str, str, str]
 """Operation, provider, model."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class UsageRow(Record):
     """The sums of one operation and model."""
 
@@ -45,7 +50,7 @@ class UsageRow(Record):
     failures: int = 0
     """The part of `calls` that gave no usable content."""
     attempts: int = 0
-    usage: Usage = Usage()  # noqa: RUF009 - frozen
+    usage: Usage = Usage()
     """Tokens by kind, of every attempt."""
     cost: Mapping[str, Cost] = EMPTY
     """Money by currency, of every attempt that used tokens."""
@@ -74,8 +79,9 @@ class _Sums:
         usage, cost = attempt.usage, attempt.cost
         if usage is not None:
             tokens = self.tokens
-            for index, name in enumerate(_COUNTS):
-                tokens[index] += getattr(usage, name)
+            for index, count in enumerate(_counts_of(usage)):
+                if count:
+                    tokens[index] += count
             tokens[-1] += usage.estimated
             priced = cost is not None and cost.status is not CostStatus.UNPRICED
             self.unpriced += usage.total_tokens > 0 and not priced
@@ -114,9 +120,17 @@ class UsageStats:
     """Adds up finished calls per operation and model; any thread may record.
 
     Also a telemetry backend: given to a service it records every call by itself.
+    A forked child begins at zero, so that the sums of all processes are those of all calls.
     """
 
+    wanted = (GenerationFinished,)
+
     def __init__(self) -> None:
+        self.begin_anew()
+        begin_anew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """Start from zero, whoever is recording."""
         self._lock = threading.Lock()
         self._sums: dict[_Key, _Sums] = {}
 

@@ -98,6 +98,8 @@ class RingCounts:
         elif slot < self._newest:  # another thread's event came after `now_ns` was read
             slot, inside_ns = self._newest, 0
         oldest = self._rows[(slot + 1) % (SLOTS + 1)]
+        if not any(oldest):
+            return [*self._sums]
         outside = inside_ns / self._resolution_ns
         return [total - outside * old for total, old in zip(self._sums, oldest, strict=True)]
 

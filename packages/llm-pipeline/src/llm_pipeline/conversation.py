@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from llm_core import (
@@ -13,13 +12,15 @@ from llm_core import (
     OutputError,
     ResponseSchema,
     StepContext,
+    Value,
+    immutable,
 )
 
 __all__ = ["Answer", "ask", "ask_again"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+@immutable
+class Answer(Value):
     """What the model said to a step."""
 
     text: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
-from llm_core import Clock, StepContext, SystemClock
+from llm_core import Clock, StepContext, SystemClock, unchecked
 from llm_pipeline.result import PipelineResult
 from llm_pipeline.runner import OnStep, RunAwaitable, drive_sync, run_steps
 from llm_pipeline.step import RunContext, Step, StepLike, drive
@@ -113,7 +113,7 @@ class Pipeline(StepList, Generic[A, T]):
         started = now()
         known = context or _NOTHING_KNOWN
         run = yield from run_steps(self._runnable, content, known, self._clock, on_step)
-        return PipelineResult(
+        return unchecked(PipelineResult)(
             success=not run.failed,
             content=run.content,
             raw_content=content,

@@ -41,7 +41,7 @@ def by_json_repair(text: str) -> tuple[Any, list[str]]:
 def by_string2dict(text: str) -> Any:
     """Return what string2dict makes of `text`."""
     _require_tractable(text)
-    from string2dict import String2Dict  # type: ignore[import-untyped]
+    from string2dict import String2Dict
 
     converter = String2Dict()
     # It logs each failure as an error; here a failure is one rung of many.

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Generic, TypeVar, cast
 
-from llm_core import Degradation, DegradedReason, ErrorInfo, ErrorType, PipelineStepResult, Record
+from llm_core import (
+    Degradation,
+    DegradedReason,
+    ErrorInfo,
+    ErrorType,
+    PipelineStepResult,
+    Record,
+    immutable,
+)
 
 __all__ = ["PipelineResult"]
 
@@ -14,7 +22,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class PipelineResult(Record, Generic[T]):
     """The value, or what became of it: never an exception."""
 

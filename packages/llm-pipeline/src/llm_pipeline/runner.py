@@ -22,6 +22,7 @@ from llm_core import (
     LLMError,
     PipelineStepResult,
     StepContext,
+    unchecked,
 )
 from llm_pipeline.step import FlowStep, Outcome, own_copy
 
@@ -139,7 +140,7 @@ def run_steps(
         else:
             progress.content = outcome
             record(
-                PipelineStepResult(
+                unchecked(PipelineStepResult)(
                     step=step.name,
                     success=True,
                     before=before,

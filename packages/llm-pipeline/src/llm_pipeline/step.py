@@ -19,6 +19,8 @@ from llm_core import (
     ProviderResponse,
     StepContext,
     SystemClock,
+    Value,
+    immutable,
     thaw,
     to_json,
 )
@@ -48,8 +50,8 @@ HOLDS_STEPS: Final = {"steps": True}
 """Metadata of a parameter whose value is a list of steps, in configuration too."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunContext:
+@immutable
+class RunContext(Value):
     """What steps may know besides the content; a service fills it in, and so may you."""
 
     request: GenerationRequest | None = None

@@ -41,7 +41,7 @@ def steps_of(steps: Any, where: str = "steps") -> tuple[PipelineStep, ...]:
         elif _is_step(step) and not isinstance(step, type):
             found.append(step)
         elif callable(step):
-            found.append(Transform(step))
+            found.append(Transform.of(step))
         else:
             raise ConfigurationError(
                 f"{where}[{position}]: got {step!r}, expected a step or a function"

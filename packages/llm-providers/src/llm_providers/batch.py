@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -19,8 +19,9 @@ from llm_core import (
     LLMCallRequest,
     ProviderError,
     ProviderResponse,
+    Record,
+    immutable,
 )
-from llm_core.record import Record
 from llm_providers.json_reading import text_at
 
 __all__ = [
@@ -32,7 +33,6 @@ __all__ = [
     "custom_id",
     "id_in",
     "in_order",
-    "wait_for",
 ]
 
 
@@ -48,7 +48,7 @@ class BatchState(StrEnum):
     """The batch as a whole was refused; `raw` says why."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Batch(Record):
     """A batch as the vendor last described it; `id` is all that is needed to find it again."""
 
@@ -188,12 +188,3 @@ _UNFINISHED: Mapping[FinishReason, ErrorType] = {
     FinishReason.CONTENT_FILTER: ErrorType.CONTENT_FILTERED,
     FinishReason.REFUSAL: ErrorType.REFUSED,
 }
-
-
-async def wait_for(batches: Batches, batch_id: str, interval_seconds: float, clock: Clock) -> Batch:
-    """Poll every `interval_seconds` until the batch has ended or failed."""
-    while True:
-        batch = await batches.poll(batch_id)
-        if batch.state in (BatchState.ENDED, BatchState.FAILED):
-            return batch
-        await clock.sleep(interval_seconds)

@@ -9,12 +9,11 @@ of unknown age, and so do `context_tokens` and `max_output_tokens`. No row has b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
-from llm_core import LLMCallRequest, ReasoningEffort
+from llm_core import LLMCallRequest, ReasoningEffort, Value, immutable
 from llm_providers.features import Feature, FeatureFilter
 
 __all__ = ["CAPABILITIES", "ModelFamily", "family_of", "features_for"]
@@ -22,8 +21,8 @@ __all__ = ["CAPABILITIES", "ModelFamily", "family_of", "features_for"]
 _F, _E = Feature, ReasoningEffort
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFamily:
+@immutable
+class ModelFamily(Value):
     """One row of the capability table. A model's row is the first whose pattern fits."""
 
     provider: str

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from llm_core import ErrorInfo, ErrorType, ProviderResponse, RateLimitFacts
+from llm_core import ErrorInfo, ErrorType, ProviderResponse, RateLimitFacts, Value, immutable
 from llm_providers.json_reading import (
     MalformedBody,
     dict_at,
@@ -127,8 +126,8 @@ _NO_CREDIT = re.compile(r"credit balance is too low", re.IGNORECASE)
 _ONE_REQUEST_TOO_LARGE = re.compile(r"Limit:? (?P<limit>\d+), Requested:? (?P<requested>\d+)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VendorError:
+@immutable
+class VendorError(Value):
     """An error object, in whatever shape it was sent."""
 
     message: str = ""

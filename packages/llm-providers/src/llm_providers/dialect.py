@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-from llm_core import EMPTY, LLMCallRequest, ProviderResponse, StreamEvent
+from llm_core import EMPTY, LLMCallRequest, ProviderResponse, StreamEvent, Value, immutable
 from llm_providers.classify import VendorError
 from llm_providers.reply import ReplyAssembly, ReplyFrame
 from llm_providers.stream_framing import FrameDecoder
@@ -14,8 +13,8 @@ from llm_providers.stream_framing import FrameDecoder
 __all__ = ["Dialect", "PreparedCall", "StreamReader", "VendorFailure"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedCall:
+@immutable
+class PreparedCall(Value):
     """A request in the vendor's words, and what the conversion had to decide."""
 
     path: str

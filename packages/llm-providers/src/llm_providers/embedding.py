@@ -6,18 +6,16 @@ import base64
 import binascii
 import struct
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from llm_core import InvalidValue, Usage
-from llm_core.record import Record
+from llm_core import InvalidValue, Record, Usage, immutable
 from llm_providers.json_reading import MalformedBody
 from llm_providers.token_estimate import estimate_text_tokens
 
 __all__ = ["Embeddings", "embed_in_batches", "read_vector"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Embeddings(Record):
     """One vector per text, in the order of the texts."""
 
@@ -25,7 +23,7 @@ class Embeddings(Record):
     model: str
     """The model that answered, as the vendor names it."""
     vectors: tuple[tuple[float, ...], ...]
-    usage: Usage = Usage()  # noqa: RUF009 - frozen
+    usage: Usage = Usage()
     """Sum over all calls that the texts were split into."""
 
     @property

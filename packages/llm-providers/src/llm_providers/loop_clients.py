@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from llm_core import ConfigurationError, LLMError
+from llm_core.forks import begin_anew_in_children
 
 __all__ = ["LoopClients"]
 
@@ -30,12 +31,17 @@ class LoopClients(Generic[ClientT]):
     ) -> None:
         self._make = make
         self._close = close
-        self._lock = threading.Lock()
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, ClientT] = WeakKeyDictionary()
         self._making: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
             WeakKeyDictionary()
         )
         self._spare: ClientT | None = None
+        self.begin_anew()
+        begin_anew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """Wait for no thread that is making a client: in a forked child there is none."""
+        self._lock = threading.Lock()
 
     def check(self) -> None:
         """Make a client, so that what is missing for it is told now; the next event loop gets that one."""

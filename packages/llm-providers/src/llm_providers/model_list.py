@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from llm_core.record import Record
+from llm_core import Record, immutable
 
 __all__ = ["ModelInfo", "from_iso", "from_unix"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class ModelInfo(Record):
     """One model as the vendor lists it; None where the vendor says nothing."""
 

@@ -32,6 +32,7 @@ from llm_providers.dialect import Dialect, PreparedCall, VendorFailure
 from llm_providers.json_reading import MalformedBody, parse_object
 from llm_providers.rate_limit_headers import read_rate_limits
 from llm_providers.reply import ReplyFrame
+from llm_providers.server_address import ServerAddress
 from llm_providers.streaming import StreamSession
 from llm_providers.wire import (
     Transport,
@@ -76,6 +77,11 @@ class BaseLLMProvider(ABC):
     def name(self) -> str:
         """The name in results, telemetry and ``provider/model``."""
         return self._name
+
+    @property
+    def server_address(self) -> ServerAddress | None:
+        """Where the endpoint is, as far as it is known; telemetry tells it."""
+        return None
 
     @abstractmethod
     def dialect_for(self, request: LLMCallRequest) -> Dialect:

@@ -11,6 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple, cast
 
 from llm_core import ConfigurationError, InvalidValue, Provider, UnknownModel
+from llm_core.forks import begin_anew_in_children
 
 __all__ = ["MODEL_PATTERNS", "ProviderRegistry", "ResolvedModel"]
 
@@ -114,10 +115,15 @@ class ProviderRegistry:
         self._entries: dict[str, _Entry] = {}
         self._find_entry_points = find_entry_points
         self._installed: dict[str, EntryPoint] | None = None
-        self._lock = threading.RLock()
         self._replaced: list[Provider] = []
+        self.begin_anew()
+        begin_anew_in_children(self)
         for name, provider in (providers or {}).items():
             self.register(name, provider)
+
+    def begin_anew(self) -> None:
+        """Wait for no thread that is making a provider: in a forked child there is none."""
+        self._lock = threading.RLock()
 
     def register(
         self,

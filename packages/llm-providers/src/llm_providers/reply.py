@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from llm_core import (
@@ -26,6 +25,8 @@ from llm_core import (
     ToolCallStarted,
     Usage,
     UsageUpdate,
+    Value,
+    immutable,
 )
 from llm_providers.json_reading import MalformedBody, parse_object
 from llm_providers.media import from_base64
@@ -33,8 +34,8 @@ from llm_providers.media import from_base64
 __all__ = ["ReplyAssembly", "ReplyFrame", "is_whole", "sample_rate_of", "tool_call"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplyFrame:
+@immutable
+class ReplyFrame(Value):
     """What is known of a reply before its body is read."""
 
     provider: str

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-from llm_core import Usage
-from llm_core.record import Record
+from llm_core import Record, Usage, immutable
 
 __all__ = ["SpeechSegment", "Transcript"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class SpeechSegment(Record):
     """A stretch of speech."""
 
@@ -22,7 +20,7 @@ class SpeechSegment(Record):
     """Who speaks, where the model tells speakers apart."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class Transcript(Record):
     """What was said."""
 
@@ -31,6 +29,6 @@ class Transcript(Record):
     duration_seconds: float | None = None
     """Length of the sound, where the model tells it; older models bill by it."""
     segments: tuple[SpeechSegment, ...] = ()
-    usage: Usage = Usage()  # noqa: RUF009 - frozen
+    usage: Usage = Usage()
     raw: Any = None
     """The vendor's reply as a plain dict."""

@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from llm_core import (
     EMPTY,
@@ -40,6 +39,8 @@ from llm_core import (
     ToolCallEnded,
     ToolCallStarted,
     ToolResult,
+    Value,
+    immutable,
 )
 from llm_providers.wire import WireCall, WireReply, WireStream
 
@@ -137,8 +138,8 @@ class _CannedStream:
         pass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+@immutable
+class Outcome(Value):
     """What a call comes to."""
 
     error_type: ErrorType | None = None
@@ -152,8 +153,8 @@ class Outcome:
     """What bounds the time: ``at once``, ``idle timeout`` or ``whole-call timeout``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FaultRow:
+@immutable
+class FaultRow(Value):
     """One way for a server to fail, and what a caller gets."""
 
     fault: str

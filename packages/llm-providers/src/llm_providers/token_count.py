@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
-from llm_core import LLMCallRequest, TextPart, ToolCall, ToolResult
-from llm_core.record import Record
+from llm_core import LLMCallRequest, Record, TextPart, ToolCall, ToolResult, immutable
 from llm_providers.token_estimate import estimate_input_tokens
 
 __all__ = ["CountedBy", "TokenCount", "count_locally"]
@@ -31,7 +29,7 @@ class CountedBy(StrEnum):
     """One token per four bytes (`llm_providers.token_estimate`)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class TokenCount(Record):
     """The input tokens of a request."""
 

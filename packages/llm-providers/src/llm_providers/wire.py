@@ -6,16 +6,15 @@ A `Transport` is all that a provider needs of a vendor's SDK; swapping it touche
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-from llm_core import EMPTY, ErrorType
+from llm_core import EMPTY, ErrorType, Value, immutable
 
 __all__ = ["Transport", "TransportFailure", "WireCall", "WireReply", "WireStream"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WireCall:
+@immutable
+class WireCall(Value):
     """One HTTP call below a vendor's base URL."""
 
     path: str
@@ -33,8 +32,8 @@ class WireCall:
     """The longest the whole call may take; None means the provider's own limit."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WireReply:
+@immutable
+class WireReply(Value):
     """A whole HTTP reply of any status."""
 
     status: int

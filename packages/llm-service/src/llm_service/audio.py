@@ -61,11 +61,13 @@ _FIRST_CHARACTERS = 300
 
 
 class AudioOperations(BaseLLMService):
-    """A service that also hears and speaks::
+    """A service that also hears and speaks.
 
-    class Assistant(AudioOperations): ...
+    ::
 
-    Assistant(model="gpt-5-mini").transcribe_sync("meeting.mp3").content.text
+        class Assistant(AudioOperations): ...
+
+        Assistant(model="gpt-5-mini").transcribe_sync("meeting.mp3").content.text
     """
 
     async def transcribe(

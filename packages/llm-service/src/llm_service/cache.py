@@ -7,6 +7,7 @@ from collections import OrderedDict
 from typing import Any
 
 from llm_core import Clock, GenerationResult, InvalidValue, SystemClock
+from llm_core.forks import begin_anew_in_children
 
 __all__ = ["MemoryResponseCache"]
 
@@ -22,8 +23,13 @@ class MemoryResponseCache:
             raise InvalidValue.of("max_entries", max_entries, "a whole number of at least 1")
         self._max_entries = max_entries
         self._clock = clock or SystemClock()
-        self._lock = threading.Lock()
         self._entries: OrderedDict[str, tuple[int, GenerationResult[Any]]] = OrderedDict()
+        self.begin_anew()
+        begin_anew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """Wait for no other thread; a forked child keeps what its parent had in the cache."""
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -61,6 +61,11 @@ class EmbeddingProvider:
         """The name of the provider that embeds."""
         return self._provider.name
 
+    @property
+    def server_address(self) -> Any:
+        """Where that provider's endpoint is, if it tells."""
+        return getattr(self._provider, "server_address", None)
+
     async def invoke(self, request: LLMCallRequest) -> ProviderResponse:
         """Embed the text parts; UnsupportedFeature if the provider has no embeddings."""
         if self._embed is None:

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_core import (
     UNSET,
@@ -33,6 +34,8 @@ from llm_core import (
     ProviderResponse,
     StepEnded,
     TextDelta,
+    TraceContext,
+    unchecked,
 )
 from llm_metrics import active_trace
 from llm_service.estimate import estimate_tokens
@@ -43,6 +46,9 @@ from llm_service.recall import Recall, response_of
 from llm_service.refinement import pipeline_of, refine
 from llm_service.snapshot import CacheStats
 from llm_service.timeline import PreparedCall, Timeline
+
+if TYPE_CHECKING:
+    from llm_pipeline import PipelineResult
 
 __all__ = ["GenerationEngine"]
 
@@ -62,44 +68,74 @@ class GenerationEngine:
         return self._parts
 
     async def generate(
-        self, request: GenerationRequest, sink: Sink | None = None
+        self,
+        request: GenerationRequest,
+        sink: Sink | None = None,
+        keep: Callable[[GenerationResult[Any]], None] | None = None,
     ) -> GenerationResult[Any]:
         """Answer `request`, passing the deltas of a streamed reply to `sink` if there is one.
 
-        Raises nothing but cancellation.
+        Raises nothing but cancellation; what is known of the call even then is given to `keep`.
         """
         line = Timeline(request, self._parts.clock, restart_streams=self._parts.restart_streams)
         line.rates_before = self._parts.metrics.per_minute()
-        line.trace = active_trace()
-        self._parts.tell(
-            GenerationStarted(request=request, trace=line.trace, **line.stamp("requested"))
-        )
-        line.trace = self._parts.telemetry.trace_context(line.request_id) or line.trace
+        self._tell_start(line)
         try:
             await self._run(line, sink)
-            await self._make_up(line)
+            if line.error is not None:
+                await self._make_up(line)
         except asyncio.CancelledError:
             line.note_cancellation()
-            self._finish(line)
+            result = self._finish(line)
+            if keep is not None:
+                keep(result)
             raise
-        return await self._record(line)
+        line.mark("recorded")
+        result = self._finish(line)
+        if line.cache_key is not None:
+            await self._recall_stage.store(line, result)
+        return result
 
     def cache_stats(self) -> CacheStats:
         """Return what the response cache has done so far."""
         return self._recall_stage.stats()
 
+    def _tell_start(self, line: Timeline) -> None:
+        """Tell that the call began; its trace is a tracer's, else the active one, else ids of its own."""
+        telemetry = self._parts.telemetry
+        line.trace = active_trace()
+        if line.trace is None and not telemetry.makes_spans:
+            line.trace = TraceContext.new(local=True)
+        telemetry.emit(
+            unchecked(GenerationStarted)(
+                request_id=line.request_id,
+                at_ns=line.points["requested"],
+                request=line.request,
+                trace=line.trace,
+            )
+        )
+        if telemetry.makes_spans:
+            line.trace = telemetry.trace_context(line.request_id) or line.trace
+
     async def _run(self, line: Timeline, sink: Sink | None) -> None:
         try:
             line.pipeline = pipeline_of(line.request.pipeline, self._parts.clock)
             call = self._prepare(line, line.request.model)
-            await self._recall_stage.look_up(line, call, self._renew)
-            if line.recalled is None:
-                await self._recall_stage.share(line, partial(self._answer, line, call, sink))
-            elif sink is not None and line.recalled.raw_content:
-                await sink(TextDelta(text=line.recalled.raw_content))
+            if self._recall_stage.concerns(line.request):
+                await self._recall(line, call, sink)
+            else:
+                await self._invoke(line, call, sink)
             await self._refine(line)
         except Exception as error:  # noqa: BLE001 - the boundary: every failure becomes a result
             self._note_failure(line, error)
+
+    async def _recall(self, line: Timeline, call: PreparedCall, sink: Sink | None) -> None:
+        """Take a stored answer, or share the answering with identical calls that are under way."""
+        await self._recall_stage.look_up(line, call, self._renew)
+        if line.recalled is None:
+            await self._recall_stage.share(line, partial(self._answer, line, call, sink))
+        elif sink is not None and line.recalled.raw_content:
+            await sink(TextDelta(text=line.recalled.raw_content))
 
     async def _answer(self, line: Timeline, call: PreparedCall, sink: Sink | None) -> None:
         """Fill in the reply, or the failure, which those who asked the same share."""
@@ -167,23 +203,34 @@ class GenerationEngine:
             response = line.response = response_of(line.recalled)
         if response is None or line.error is not None:
             return
-        line.content = response.text
+        line.content = text = response.text
         if line.pipeline is None:
             return
         line.mark("refine_started")
         ask_again = partial(self._generate_for_step, line)
-        try:
-            async with asyncio.timeout(line.remaining_seconds()):
-                refined = await refine(line.pipeline, line.request, response, ask_again)
-        except TimeoutError:
-            raise DeadlineExceeded("the deadline passed in the pipeline") from None
-        line.mark("refined")
+        refining = refine(line.pipeline, text, line.request, response, ask_again)
+        refined = await self._in_time(line, refining)
+        refined_at = line.mark("refined")
         line.content = refined.content
         line.error = None if refined.success else refined.error
         line.degraded = refined.degraded or line.degraded
         line.steps.extend(refined.steps)
-        for step in refined.steps:
-            self._parts.tell(StepEnded(step=step, **line.stamp()))
+        if self._parts.telemetry.hears(StepEnded):
+            for step in refined.steps:
+                self._parts.tell(StepEnded(request_id=line.request_id, at_ns=refined_at, step=step))
+
+    async def _in_time(
+        self, line: Timeline, refining: Awaitable[PipelineResult[Any]]
+    ) -> PipelineResult[Any]:
+        """Await the pipeline within what is left of the deadline; most calls have none, and need no timer."""
+        remaining = line.remaining_seconds()
+        if remaining is None:
+            return await refining
+        try:
+            async with asyncio.timeout(remaining):
+                return await refining
+        except TimeoutError:
+            raise DeadlineExceeded("the deadline passed in the pipeline") from None
 
     async def _make_up(self, line: Timeline) -> None:
         """Give a call that failed a stored answer, or its fallback value, in place of an answer."""
@@ -201,16 +248,14 @@ class GenerationEngine:
             line.content = line.request.fallback_value
             line.substitute(DegradedReason.FALLBACK_VALUE, "the call failed; its fallback value")
 
-    async def _record(self, line: Timeline) -> GenerationResult[Any]:
-        line.mark("recorded")
-        result = self._finish(line)
-        await self._recall_stage.store(line, result)
-        return result
-
     def _finish(self, line: Timeline) -> GenerationResult[Any]:
-        line.mark("completed")
+        completed = line.mark("completed")
         result = line.result(rates_after=self._parts.metrics.per_minute())
-        self._parts.tell(GenerationFinished(result=result, **line.stamp("completed")))
+        self._parts.tell(
+            unchecked(GenerationFinished)(
+                request_id=line.request_id, at_ns=completed, result=result
+            )
+        )
         return result
 
     def _note_failure(self, line: Timeline, error: Exception) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llm_core import AudioPart, FilePart, ImagePart, LLMCallRequest, Message, thaw
+from llm_core import AudioPart, FilePart, ImagePart, LLMCallRequest, Message, TextPart, thaw
 
 __all__ = ["estimate_text_tokens", "estimate_tokens"]
 
@@ -28,14 +28,17 @@ def estimate_tokens(call: LLMCallRequest) -> tuple[int, int]:
     for tool in call.tools:
         characters += len(tool.name) + len(tool.description) + len(str(thaw(tool.parameters)))
     input_tokens = _tokens_of(characters)
-    input_tokens += sum(_message_tokens(message) for message in call.messages)
+    for message in call.messages:
+        input_tokens += _message_tokens(message)
     return input_tokens, call.max_output_tokens or _DEFAULT_OUTPUT_TOKENS
 
 
 def _message_tokens(message: Message) -> int:
     tokens = _TOKENS_PER_MESSAGE
     for part in message.content:
-        if isinstance(part, ImagePart):
+        if isinstance(part, TextPart):
+            tokens += estimate_text_tokens(part.text)
+        elif isinstance(part, ImagePart):
             tokens += _TOKENS_PER_IMAGE
         elif isinstance(part, AudioPart):
             tokens += -(-len(part.data) // _AUDIO_BYTES_PER_TOKEN)

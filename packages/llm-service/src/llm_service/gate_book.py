@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from llm_core import Clock, Gate, InvalidValue, RateLimitFacts
+from llm_core import Clock, Gate, InvalidValue, RateLimitFacts, Value, immutable
+from llm_core.forks import begin_anew_in_children
 from llm_gates import (
     BreakerPolicy,
     CircuitBreaker,
@@ -20,13 +21,12 @@ from llm_gates import (
     TpmGate,
 )
 from llm_service.chained_gate import ChainedGate
-from llm_service.forks import begin_anew_in_children
 
 __all__ = ["GateBook", "Limits"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+@immutable
+class Limits(Value):
     """How much may go to one model of one provider; None for what is not limited."""
 
     max_rpm: int | None = None
@@ -68,12 +68,13 @@ class _Route(GateSet):
 
     def observe(self, facts: RateLimitFacts, *, permit: GatePermit | None = None) -> None:
         """Correct the limits there are; a provider's header must not begin one that was not asked for."""
-        told = replace(
-            facts,
-            requests=facts.requests if self.limits.max_rpm else None,
-            tokens=facts.tokens if self.limits.max_tpm else None,
-        )
-        super().observe(told, permit=permit)
+        if not (self.limits.max_rpm and self.limits.max_tpm):
+            facts = replace(
+                facts,
+                requests=facts.requests if self.limits.max_rpm else None,
+                tokens=facts.tokens if self.limits.max_tpm else None,
+            )
+        super().observe(facts, permit=permit)
 
     def snapshot(self) -> GateSnapshot:
         """Return the state of the limits there are."""
@@ -97,7 +98,10 @@ class GateBook:
         gate: Gate | None,
         clock: Clock,
     ) -> None:
-        """Build the book; the keys of `per_model` are ``provider/model``, a model's name, or a provider's."""
+        """Build the book; the keys of `per_model` are ``provider/model``, a model's name, or a provider's.
+
+        Under ``operation:NAME`` stand limits of an operation, which go before those in the code.
+        """
         self._limits = limits
         self._per_model = dict(per_model)
         self._breaker = breaker
@@ -109,8 +113,11 @@ class GateBook:
     def begin_anew(self) -> None:
         """Give back every slot and forget what was counted; the limits stay."""
         self._routes: dict[tuple[str, str], _Route] = {}
-        self._operations: dict[str, _Route] = {}
         self._lock = threading.Lock()
+        self._operations = {
+            name: _Route(limits, None, self._clock)
+            for name, limits in _of_operations(self._per_model).items()
+        }
 
     def limit_operation(self, name: str, limits: Limits) -> None:
         """Give an operation limits of its own, unless it has some already."""
@@ -154,7 +161,12 @@ class GateBook:
     def _take(self, limits: Limits, per_model: Mapping[str, Limits]) -> None:
         if self._gate is not None:
             raise InvalidValue("gate: the service was given one; change its limits there")
+        gone = dict.fromkeys(_of_operations(self._per_model), Limits())
         self._limits, self._per_model = limits, dict(per_model)
+        for name, wanted in {**gone, **_of_operations(per_model)}.items():
+            own = self._operations.setdefault(name, _Route(wanted, None, self._clock))
+            if wanted != own.limits:
+                own.change(wanted)
         for (provider, model), route in self._routes.items():
             wanted = self._limits_for(provider, model)
             if wanted != route.limits:
@@ -175,3 +187,9 @@ class GateBook:
             if key in self._per_model:
                 return self._per_model[key]
         return self._limits
+
+
+def _of_operations(limits: Mapping[str, Limits]) -> dict[str, Limits]:
+    """Return the limits that are an operation's, by its name."""
+    prefix = "operation:"
+    return {key.removeprefix(prefix): own for key, own in limits.items() if key.startswith(prefix)}

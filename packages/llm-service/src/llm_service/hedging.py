@@ -6,10 +6,10 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from llm_core import InvalidValue
+from llm_core import InvalidValue, Value, immutable
+from llm_core.forks import begin_anew_in_children
 
 __all__ = ["HedgePolicy", "Hedger", "Signs"]
 
@@ -23,8 +23,8 @@ _MAX_SAVED_HEDGES = 5.0
 _FIRST = asyncio.FIRST_COMPLETED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HedgePolicy:
+@immutable
+class HedgePolicy(Value):
     """When to start a second attempt beside a slow first one."""
 
     after_seconds: float | None = None
@@ -69,6 +69,11 @@ class Hedger:
         self._policy = policy
         self._latencies: deque[float] = deque(maxlen=_KEPT_SAMPLES)
         self._saved = 1.0
+        self.begin_anew()
+        begin_anew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """Wait for no other thread; a forked child keeps what its parent has learned."""
         self._lock = threading.Lock()
 
     def note_latency(self, seconds: float) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator
+from types import TracebackType
 
-from llm_service.forks import begin_anew_in_children
+from llm_core.forks import begin_anew_in_children
 
 __all__ = ["EndedByClosing", "InFlight"]
 
@@ -33,26 +33,19 @@ class InFlight:
     def __len__(self) -> int:
         return sum(self._tasks.values())
 
-    @contextlib.contextmanager
-    def enter(self) -> Iterator[None]:
-        """Count the current task while it makes a call.
+    def enter(self) -> _UnderWay:
+        """Count the current task while it makes a call, inside a `with` statement.
 
         Raises EndedByClosing, in place of CancelledError, if it was `drain` alone that cancelled the call.
         """
         task = asyncio.current_task()
         assert task is not None, "coroutines run in tasks"
-        cancelled_before = task.cancelling()
+        return _UnderWay(self, task)
+
+    def count(self, task: asyncio.Task[object]) -> None:
+        """Note one more call of `task`."""
         with self._lock:
             self._tasks[task] = self._tasks.get(task, 0) + 1
-        try:
-            yield
-        except asyncio.CancelledError:
-            # Somebody else may have cancelled the task besides, and a call within a call leaves it to the outer one.
-            if self._was_ended(task) and task.uncancel() <= cancelled_before:
-                raise EndedByClosing from None
-            raise
-        finally:
-            self._leave(task)
 
     async def drain(self, seconds: float) -> None:
         """Wait up to `seconds` for the calls that are under way, then end those that are left.
@@ -71,6 +64,11 @@ class InFlight:
                 return
             await asyncio.sleep(0.005)
 
+    def tasks(self) -> list[asyncio.Task[object]]:
+        """Return the tasks that are making calls."""
+        with self._lock:
+            return list(self._tasks)
+
     def _end(self, task: asyncio.Task[object]) -> None:
         """Cancel `task` unless its call is over by now; runs on the task's own loop, so that it cannot end meanwhile."""
         with self._lock:
@@ -79,11 +77,13 @@ class InFlight:
             self._ended.add(task)
         task.cancel()
 
-    def _was_ended(self, task: asyncio.Task[object]) -> bool:
+    def was_ended(self, task: asyncio.Task[object]) -> bool:
+        """Whether `drain` has cancelled `task`, whose outermost call this is."""
         with self._lock:
             return task in self._ended and self._tasks.get(task) == 1
 
-    def _leave(self, task: asyncio.Task[object]) -> None:
+    def leave(self, task: asyncio.Task[object]) -> None:
+        """Note the end of a call of `task`."""
         with self._lock:
             # Gone already if the call has forked, and this is the child.
             left = self._tasks.pop(task, 1) - 1
@@ -96,3 +96,35 @@ class InFlight:
         here = asyncio.current_task()
         with self._lock:
             return [t for t in self._tasks if t is not here and not t.get_loop().is_closed()]
+
+
+class _UnderWay:
+    """One call of one task, from its beginning to its end."""
+
+    __slots__ = ("_calls", "_cancelled_before", "_task")
+
+    def __init__(self, calls: InFlight, task: asyncio.Task[object]) -> None:
+        self._calls = calls
+        self._task = task
+        self._cancelled_before = task.cancelling()
+
+    def __enter__(self) -> None:
+        self._calls.count(self._task)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        task = self._task
+        try:
+            # Somebody else may have cancelled the task besides, and a call within a call leaves it to the outer one.
+            if (
+                isinstance(error, asyncio.CancelledError)
+                and self._calls.was_ended(task)
+                and task.uncancel() <= self._cancelled_before
+            ):
+                raise EndedByClosing from None
+        finally:
+            self._calls.leave(task)

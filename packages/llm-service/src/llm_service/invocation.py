@@ -32,6 +32,7 @@ from llm_core import (
     StreamStarted,
     Usage,
     UsageUpdate,
+    unchecked,
 )
 from llm_service.hedging import Signs
 from llm_service.parts import EngineParts
@@ -40,6 +41,8 @@ from llm_service.timeline import AttemptRecord, PreparedCall, Timeline
 __all__ = ["Invocation", "Sink"]
 
 _log = logging.getLogger("llm_service")
+
+_NO_USAGE = Usage()
 
 Sink = Callable[[StreamEvent], Awaitable[None]]
 """Takes the deltas of a streamed call."""
@@ -58,7 +61,8 @@ class Invocation:
         self._gate = parts.gate_of(
             call.provider.name, call.request.model, line.request.operation_name
         )
-        self._signs = Signs()
+        self._signs: Signs | None = None
+        """What the attempts of a race show of themselves; None where none is run."""
 
     async def run(self) -> ProviderResponse:
         """Ask until there is an answer or the retry policy gives up; raises the last error."""
@@ -91,11 +95,12 @@ class Invocation:
         return answered
 
     async def _try_once(self) -> AttemptRecord:
-        await self._announce_restart()
-        self._signs = Signs()
+        if self._sink is not None:
+            await self._announce_restart(self._sink)
         hedger = self._parts.hedger
         if hedger is None:
             return await self._attempt("answer")
+        self._signs = Signs()
         return await hedger.race(self._attempt, self._signs)
 
     def _may_retry(self, error: BaseException) -> bool:
@@ -105,11 +110,11 @@ class Invocation:
         budget.note_failure()
         return budget.allows_retry and self._line.may_restart
 
-    async def _announce_restart(self) -> None:
+    async def _announce_restart(self, sink: Sink) -> None:
         line = self._line
-        if self._sink is not None and line.delivered and line.attempts[-1].error is not None:
+        if line.delivered and line.attempts[-1].error is not None:
             error = line.attempts[-1].error
-            await self._sink(StreamRestarted(attempt=len(line.attempts) + 1, error=error))
+            await sink(StreamRestarted(attempt=len(line.attempts) + 1, error=error))
 
     async def _attempt(self, purpose: str) -> AttemptRecord:
         """Ask the provider once; the attempt's record is kept whatever happens."""
@@ -121,16 +126,17 @@ class Invocation:
                 output_tokens=call.output_tokens,
                 cost=self._worst_case(),
                 key=line.request.tenant,
-                timeout=line.remaining_seconds(),
+                timeout=self._patience(),
                 priority=line.request.priority,
             ) as permit:
                 record.note_admission(permit, line.clock.monotonic_ns())
-                self._signs.admitted.set()
+                if self._signs is not None:
+                    self._signs.admitted.set()
                 record.take_response(await self._send(record, permit))
                 self._settle(record, permit)
             return record
         except asyncio.CancelledError:
-            record.error = record.abandoned("the caller gave up", ErrorType.CANCELLED)
+            record.error = record.abandoned("the call was cancelled", ErrorType.CANCELLED)
             raise
         except Exception as error:
             record.error = ErrorInfo.from_exception(error)
@@ -138,10 +144,18 @@ class Invocation:
         finally:
             self._close(record)
 
+    def _patience(self) -> float | None:
+        """Return how long to wait at the gates; raises GateTimeout where that could only be for ever."""
+        remaining = self._line.remaining_seconds()
+        if self._line.standstill is None:
+            return remaining
+        most = self._line.standstill.patience(self._gate)
+        return most if remaining is None else remaining if most is None else min(remaining, most)
+
     async def _send(self, record: AttemptRecord, permit: Permit) -> ProviderResponse:
         """Call the provider within the deadline; tell the gates how it went and what it said about limits."""
         try:
-            response = await self._send_in_time(record)
+            response = await self._sent(record)
         except ProviderError as error:
             permit.fail(error.info)
             self._learn_from(error.info)
@@ -167,66 +181,88 @@ class Invocation:
             self._gate.hold(min(refusal.retry_after, longest))
 
     def _settle(self, record: AttemptRecord, permit: Permit) -> None:
-        used = record.usage or Usage()
-        record.cost = self._price(record)
+        used = record.usage or _NO_USAGE
+        cost = record.cost = self._price(record)
         permit.settle(
             tokens=used.total_tokens,
             output_tokens=used.output_tokens,
-            cost=record.cost.amount if record.cost else None,
+            cost=cost.amount if cost else None,
         )
 
-    async def _send_in_time(self, record: AttemptRecord) -> ProviderResponse:
-        line, call = self._line, self._call
+    def _sent(self, record: AttemptRecord) -> Awaitable[ProviderResponse]:
+        """Begin the provider's part of the attempt; what is returned ends with its reply, or with the deadline."""
+        line, call, parts = self._line, self._call, self._parts
         remaining = line.remaining_seconds()
         if remaining is not None and remaining <= 0:
             raise DeadlineExceeded("the deadline passed in the queue; nothing was sent")
-        record.points["started"] = record.points["request_sent"] = line.clock.monotonic_ns()
-        self._parts.tell(
-            AttemptStarted(
+        started = line.clock.monotonic_ns()
+        record.points["started"] = record.points["request_sent"] = started
+        # Not every provider has a place in a network.
+        host, port = getattr(call.provider, "server_address", None) or (None, None)
+        parts.tell(
+            unchecked(AttemptStarted)(
+                request_id=line.request_id,
+                at_ns=started,
                 number=record.number,
                 provider=call.provider.name,
                 model=call.request.model,
-                **line.stamp(),
+                server_address=host,
+                server_port=port,
             )
         )
         request = self._outgoing(record, remaining)
-        if remaining is None:
-            return await self._exchange(record, request)
-        limit = asyncio.timeout(remaining)
-        try:
-            async with limit:
-                return await self._exchange(record, request)
-        except TimeoutError as late:
-            if not limit.expired():
-                raise
-            words = f"no answer within the deadline of {line.request.deadline_seconds} s"
-            raise ProviderError(record.abandoned(words, ErrorType.TIMEOUT_DEADLINE)) from late
+        ask = self._ask_in_span if parts.telemetry.makes_spans else self._ask
+        asking = ask(record, request)
+        return asking if remaining is None else self._in_time(record, asking, remaining)
 
     def _outgoing(self, record: AttemptRecord, remaining: float | None) -> LLMCallRequest:
         """Return the call with what is left of the deadline, and with the trace if anybody traces."""
         telemetry, line = self._parts.telemetry, self._line
-        trace = telemetry.trace_context(line.request_id, attempt=record.number) or line.trace
+        trace = line.trace
+        if telemetry.makes_spans:
+            trace = telemetry.trace_context(line.request_id, attempt=record.number) or trace
         headers = trace.headers() if trace else {}
         if not headers and remaining is None:
             return self._call.request
         return self._call.request.sent_with(headers=headers, timeout_seconds=remaining)
 
-    async def _exchange(self, record: AttemptRecord, request: LLMCallRequest) -> ProviderResponse:
+    async def _ask_in_span(
+        self, record: AttemptRecord, request: LLMCallRequest
+    ) -> ProviderResponse:
         with self._parts.telemetry.activate(self._line.request_id, attempt=record.number):
             return await self._ask(record, request)
 
+    async def _in_time(
+        self, record: AttemptRecord, asking: Awaitable[ProviderResponse], remaining: float
+    ) -> ProviderResponse:
+        limit = asyncio.timeout(remaining)
+        try:
+            async with limit:
+                return await asking
+        except TimeoutError as late:
+            if not limit.expired():
+                raise
+            words = f"no answer within the deadline of {self._line.request.deadline_seconds} s"
+            raise ProviderError(record.abandoned(words, ErrorType.TIMEOUT_DEADLINE)) from late
+
     async def _ask(self, record: AttemptRecord, request: LLMCallRequest) -> ProviderResponse:
-        provider = self._call.provider
-        if self._sink is None:
-            response = await provider.invoke(request)
-            record.points["first_byte"] = self._line.clock.monotonic_ns()
-            self._signs.lead(record.purpose)
-            return response
-        stream = provider.stream(request)
+        if self._sink is not None:
+            return await self._listen(record, request)
+        response = await self._call.provider.invoke(request)
+        record.points["first_byte"] = self._line.clock.monotonic_ns()
+        self._leads(record)
+        return response
+
+    def _leads(self, record: AttemptRecord) -> bool:
+        """Whether the caller is to see this attempt: always, unless it races and another was faster."""
+        return self._signs is None or self._signs.lead(record.purpose)
+
+    async def _listen(self, record: AttemptRecord, request: LLMCallRequest) -> ProviderResponse:
+        stream = self._call.provider.stream(request)
         try:
             async for event in stream:
                 if isinstance(event, StreamDone):
-                    self._signs.lead(record.purpose)
+                    self._leads(record)
                     return event.response
                 if isinstance(event, StreamFailed):
                     raise ProviderError(event.error)
@@ -245,22 +281,28 @@ class Invocation:
         if not isinstance(event, StreamStarted | UsageUpdate):
             if "first_token" not in record.points:
                 record.points["first_token"] = now
-                self._parts.tell(FirstToken(number=record.number, **self._line.stamp()))
+                self._parts.tell(
+                    FirstToken(request_id=self._line.request_id, at_ns=now, number=record.number)
+                )
             record.points["last_token"] = now
         record.hear(event)
-        if self._signs.lead(record.purpose) and self._sink is not None:
+        if self._leads(record) and self._sink is not None:
             self._line.note_delivery(event)
             await self._sink(event)
 
     def _close(self, record: AttemptRecord) -> None:
         line = self._line
-        record.points["ended"] = line.clock.monotonic_ns()
+        ended = record.points["ended"] = line.clock.monotonic_ns()
         record.cost = record.cost or self._price(record)
         if self._parts.hedger is not None and record.error is None:
             started = record.points["started"]
-            alive = record.points.get("first_token", record.points["ended"])
+            alive = record.points.get("first_token", ended)
             self._parts.hedger.note_latency((alive - started) / 1e9)
-        self._parts.tell(AttemptEnded(attempt=record.freeze(), **line.stamp()))
+        self._parts.tell(
+            unchecked(AttemptEnded)(
+                request_id=line.request_id, at_ns=ended, attempt=record.freeze()
+            )
+        )
 
     def _price(self, record: AttemptRecord) -> Cost | None:
         """Return what the attempt cost: the provider's own bill, or its tokens by the price book."""

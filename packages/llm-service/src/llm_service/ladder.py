@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 
-from llm_core import ErrorInfo, ErrorType, InvalidValue
+from llm_core import ErrorInfo, ErrorType, InvalidValue, Value, immutable
 
 __all__ = ["Fallback"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fallback:
+@immutable
+class Fallback(Value):
     """Another model to ask, and for which failures."""
 
     model: str

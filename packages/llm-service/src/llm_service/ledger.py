@@ -26,6 +26,8 @@ def total_cost(costs: Iterable[Cost]) -> Cost:
     counted = list(costs)
     if not counted:
         return _NO_COST
+    if len(counted) == 1:
+        return counted[0]
     if len({cost.currency for cost in counted}) > 1:
         return Cost(status=CostStatus.UNPRICED, source="several currencies")
-    return counted[0] if len(counted) == 1 else Cost.total(counted)
+    return Cost.total(counted)

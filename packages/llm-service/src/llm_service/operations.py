@@ -7,11 +7,10 @@ import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from llm_core import CachePolicy, GenerationRequest, InvalidValue
+from llm_core import CachePolicy, GenerationRequest, InvalidValue, Value, immutable
 from llm_service.gate_book import Limits
 
 if TYPE_CHECKING:
@@ -24,8 +23,8 @@ R = TypeVar("R")
 S = TypeVar("S", bound="BaseLLMService")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperationDefaults:
+@immutable
+class OperationDefaults(Value):
     """What requests made inside an operation take where they say nothing themselves."""
 
     operation_name: str

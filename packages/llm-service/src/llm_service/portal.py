@@ -16,7 +16,9 @@ import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from typing import Any, TypeVar
 
-from llm_service.forks import begin_anew_in_children
+from llm_core.forks import begin_anew_in_children
+from llm_service.in_flight import InFlight
+from llm_service.standstill import Standstill, standstill
 
 __all__ = ["Portal"]
 
@@ -29,7 +31,9 @@ _CANCEL_SECONDS = 5.0
 class Portal:
     """Runs coroutines on one background loop, started at the first call and again after a fork."""
 
-    def __init__(self) -> None:
+    def __init__(self, calls: InFlight) -> None:
+        """Build the portal of a service, `calls` being all that it makes, on this loop or another."""
+        self._calls = calls
         self.begin_anew()
         begin_anew_in_children(self)
 
@@ -47,14 +51,17 @@ class Portal:
         The caller's context variables are visible to it.
         An interrupt of the waiting thread (Ctrl-C) cancels it and waits until it has let go.
 
-        A call from within the background loop itself runs on a further loop, and the first one stands still meanwhile.
-        If it waits for what a call on the first loop holds, such as the only slot of a gate, it waits until its
-        deadline, and without one for ever: coroutines should await instead.
+        A call from within the background loop itself runs on a further loop, and the first one stands still meanwhile,
+        as any loop does on whose thread this is called. What would have to wait for a call that stands still fails:
+        see `standstill`.
         """
         if threading.current_thread() is self._thread:
             return self._inner().run(function)
         done: concurrent.futures.Future[T] = concurrent.futures.Future()
         context = contextvars.copy_context()
+        stopped = Standstill.here(self._calls)
+        if stopped is not None:
+            context.run(standstill.set, stopped)
         started: list[asyncio.Task[T]] = []
 
         def start() -> None:
@@ -118,7 +125,7 @@ class Portal:
     def _inner(self) -> Portal:
         with self._lock:
             if self._nested is None:
-                self._nested = Portal()
+                self._nested = Portal(self._calls)
             return self._nested
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:

@@ -61,16 +61,24 @@ class Recall:
         self._hits += 1
         self._saved = reused.cost if self._saved is None else total_cost([self._saved, reused.cost])
 
+    def concerns(self, request: GenerationRequest) -> bool:
+        """Whether there is a cache that the request may use."""
+        policy = request.cache
+        return (
+            self._parts.cache is not None
+            and policy is not None
+            and policy.mode is not CacheMode.OFF
+        )
+
     async def look_up(
         self,
         line: Timeline,
         call: PreparedCall,
         renew: Callable[[GenerationRequest], Awaitable[None]],
     ) -> None:
-        """Put a stored answer into the line if the request allows it; a stale one is renewed beside it."""
+        """Put a stored answer into the line of a request that the cache concerns; a stale one is renewed beside it."""
         policy = line.request.cache
-        if self._parts.cache is None or policy is None or policy.mode is CacheMode.OFF:
-            return
+        assert policy is not None, "look_up is for requests that the cache concerns"
         line.cache_key = cache_key(call.provider.name, call.request, tenant=line.request.tenant)
         if policy.mode is CacheMode.USE:
             stored = await self._get(line.cache_key)
@@ -93,6 +101,10 @@ class Recall:
         """
         policy = line.request.cache
         if line.cache_key is None or policy is None or policy.mode is not CacheMode.USE:
+            await answer()
+            return
+        if line.standstill is not None and line.standstill.stops_calls:
+            # The identical call may be one that waits for this one.
             await answer()
             return
 

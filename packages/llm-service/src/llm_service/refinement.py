@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from llm_core import Clock, GenerationRequest, ProviderResponse
 
 if TYPE_CHECKING:
     from llm_core import Generate
-    from llm_pipeline import Pipeline, PipelineResult
+    from llm_pipeline import Pipeline, PipelineResult, RunContext
 
 __all__ = ["pipeline_of", "refine"]
 
@@ -22,27 +23,33 @@ def pipeline_of(wanted: Any, clock: Clock) -> Pipeline[Any, Any] | None:
     """
     if wanted is None:
         return None
-    # Here, because calls without a pipeline should not pay for its import.
-    from llm_pipeline import Pipeline
-
-    if isinstance(wanted, Pipeline):
+    kind, _ = _pipeline_classes()
+    if isinstance(wanted, kind):
         return wanted
-    if _is_declarative(wanted):
-        return Pipeline.from_config(wanted, clock=clock)
-    return Pipeline(wanted, clock=clock)
+    if not callable(wanted) and _is_declarative(wanted):
+        return kind.from_config(wanted, clock=clock)
+    return kind(wanted, clock=clock)
 
 
 async def refine(
     pipeline: Pipeline[Any, Any],
+    text: str,
     request: GenerationRequest,
     response: ProviderResponse,
     generate: Generate,
 ) -> PipelineResult[Any]:
-    """Run the pipeline on the reply's text; never raises."""
-    from llm_pipeline import RunContext
+    """Run the pipeline on the reply's `text`; never raises."""
+    _, context_of = _pipeline_classes()
+    context = context_of(request=request, response=response, generate=generate)
+    return await pipeline.run(text, context=context)
 
-    context = RunContext(request=request, response=response, generate=generate)
-    return await pipeline.run(response.text, context=context)
+
+@functools.cache
+def _pipeline_classes() -> tuple[type[Pipeline[Any, Any]], type[RunContext]]:
+    # Here, because calls without a pipeline should not pay for its import.
+    from llm_pipeline import Pipeline, RunContext
+
+    return Pipeline, RunContext
 
 
 def _is_declarative(wanted: Any) -> bool:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llm_core import InvalidValue
+from llm_core import InvalidValue, Value, immutable
 from llm_service.retry_budget import RetryBudget
 
 if TYPE_CHECKING:
@@ -15,8 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["RetryPolicy"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
+@immutable
+class RetryPolicy(Value):
     """How failed attempts are repeated: exponential back-off with full jitter, the provider's Retry-After respected.
 
     The pause after attempt n is drawn evenly from 0 to ``initial_seconds * 2 ** (n - 1)``, at most `max_seconds`

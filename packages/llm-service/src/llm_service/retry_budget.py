@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from llm_core import InvalidValue
+from llm_core.forks import begin_anew_in_children
 
 __all__ = ["RetryBudget"]
 
@@ -18,7 +19,7 @@ class RetryBudget:
     Safe to use from any thread.
     """
 
-    __slots__ = ("_capacity", "_lock", "_ratio", "_tokens")
+    __slots__ = ("__weakref__", "_capacity", "_lock", "_ratio", "_tokens")
 
     def __init__(self, capacity: float = 100.0, *, ratio: float = 0.1) -> None:
         if not 0 < capacity < float("inf"):
@@ -28,6 +29,11 @@ class RetryBudget:
         self._capacity = capacity
         self._ratio = ratio
         self._tokens = capacity
+        self.begin_anew()
+        begin_anew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """Wait for no other thread; a forked child keeps what its parent has left."""
         self._lock = threading.Lock()
 
     @property

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from llm_core import InvalidValue, Provider
-from llm_service.forks import begin_anew_in_children
+from llm_core.forks import begin_anew_in_children
 
 if TYPE_CHECKING:
     from llm_providers import ProviderRegistry

@@ -118,7 +118,8 @@ class BaseLLMService:
         among the vendors this toolkit knows. `fallbacks` are asked in order when the model that was wanted cannot answer.
 
         *How much.* `max_rpm`, `max_tpm` and `max_concurrent_requests` hold for each model of each provider by itself,
-        as vendors count them; `limits` gives single ones others, by ``provider/model``, model or provider.
+        as vendors count them; `limits` gives single ones others, by ``provider/model``, model or provider, and
+        operations limits of their own by ``operation:NAME``, which go before those in the code.
         `gate` replaces all of these. `breaker` says when a model that keeps failing is left alone; None never.
 
         *How persistently.* `retry` is for failures that may pass, `hedge` for unusually slow answers (off by default).
@@ -146,11 +147,11 @@ class BaseLLMService:
             own_limits, per_model=limits, breaker=breaker, gate=gate, clock=self._clock
         )
         self._operation_fields = operation_fields
-        self._portal = Portal()
         preload = getattr(price_book, "preload", None)
         if preload is not None:
             preload(wait=False)
         self._in_flight = InFlight()
+        self._portal = Portal(self._in_flight)
         self._metrics = MetricsRecorder(clock=self._clock)
         self._usage = UsageStats()
         self._telemetry = choose_telemetry(telemetry)
@@ -435,12 +436,24 @@ class BaseLLMService:
             request = self._completed(request)
         except Exception as error:  # noqa: BLE001 - whatever the caller's `operation_fields` raises or returns
             return self._refuse(error)
+        kept: list[GenerationResult[Any]] = []
         try:
             with self._in_flight.enter():
-                return with_playable_audio(await engine.generate(request, sink))
+                return with_playable_audio(await engine.generate(request, sink, kept.append))
         except EndedByClosing:
-            info = ErrorInfo.of(ErrorType.CANCELLED, "the service was closed")
-            return self._failed(info, request)
+            return self._ended(kept, request)
+
+    def _ended(
+        self, kept: Sequence[GenerationResult[Any]], request: GenerationRequest
+    ) -> GenerationResult[Any]:
+        """Answer a call that was ended because the service closes, with all that had happened by then."""
+        words = "the service was closed"
+        if not kept:
+            return self._failed(ErrorInfo.of(ErrorType.CANCELLED, words), request)
+        before = kept[0].error
+        partial = before.partial if before else None
+        info = ErrorInfo.of(ErrorType.CANCELLED, words, partial=partial)
+        return replace(with_playable_audio(kept[0]), error=info)
 
     def _completed(self, request: GenerationRequest) -> GenerationRequest:
         """Return `request` with what the operation that it belongs to says where it says nothing itself."""
@@ -487,7 +500,7 @@ def _as_request(
         return request.replace(**fields) if fields else request
     if request is not None:
         fields = {"user": request, **fields}
-    return GenerationRequest(**fields)
+    return GenerationRequest.from_fields(fields)
 
 
 async def _one_by_one(values: AsyncGenerator[T, None]) -> AsyncGenerator[tuple[T], None]:

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
+from llm_core.forks import begin_anew_in_children
+
 __all__ = ["SingleFlight"]
 
 T = TypeVar("T")
@@ -21,6 +23,11 @@ class SingleFlight(Generic[T]):
     """
 
     def __init__(self) -> None:
+        self.begin_anew()
+        begin_anew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """Know of no call: in a forked child those of its parent never end."""
         self._lock = threading.Lock()
         self._flights: dict[str, concurrent.futures.Future[T | None]] = {}
 
@@ -54,6 +61,7 @@ class SingleFlight(Generic[T]):
             return result
         finally:
             with self._lock:
-                del self._flights[key]
+                # Gone already if the call has forked, and this is the child.
+                self._flights.pop(key, None)
             # None tells those who wait that there is no result and one of them must take over.
             mine.set_result(result)

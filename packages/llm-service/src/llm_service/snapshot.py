@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from llm_core import Cost, Record
+from llm_core import Cost, Record, immutable
 from llm_gates import GateSnapshot
 from llm_metrics import StatsSnapshot
 
 __all__ = ["CacheStats", "ServiceSnapshot"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class CacheStats(Record):
     """What the response cache has done so far."""
 
     hits: int = 0
     """Calls answered from the cache, or by sharing an identical call that was under way."""
     misses: int = 0
-    saved: Cost = Cost()  # noqa: RUF009 - frozen
+    saved: Cost = Cost()
     """What the answers that were reused had cost."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable
 class ServiceSnapshot(Record):
     """Traffic, limits and cache of a service."""
 

@@ -84,6 +84,11 @@ class _SpeechProvider:
         """The name of the provider that does it."""
         return self._provider.name
 
+    @property
+    def server_address(self) -> Any:
+        """Where that provider's endpoint is, if it tells."""
+        return getattr(self._provider, "server_address", None)
+
     def stream(self, request: LLMCallRequest) -> AsyncIterator[StreamEvent]:
         """Refuse: each piece comes whole."""
         raise UnsupportedFeature(f"{self.method} is not streamed")

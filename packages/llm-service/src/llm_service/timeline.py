@@ -39,16 +39,20 @@ from llm_core import (
     TraceContext,
     Usage,
     UsageUpdate,
+    Value,
+    immutable,
+    unchecked,
 )
 from llm_service.estimate import estimate_text_tokens
 from llm_service.ledger import total_cost, total_usage
+from llm_service.standstill import standstill
 
 if TYPE_CHECKING:
     from llm_pipeline import Pipeline
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedCall:
+@immutable
+class PreparedCall(Value):
     """Who is asked what, and how many tokens to reserve for it."""
 
     provider: Provider
@@ -147,16 +151,18 @@ class AttemptRecord:
     def _freeze(self) -> InvocationAttempt:
         seen, error = self.seen, self.error
         request_id = error.provider_request_id if error else None
-        return InvocationAttempt(
+        return unchecked(InvocationAttempt)(
             number=self.number,
             provider=self.call.provider.name,
             model=self.call.request.model,
             purpose=self.purpose,
-            timestamps=AttemptTimestamps(**self.points, backoff_until=self.backoff_until),
+            timestamps=unchecked(AttemptTimestamps)(
+                **self.points, backoff_until=self.backoff_until
+            ),
             reserved_tokens=self.call.input_tokens + self.call.output_tokens,
             waited_for=self.waited_for,
             error=error,
-            usage=self.usage,
+            usage=seen.usage if seen else None,
             cost=self.cost,
             finish_reason=seen.finish_reason if seen else None,
             response_id=seen.response_id if seen else None,
@@ -184,6 +190,8 @@ class Timeline:
             self.deadline_ns = self.points["requested"] + round(request.deadline_seconds * 1e9)
         self.provider_name: str | None = None
         self.model: str | None = None
+        self.standstill = standstill.get()
+        """What waits until this call is over, and must not be waited for; None in most calls."""
         self.cache_key: str | None = None
         self.pipeline: Pipeline[Any, Any] | None = None
         self.attempts: list[AttemptRecord] = []
@@ -208,11 +216,6 @@ class Timeline:
         now = self.clock.monotonic_ns()
         self.points[point] = now
         return now
-
-    def stamp(self, point: str | None = None) -> dict[str, Any]:
-        """Return what every telemetry event carries: the call's id, and when `point` was, or now."""
-        at_ns = self.points.get(point) if point else None
-        return {"request_id": self.request_id, "at_ns": at_ns or self.clock.monotonic_ns()}
 
     def remaining_seconds(self) -> float | None:
         """Return the time until the deadline, below zero once it has passed; None without deadline."""
@@ -250,9 +253,9 @@ class Timeline:
         self.degraded = Degradation(reason=reason, detail=detail, error=error)
 
     def note_cancellation(self) -> None:
-        """Note that the caller gave up; what had arrived by then is kept."""
+        """Note that the call was cancelled; what had arrived by then is kept."""
         latest = self.attempts[-1].error if self.attempts else None
-        self.error = latest or ErrorInfo.of(ErrorType.CANCELLED, "the caller gave up")
+        self.error = latest or ErrorInfo.of(ErrorType.CANCELLED, "the call was cancelled")
 
     @property
     def is_late(self) -> bool:
@@ -280,7 +283,7 @@ class Timeline:
         trace = self.trace or TraceContext.new()
         # After a failure the partial reply stands in, so that what had arrived is not lost.
         seen = self.response or (self.error.partial if self.error else None)
-        return GenerationResult(
+        return unchecked(GenerationResult)(
             request=self.request,
             success=self.error is None,
             timestamps=self._timestamps(),
@@ -289,7 +292,7 @@ class Timeline:
             error=self.error or self.made_up_for,
             degraded=self.degraded,
             usage=total_usage([a.usage for a in attempts if a.usage is not None]),
-            cost=total_cost(a.cost for a in attempts if a.cost),
+            cost=total_cost([a.cost for a in attempts if a.cost]),
             attempts=attempts,
             backoff=self._backoff(),
             steps=tuple(self.steps),
@@ -315,7 +318,7 @@ class Timeline:
         if after is None:
             return None
         before = self.rates_before
-        return Rates(
+        return unchecked(Rates)(
             rpm_before=before[0], rpm_after=after[0], tpm_before=before[1], tpm_after=after[1]
         )
 
@@ -324,10 +327,10 @@ class Timeline:
         answering = self.answered_by or (self.attempts[-1] if self.attempts else None)
         if answering is not None:
             points.update(answering.points)
-        pauses = [a.backoff_until for a in self.attempts if a.backoff_until is not None]
-        if pauses:
-            points["backoff_until"] = pauses[-1]
-        return EventTimestamps(requested_at=self.requested_at, **points)
+        for attempt in self.attempts:
+            if attempt.backoff_until is not None:
+                points["backoff_until"] = attempt.backoff_until
+        return unchecked(EventTimestamps)(requested_at=self.requested_at, **points)
 
     def _backoff(self) -> BackoffStats:
         waits: dict[str, float] = {}

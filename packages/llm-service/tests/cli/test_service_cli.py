@@ -200,3 +200,19 @@ def test_help_and_version_are_there(shell: Any) -> None:
     assert "ask" in shell("--help").stdout
     assert "0.1.0" in shell("--version").stdout
     assert "No such command" in shell.one_line(shell("sing"))
+
+
+@pytest.mark.parametrize("arguments", [[], ["config"]])
+def test_a_command_that_is_left_out_is_answered_with_the_list(
+    shell: Any, arguments: list[str]
+) -> None:
+    done = shell(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    lines = done.stderr.splitlines()
+    assert "Commands:" in lines
+    assert max(map(len, lines)) <= 80
+    assert not any(line.endswith("...") for line in lines if not line.startswith("Usage:"))
+
+
+def test_a_missing_argument_is_one_readable_line(shell: Any) -> None:
+    assert "Choose from: bash, zsh, fish" in shell.one_line(shell("completion"))

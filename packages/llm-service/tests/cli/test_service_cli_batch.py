@@ -45,6 +45,10 @@ def submitted(sim: SimServer) -> int:
     return sum((c.method, c.path) == ("POST", "/v1/batches") for c in sim.calls())
 
 
+def _seconds_of(times: dict[str, int]) -> float:
+    return (times["ended"] - times["started"]) / 1e9
+
+
 def test_answers_come_in_the_order_of_the_file_at_half_the_price(shell: Any) -> None:
     questions(shell, 6)
     batch = shell(*BATCH)
@@ -58,6 +62,22 @@ def test_answers_come_in_the_order_of_the_file_at_half_the_price(shell: Any) -> 
 
     assert halved * 2 == sum(Decimal(r["cost"]["amount"]) for r in results(shell.folder))
     assert shell.files() == ["in.jsonl", "out.jsonl"]
+
+
+def test_a_result_has_the_one_attempt_that_its_batch_was(shell: Any) -> None:
+    questions(shell, 2)
+    done = shell(*BATCH)
+    for result in results(shell.folder):
+        (attempt,) = result["attempts"]
+        assert (attempt["number"], attempt["provider"], attempt["model"]) == (
+            1,
+            "openai",
+            result["model"],
+        )
+        assert (attempt["usage"], attempt["cost"]) == (result["usage"], result["cost"])
+        times = attempt["timestamps"]
+        assert times["started"] < times["ended"] == result["timestamps"]["completed"]
+    assert "2 attempts" in done.stderr
 
 
 @pytest.mark.realtime
@@ -78,6 +98,7 @@ def test_a_killed_run_goes_on_waiting_for_the_same_batches(patient_shell: Any) -
 
     assert done.returncode == 0, done.stderr
     assert [r["content"] for r in results(shell.folder)] == [f"question {n}" for n in range(6)]
+    assert min(_seconds_of(r["attempts"][0]["timestamps"]) for r in results(shell.folder)) > 2
     assert submitted(shell.sim) == 2
     assert shell.files() == ["in.jsonl", "out.jsonl"]
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import tracemalloc
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,11 @@ class FakePrices:
         return Cost(amount=Decimal(8), status=self.status, source="book")
 
 
+def submitted_batch(name: str, *lines: int) -> SubmittedBatch:
+    noon = datetime(2026, 11, 1, 12, tzinfo=UTC)
+    return SubmittedBatch(id=name, provider="scripted", lines=lines, digest="00", submitted_at=noon)
+
+
 class BatchProvider(ScriptedProvider):
     """A scripted provider with a batch API."""
 
@@ -315,7 +321,7 @@ class TestBatching:
 
     def test_beginning_anew_gives_up_what_was_under_way(self, tmp_path: Path) -> None:
         run = Run(tmp_path, "a")
-        old = SubmittedBatch(id="old", provider="scripted", lines=(1,), digest="00")
+        old = submitted_batch("old", 1)
         stuck = replace(old, id="stuck")
         for batch in (old, stuck):
             BatchLedger(tmp_path / "out").note_submitted(batch)
@@ -335,7 +341,7 @@ class TestBatching:
 
     def test_a_torn_line_of_the_ledger_is_cut_off(self, tmp_path: Path) -> None:
         ledger = BatchLedger(tmp_path / "out")
-        batch = SubmittedBatch(id="b", provider="scripted", lines=(1, 2), digest="00")
+        batch = submitted_batch("b", 1, 2)
         ledger.note_submitted(batch)
         ledger.note_submitted(replace(batch, id="c"))
         ledger.note_collected(batch)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from llm_core import (
     AudioPart,
@@ -20,6 +19,8 @@ from llm_core import (
     ToolChoiceMode,
     ToolResult,
     UnsupportedFeature,
+    Value,
+    immutable,
     thaw,
 )
 from llm_sim import openai_wire
@@ -27,8 +28,8 @@ from llm_sim.exchange import Ask, Tool
 from llm_sim.sound import FORMATS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turns:
+@immutable
+class Turns(Value):
     """A conversation so far, as far as the simulator looks at it."""
 
     texts: tuple[str, ...] = ()

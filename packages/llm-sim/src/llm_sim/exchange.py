@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from llm_core import Value, immutable
 from llm_sim.errors import Refusal
 
 Json = dict[str, Any]
@@ -22,8 +23,8 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusa
 """Why a reply ends, in neutral words; each protocol has its own."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+@immutable
+class Request(Value):
     """An HTTP request, read to its end."""
 
     method: str
@@ -33,8 +34,8 @@ class Request:
     query: bytes = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tool:
+@immutable
+class Tool(Value):
     """A function that the model may call."""
 
     name: str
@@ -89,8 +90,8 @@ class Ask:
     """The length of the body, where the request is kept for later ones."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCall:
+@immutable
+class ToolCall(Value):
     """A call of a tool by the model."""
 
     id: str
@@ -156,8 +157,8 @@ class Reply:
         return "".join(self.pieces)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stamp:
+@immutable
+class Stamp(Value):
     """The names and times that a vendor puts on an answer."""
 
     serial: int

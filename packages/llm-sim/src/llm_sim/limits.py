@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal, Protocol, get_args
 
+from llm_core import Value, immutable
 from llm_sim.errors import ConfigurationError
 
 Algorithm = Literal["sliding", "bucket", "fixed", "quantised"]
@@ -26,8 +27,8 @@ _DAY_MINUTES = 1440
 _WINDOWED: tuple[LimitName, ...] = ("rpm", "rpd", "tpm", "itpm", "otpm")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+@immutable
+class Limits(Value):
     """What one API key may do; None is no limit."""
 
     rpm: int | None = None
@@ -274,8 +275,8 @@ def meter(limits: Limits, name: LimitName, amount: int, window_seconds: float) -
     return Both(whole, FixedWindow(max(int(amount * quantum / window_seconds), 1), quantum))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exceeded:
+@immutable
+class Exceeded(Value):
     """Why a request is refused."""
 
     name: LimitName
@@ -286,8 +287,8 @@ class Exceeded:
     """Infinite if the request alone is larger than the limit."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+@immutable
+class Reading(Value):
     """How a limit stands, as response headers tell it."""
 
     allowed: int
@@ -295,8 +296,8 @@ class Reading:
     reset_seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Charge:
+@immutable
+class Charge(Value):
     """What a request costs before it is answered."""
 
     tokens: int

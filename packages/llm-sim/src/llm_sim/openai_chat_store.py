@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from urllib.parse import parse_qs
 
+from llm_sim import chat_input
 from llm_sim import openai_chat as chat
 from llm_sim import openai_wire as wire
 from llm_sim.errors import Refusal
@@ -26,7 +27,7 @@ class OpenAIChat:
 
     def read(self, request: Request) -> Ask:
         """Read a request; raise Refusal as the vendor does."""
-        return chat.read(request)
+        return chat_input.read(request)
 
     def content_type(self, ask: Ask) -> bytes:
         """Name the media type of the answer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from llm_sim import tokens
@@ -144,6 +144,28 @@ def unknown_model(model: str) -> Refusal:
         type="invalid_request_error",
         code="model_not_found",
     )
+
+
+class Prompt:
+    """What the messages or items of a request hold, collected one after the other."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.user_text = ""
+        """The user's last message."""
+        self.assistant_turns = 0
+        self.image_tokens = 0
+        self.audio_tokens = 0
+
+
+def role(message: Mapping[str, Any], roles: Collection[str], param: str) -> str:
+    """Return whose message it is; raise Refusal for none of `roles`."""
+    said = message.get("role")
+    if said not in roles:
+        listed = ", ".join(f"'{word}'" for word in roles)
+        words = f"Invalid value: '{said}'. Supported values are: {listed}."
+        raise refuse(words, f"{param}.role", "value")
+    return str(said)
 
 
 def image_tokens(detail: object) -> int:

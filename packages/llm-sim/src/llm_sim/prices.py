@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from importlib import resources
 
+from llm_core import Value, immutable
 from llm_sim.exchange import Usage
 
 _MILLION = Decimal(1_000_000)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
+@immutable
+class Price(Value):
     """US dollars per million tokens of each kind."""
 
     model: str

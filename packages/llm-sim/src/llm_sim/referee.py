@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any
 
+from llm_core import Value, immutable
 from llm_sim.errors import Refusal
 from llm_sim.exchange import Call, Usage
 from llm_sim.limits import Charge, Exceeded, LimitName, Limits
@@ -23,8 +24,8 @@ _REMEMBERED_FAILURES = 4096
 _LOG_STEPS = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitReport:
+@immutable
+class LimitReport(Value):
     """How a client used one limit on one account."""
 
     account: str
@@ -95,7 +96,7 @@ class Report:
             "by_fault": dict(self.by_fault),
             "violations": self.violations,
             "limits": [
-                {name: getattr(limit, name) for name in LimitReport.__slots__}
+                {each.name: getattr(limit, each.name) for each in fields(limit)}
                 for limit in self.limits
             ],
             "peak_concurrency": self.peak_concurrency,

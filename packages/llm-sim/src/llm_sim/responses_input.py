@@ -103,15 +103,11 @@ def items_of(fields: Fields) -> list[Any]:
     return fields.items("input")
 
 
-class _Prompt:
+class _Prompt(wire.Prompt):
     """Collects what the input items hold."""
 
     def __init__(self) -> None:
-        self.texts: list[str] = []
-        self.user_text = ""
-        self.assistant_turns = 0
-        self.image_tokens = 0
-        self.audio_tokens = 0
+        super().__init__()
         self._speaking = False
 
     def add(self, item: object, param: str) -> None:
@@ -119,14 +115,7 @@ class _Prompt:
             raise wire.refuse(f"Invalid type for '{param}': expected an object.", param, "type")
         kind = item.get("type", "message")
         if kind == "message":
-            role = item.get("role")
-            if role not in _ROLES:
-                listed = ", ".join(f"'{word}'" for word in _ROLES)
-                raise wire.refuse(
-                    f"Invalid value: '{role}'. Supported values are: {listed}.",
-                    f"{param}.role",
-                    "value",
-                )
+            role = wire.role(item, _ROLES, param)
             text = self._content(item.get("content"), f"{param}.content")
             if role == "user":
                 self.user_text = text

@@ -26,11 +26,11 @@ import difflib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args
 
+from llm_core import Value, immutable
 from llm_sim.errors import Refusal, ScriptError
 from llm_sim.exchange import Ask, FinishReason
 from llm_sim.faults import FAULTS
@@ -51,8 +51,8 @@ _DRAFT_KEYS = (
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+@immutable
+class Draft(Value):
     """A reply as a script states it, its `{{…}}` still open."""
 
     text: str | None = None
@@ -89,8 +89,8 @@ class Draft:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+@immutable
+class Rule(Value):
     """A condition on the last user text and the drafts that answer it."""
 
     match: Literal["exact", "contains", "regex", "any"]
@@ -121,8 +121,8 @@ class Rule:
         return {"0": text if self.match == "any" else self.pattern, "text": text}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Script:
+@immutable
+class Script(Value):
     """An ordered list of rules, and what is said when none fits."""
 
     rules: tuple[Rule, ...] = ()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
+from llm_core import Value, immutable
 from llm_sim.errors import Refusal
 from llm_sim.exchange import Answer, Ask, Chunk, Header, Reply, Request, Stamp
 from llm_sim.limits import Exceeded, LimitName, Reading
@@ -90,8 +90,8 @@ class Serve(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resource:
+@immutable
+class Resource(Value):
     """A path at which things are stored, listed or deleted; no limits apply to it."""
 
     method: str

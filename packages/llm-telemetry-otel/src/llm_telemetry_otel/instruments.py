@@ -10,14 +10,9 @@ from typing import Any, Final
 
 from opentelemetry.metrics import Meter
 
-from llm_core import GenerationResult, Usage
-from llm_core.conventions import (
-    OPERATION_DURATION,
-    TIME_PER_OUTPUT_CHUNK,
-    TIME_TO_FIRST_CHUNK,
-    TOKEN_USAGE,
-    Metric,
-)
+from llm_core import GenerationResult
+from llm_core.conventions import CALL_METRICS, Metric, measurements
+from llm_core.forks import begin_anew_in_children
 
 __all__ = ["Instruments"]
 
@@ -44,14 +39,12 @@ class Instruments:
     def __init__(self, meter: Meter) -> None:
         self.dropped = 0
         self._waiting: deque[tuple[GenerationResult[Any], dict[str, Any]]] = deque()
-        self._starting = threading.Lock()
+        self.begin_anew()
+        begin_anew_in_children(self)
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._pid: int | None = None
-        self._tokens = _histogram(meter, TOKEN_USAGE)
-        self._duration = _histogram(meter, OPERATION_DURATION)
-        self._first_chunk = _histogram(meter, TIME_TO_FIRST_CHUNK)
-        self._per_chunk = _histogram(meter, TIME_PER_OUTPUT_CHUNK)
+        self._histograms = {metric.name: _histogram(meter, metric) for metric in CALL_METRICS}
         self._attempts = meter.create_counter(
             "llm_service.attempts", "{attempt}", "Requests sent to providers, retries included."
         )
@@ -61,6 +54,10 @@ class Instruments:
         self._cost = meter.create_counter(
             "llm_service.cost", "{currency}", "Money spent, as far as prices are known."
         )
+
+    def begin_anew(self) -> None:
+        """Wait for no thread that is starting: in a forked child there is none."""
+        self._starting = threading.Lock()
 
     def put(self, result: GenerationResult[Any], facts: dict[str, Any]) -> None:
         """Hand over one finished call; `facts` are its span's attributes."""
@@ -112,29 +109,10 @@ class Instruments:
             self.record(result, facts)
 
     def record(self, result: GenerationResult[Any], facts: dict[str, Any]) -> None:
-        """Record one finished call now.
-
-        Tokens only as far as they were reported: the conventions forbid to record what was counted
-        here, and a histogram could not tell the two apart. The time per chunk is recorded once per streamed
-        call, as the mean over its tokens: events do not tell of single chunks.
-        """
+        """Record one finished call now."""
         shared = {name: facts[name] for name in _SHARED if name in facts}
-        usage = _reported_usage(result)
-        if usage.total_tokens:
-            self._tokens.record(usage.input_tokens, shared | {"gen_ai.token.type": "input"})
-            if "gen_ai.usage.output_tokens" in facts:
-                self._tokens.record(usage.output_tokens, shared | {"gen_ai.token.type": "output"})
-        seconds = result.timestamps.total_seconds
-        if seconds is not None:
-            error = facts.get("error.type")
-            self._duration.record(seconds, shared | {"error.type": error} if error else shared)
-        first = result.timestamps.time_to_first_token_seconds
-        if first is not None:
-            self._first_chunk.record(first, shared)
-        last = result.attempts[-1] if result.attempts else None
-        mean = last.time_per_output_token_seconds if last else None
-        if mean is not None:
-            self._per_chunk.record(mean, shared)
+        for metric, value, own in measurements(result, facts):
+            self._histograms[metric.name].record(value, shared | own)
         self._record_own(result, shared)
 
     def _record_own(self, result: GenerationResult[Any], shared: dict[str, Any]) -> None:
@@ -156,11 +134,3 @@ def _histogram(meter: Meter, metric: Metric) -> Any:
         metric.description,
         explicit_bucket_boundaries_advisory=metric.boundaries,
     )
-
-
-def _reported_usage(result: GenerationResult[Any]) -> Usage:
-    """Return the call's tokens without those of attempts that were counted here."""
-    if not result.usage.estimated:
-        return result.usage
-    usages = [attempt.usage for attempt in result.attempts if attempt.usage is not None]
-    return sum((usage for usage in usages if not usage.estimated), Usage())

@@ -14,20 +14,18 @@ from prometheus_client import (
 )
 
 from llm_core import (
-    ErrorInfo,
     GenerationFinished,
     GenerationResult,
     GenerationStarted,
     InvalidValue,
     TelemetryEvent,
-    Usage,
 )
 from llm_core.conventions import (
+    CALL_METRICS,
     OPERATION_DURATION,
-    TIME_PER_OUTPUT_CHUNK,
-    TIME_TO_FIRST_CHUNK,
     TOKEN_USAGE,
     Metric,
+    measurements,
     operation_of,
     result_attributes,
 )
@@ -42,6 +40,8 @@ _SHARED: Final = (
     "gen_ai.response.model",
     "llm_service.operation",
 )
+_OWN: Final = {TOKEN_USAGE.name: "gen_ai.token.type", OPERATION_DURATION.name: "error.type"}
+"""The one label that a histogram has beside the shared ones."""
 
 
 class PrometheusTelemetry:
@@ -66,10 +66,7 @@ class PrometheusTelemetry:
         self._registry = registry or CollectorRegistry()
         self._values = BoundedValues(max_label_values)
         self._server: Any = None
-        self._tokens = self._histogram(TOKEN_USAGE, "gen_ai.token.type")
-        self._duration = self._histogram(OPERATION_DURATION, "error.type")
-        self._first_chunk = self._histogram(TIME_TO_FIRST_CHUNK)
-        self._per_chunk = self._histogram(TIME_PER_OUTPUT_CHUNK)
+        self._histograms = {metric.name: self._histogram(metric) for metric in CALL_METRICS}
         self._attempts = self._counter("llm_service.attempts", "Requests sent to providers.")
         self._wait = self._counter(
             "llm_service.wait",
@@ -125,21 +122,9 @@ class PrometheusTelemetry:
     def _record(self, result: GenerationResult[Any]) -> None:
         facts = result_attributes(result)
         shared = self._shared(result, facts)
-        usage = _reported_usage(result)
-        if usage.total_tokens:
-            self._tokens.labels(*shared, "input").observe(usage.input_tokens)
-            if "gen_ai.usage.output_tokens" in facts:
-                self._tokens.labels(*shared, "output").observe(usage.output_tokens)
-        seconds = result.timestamps.total_seconds
-        if seconds is not None:
-            self._duration.labels(*shared, _error_type(result)).observe(seconds)
-        first = result.timestamps.time_to_first_token_seconds
-        if first is not None:
-            self._first_chunk.labels(*shared).observe(first)
-        last = result.attempts[-1] if result.attempts else None
-        mean = last.time_per_output_token_seconds if last else None
-        if mean is not None:
-            self._per_chunk.labels(*shared).observe(mean)
+        for metric, value, own in measurements(result, facts):
+            labels = [own.get(_OWN[metric.name], "")] if metric.name in _OWN else []
+            self._histograms[metric.name].labels(*shared, *labels).observe(value)
         self._attempts.labels(*shared).inc(len(result.attempts))
         waits, cost = result.backoff, result.cost
         if waits.gate_wait_seconds:
@@ -155,11 +140,12 @@ class PrometheusTelemetry:
         facts["llm_service.operation"] = result.operation_name or ""
         return [self._values.of(name, str(facts.get(name, ""))) for name in _SHARED]
 
-    def _histogram(self, metric: Metric, *more: str) -> Histogram:
+    def _histogram(self, metric: Metric) -> Histogram:
+        own = [_OWN[metric.name]] if metric.name in _OWN else []
         return Histogram(
             prometheus_name(metric.name, metric.unit),
             metric.description,
-            _labels(*more),
+            _labels(*own),
             registry=self._registry,
             buckets=metric.boundaries,
         )
@@ -172,16 +158,3 @@ class PrometheusTelemetry:
 
 def _labels(*more: str) -> list[str]:
     return [prometheus_name(name) for name in (*_SHARED, *more)]
-
-
-def _error_type(result: GenerationResult[Any]) -> str:
-    error: ErrorInfo | None = result.error
-    return "" if result.success or error is None else error.type.value
-
-
-def _reported_usage(result: GenerationResult[Any]) -> Usage:
-    """Return the call's tokens without those of attempts that were counted here."""
-    if not result.usage.estimated:
-        return result.usage
-    usages = [attempt.usage for attempt in result.attempts if attempt.usage is not None]
-    return sum((usage for usage in usages if not usage.estimated), Usage())

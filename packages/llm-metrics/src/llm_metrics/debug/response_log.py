@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_core import GenerationFinished, InvalidValue, TelemetryEvent
+from llm_core.forks import begin_anew_in_children
 from llm_metrics.redaction import redact
 
 __all__ = ["ResponseLog"]
@@ -36,8 +37,13 @@ class ResponseLog:
         self._folder = Path(folder)
         self._keep = keep
         self._redact = redact
-        self._lock = threading.Lock()
         self._written: dict[Path, None] = {}
+        self.begin_anew()
+        begin_anew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """Wait for no thread that is writing: in a forked child there is none."""
+        self._lock = threading.Lock()
 
     def emit(self, event: TelemetryEvent) -> None:
         """Write the result of a finished call; raises OSError if the disk does not take it."""

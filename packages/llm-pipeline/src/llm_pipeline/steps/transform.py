@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from llm_core import InvalidValue, StepContext
+from llm_core import UNSET, InvalidValue, StepContext
 from llm_pipeline.step import Step
 
 __all__ = ["Transform"]
@@ -22,15 +23,30 @@ class Transform(Step[Any, Any]):
 
     positional: ClassVar[str] = "function"
 
+    @classmethod
+    def of(cls, function: Callable[..., Any]) -> Transform:
+        """Build the step of a function, unchecked: a service does so in every call that brings one as its pipeline."""
+        made = object.__new__(cls)
+        object.__setattr__(made, "name", _name_of(function))
+        object.__setattr__(made, "function", function)
+        object.__setattr__(made, "on_error", "stop")
+        object.__setattr__(made, "fallback", UNSET)
+        object.__setattr__(made, "with_context", False)
+        return made
+
     def _validate(self) -> None:
         if not callable(self.function):
             raise InvalidValue.of("Transform.function", self.function, "a function of the content")
 
     def _own_name(self) -> str:
-        return getattr(self.function, "__name__", "") or type(self.function).__name__
+        return _name_of(self.function)
 
     def run(self, content: Any, context: StepContext) -> Any:
         """Return what the function returns; whatever it raises fails the step."""
         if self.with_context:
             return self.function(content, context)
         return self.function(content)
+
+
+def _name_of(function: Any) -> str:
+    return getattr(function, "__name__", "") or type(function).__name__

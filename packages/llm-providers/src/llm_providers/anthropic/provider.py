@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
@@ -23,6 +24,7 @@ from llm_providers.model_list import ModelInfo, from_iso
 from llm_providers.provider import BaseLLMProvider, encode_json
 from llm_providers.reply import ReplyAssembly, ReplyFrame
 from llm_providers.sdk_transport import SdkTransport
+from llm_providers.server_address import ServerAddress, address_of
 from llm_providers.stream_framing import FrameDecoder, SseDecoder
 from llm_providers.token_count import CountedBy, TokenCount
 from llm_providers.wire import Transport, WireCall
@@ -114,6 +116,13 @@ class AnthropicProvider(BaseLLMProvider):
             context_tokens=int_at(entry, "max_input_tokens") or None,
             max_output_tokens=int_at(entry, "max_tokens") or None,
             raw=entry,
+        )
+
+    @cached_property
+    def server_address(self) -> ServerAddress | None:
+        """Where the endpoint is."""
+        return address_of(
+            self._base_url or os.environ.get("ANTHROPIC_BASE_URL") or "https://api.anthropic.com"
         )
 
     def _make_client(self) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from llm_core import EMPTY, Clock, LLMCallRequest, MissingDependencyError, ProviderResponse, Usage
@@ -18,6 +20,7 @@ from llm_providers.ollama.embeddings import prepare_embed, read_embed
 from llm_providers.ollama.transport import OllamaTransport
 from llm_providers.provider import BaseLLMProvider, encode_json
 from llm_providers.reply import ReplyAssembly, ReplyFrame
+from llm_providers.server_address import ServerAddress, address_of
 from llm_providers.stream_framing import FrameDecoder, NdjsonDecoder
 from llm_providers.token_count import CountedBy, TokenCount
 from llm_providers.token_estimate import estimate_input_tokens
@@ -25,6 +28,7 @@ from llm_providers.wire import Transport, WireCall
 
 __all__ = ["OllamaProvider"]
 
+_PORT = 11434
 _TEXTS_PER_CALL = 512
 _TOKENS_PER_CALL = 200_000
 """Ollama states no limits; these keep one call's reply within a few megabytes."""
@@ -118,6 +122,12 @@ class OllamaProvider(BaseLLMProvider):
             )
             for entry in dicts_at(payload, "models")
         )
+
+    @cached_property
+    def server_address(self) -> ServerAddress | None:
+        """Where the server is."""
+        host = self._host or os.environ.get("OLLAMA_HOST") or "127.0.0.1"
+        return address_of(host, default_port=_PORT)
 
     def _make_client(self) -> Any:
         try:

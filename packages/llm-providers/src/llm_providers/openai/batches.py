@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from llm_core import (
-    Clock,
     ErrorInfo,
     ErrorType,
     GenerationRequest,
@@ -24,14 +22,12 @@ from llm_providers.batch import (
     custom_id,
     id_in,
     in_order,
-    wait_for,
 )
-from llm_providers.classify import VendorError, classify, find_error
-from llm_providers.dialect import VendorFailure
-from llm_providers.json_reading import MalformedBody, dict_at, int_at, parse_object, text_at
-from llm_providers.provider import BaseLLMProvider, encode_json
-from llm_providers.reply import ReplyFrame
-from llm_providers.wire import WireCall, WireReply
+from llm_providers.classify import VendorError, find_error
+from llm_providers.json_reading import dict_at, int_at, text_at
+from llm_providers.provider import encode_json
+from llm_providers.vendor_batches import VendorBatches
+from llm_providers.wire import WireCall
 
 __all__ = ["OpenAIBatches"]
 
@@ -48,12 +44,10 @@ _STATES = {
 }
 
 
-class OpenAIBatches:
+class OpenAIBatches(VendorBatches):
     """Batches of one provider; all requests of a batch go to one endpoint, so they must speak one dialect."""
 
-    def __init__(self, provider: BaseLLMProvider, clock: Clock) -> None:
-        self._provider = provider
-        self._clock = clock
+    path = "/batches"
 
     async def submit(self, requests: Sequence[GenerationRequest]) -> Batch:
         """Upload all requests and start the batch; raises InvalidValue for what one batch cannot hold."""
@@ -92,23 +86,8 @@ class OpenAIBatches:
             "completion_window": "24h",
         }
         return self._batch(
-            await self._provider.send_json(WireCall(path="/batches", content=encode_json(body)))
+            await self._provider.send_json(WireCall(path=self.path, content=encode_json(body)))
         )
-
-    async def poll(self, batch_id: str) -> Batch:
-        """Return how the batch stands now."""
-        return self._batch(
-            await self._provider.send_json(WireCall(path=f"/batches/{batch_id}", method="GET"))
-        )
-
-    async def cancel(self, batch_id: str) -> Batch:
-        """Ask for the batch to be given up."""
-        call = WireCall(path=f"/batches/{batch_id}/cancel", content=b"{}")
-        return self._batch(await self._provider.send_json(call))
-
-    async def wait(self, batch_id: str, *, interval_seconds: float = 60.0) -> Batch:
-        """Poll until the batch is over."""
-        return await wait_for(self, batch_id, interval_seconds, self._clock)
 
     async def results(
         self, batch_id: str, requests: Sequence[GenerationRequest]
@@ -125,7 +104,8 @@ class OpenAIBatches:
         for field in ("output_file_id", "error_file_id"):
             file_id = text_at(batch.raw, field)
             if file_id:
-                outcomes |= await self._read_file(file_id, requests)
+                call = WireCall(path=f"/files/{file_id}/content", method="GET")
+                outcomes |= self._outcomes(await self._provider.send(call), requests)
         return in_order(
             outcomes,
             requests,
@@ -134,70 +114,21 @@ class OpenAIBatches:
             clock=self._clock,
         )
 
-    async def _read_file(
-        self, file_id: str, requests: Sequence[GenerationRequest]
-    ) -> dict[str, BatchOutcome]:
-        call = WireCall(path=f"/files/{file_id}/content", method="GET")
-        reply = await self._provider.send(call)
-        by_id = {custom_id(position): request for position, request in enumerate(requests)}
-        outcomes: dict[str, BatchOutcome] = {}
-        for line in reply.content.splitlines():
-            with contextlib.suppress(
-                MalformedBody
-            ):  # a line that is none leaves its request missing
-                entry = parse_object(line)
-                key = text_at(entry, "custom_id")
-                if key in by_id:
-                    outcomes[key] = self._read(reply, entry, by_id[key])
-        return outcomes
-
-    def _read(
-        self, reply: WireReply, entry: dict[str, Any], request: GenerationRequest
-    ) -> BatchOutcome:
-        """Read one line; one that cannot be read is the failure of its request, not of all."""
-        try:
-            with self._provider.reading(reply, model=request.model):
-                return self._outcome(entry, request)
-        except ProviderError as failure:
-            return failure.info
-
     def _outcome(self, entry: dict[str, Any], request: GenerationRequest) -> BatchOutcome:
-        model = request.model or ""
         response = dict_at(entry, "response")
         body, status = dict_at(response, "body"), int_at(response, "status_code")
         error = find_error(entry) or (find_error(body) if status >= 300 else None)
         if error is not None:
-            return self._failure(error, status, model)
-        call = request.to_call(model)
-        dialect = self._provider.dialect_for(call)
-        prepared = dialect.prepare(call, stream=False)
-        frame = ReplyFrame(
-            provider=self._provider.name,
-            model=model,
-            schema_tool=prepared.schema_tool,
-            structured_by=prepared.structured_by,
-            dropped=prepared.dropped,
-            audio_format=prepared.audio_format,
-            provider_request_id=text_at(response, "request_id") or None,
-        )
-        try:
-            return dialect.read(body, frame)
-        except VendorFailure as failure:
-            return self._failure(failure.error, status or 200, model)
+            return self._failure(error, status, request.model or "")
+        request_id = text_at(response, "request_id") or None
+        return self._answer(body, request, status=status or 200, provider_request_id=request_id)
 
     def _failure(self, error: VendorError, status: int, model: str) -> ErrorInfo:
         if error.code == "batch_expired":
             return _unanswered("expired", error.message, self._provider.name)
         if error.code == "batch_cancelled":
             return _unanswered("cancelled", error.message, self._provider.name)
-        return classify(
-            error,
-            status=status,
-            headers={},
-            provider=self._provider.name,
-            model=model,
-            now=self._clock.now(),
-        )
+        return super()._failure(error, status, model)
 
     def _missing(self, status: str, raw: dict[str, Any]) -> ErrorInfo:
         words = f"the batch is {status} and holds no answer to this request"

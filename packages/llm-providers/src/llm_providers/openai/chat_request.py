@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from llm_core import (
@@ -19,6 +18,8 @@ from llm_core import (
     ToolCall,
     ToolChoiceMode,
     ToolResult,
+    Value,
+    immutable,
     thaw,
 )
 from llm_providers.dialect import PreparedCall
@@ -32,8 +33,8 @@ from llm_providers.tool_results import result_text
 __all__ = ["COMPATIBLE_CHAT", "OPENAI_CHAT", "ChatVariant", "prepare_chat"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatVariant:
+@immutable
+class ChatVariant(Value):
     """Where servers of this protocol differ."""
 
     lacks: frozenset[Feature]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -51,6 +52,7 @@ from llm_providers.openai.responses_stream import ResponsesStreamReader
 from llm_providers.provider import BaseLLMProvider, encode_json
 from llm_providers.reply import ReplyAssembly, ReplyFrame, sample_rate_of
 from llm_providers.sdk_transport import SdkTransport
+from llm_providers.server_address import ServerAddress, address_of
 from llm_providers.speech import Transcript
 from llm_providers.stream_framing import FrameDecoder, SseDecoder
 from llm_providers.token_count import CountedBy, TokenCount, count_locally
@@ -251,6 +253,13 @@ class OpenAIProvider(BaseLLMProvider):
     @property
     def _is_openai(self) -> bool:
         return self._base_url is None or _is_openai_host(self._base_url)
+
+    @cached_property
+    def server_address(self) -> ServerAddress | None:
+        """Where the endpoint is."""
+        return address_of(
+            self._base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com"
+        )
 
     def _make_client(self) -> Any:
         try:

@@ -105,13 +105,16 @@ def commands(quiet: bool) -> None:
 
 
 def main() -> None:
-    """Run the command; every failure is one line on stderr and an exit code."""
+    """Run the command; every failure is one line on stderr and an exit code, a command left out its help."""
     try:
         code = commands(standalone_mode=False, prog_name=PROGRAM)
         sys.stdout.flush()
     except click.Abort:
         click.echo("llm-service: interrupted", err=True)
         code = 130
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        code = 2
     except click.ClickException as error:
         click.echo(f"llm-service: {_one_line(error.format_message())}", err=True)
         code = 2
@@ -127,4 +130,4 @@ def main() -> None:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split("\n"))
+    return " ".join(text.split())

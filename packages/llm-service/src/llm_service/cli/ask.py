@@ -10,13 +10,8 @@ import click
 
 from llm_core import GenerationRequest, GenerationResult, InvalidValue, Sampling, StreamEvent
 from llm_service.cli.attachments import read_image, read_schema
-from llm_service.cli.options import (
-    env_file_option,
-    model_option,
-    open_price_book,
-    open_service,
-    quiet_option,
-)
+from llm_service.cli.options import config_option, env_file_option, model_option, quiet_option
+from llm_service.cli.settings import CommandSettings
 from llm_service.cli.speaking import echo_error, footer, print_stream, shown_content
 from llm_service.service import BaseLLMService
 
@@ -45,11 +40,12 @@ __all__ = ["ask"]
     default=None,
     help="Print the answer as it comes (on a terminal it does); with --json each event as a line.",
 )
+@config_option
 @env_file_option
 @quiet_option
 def ask(
     question: str | None,
-    model: str,
+    model: str | None,
     system: str | None,
     images: tuple[str, ...],
     schema: Path | None,
@@ -59,6 +55,7 @@ def ask(
     deadline: float | None,
     as_json: bool,
     stream: bool | None,
+    config_file: Path | None,
     env_file: str,
     quiet: bool,
 ) -> int:
@@ -83,12 +80,13 @@ def ask(
         )
     except InvalidValue as error:
         raise click.ClickException(str(error)) from None
+    settings = CommandSettings(config_file, env_file=env_file, model=model)
     if stream is None:
         stream = sys.stdout.isatty() and not as_json
     # Reading the prices takes most of a second, and only these two show them.
     shows_cost = as_json or (sys.stdout.isatty() and not quiet)
-    prices = open_price_book() if shows_cost else None
-    with open_service(model, env_file=env_file, price_book=prices) as service:
+    prices = settings.price_book() if shows_cost else None
+    with settings.service(operation="ask", price_book=prices) as service:
         result = _answer(service, request, stream=stream, as_json=as_json)
     if result.error is not None:
         echo_error(result.error)

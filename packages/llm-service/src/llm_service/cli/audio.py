@@ -15,12 +15,12 @@ from llm_core import LLMError, Message
 from llm_service.audio import SPEECH_MODEL, TRANSCRIPTION_MODEL, speak
 from llm_service.audio import transcribe as transcribe_sound
 from llm_service.cli.options import (
+    config_option,
     env_file_option,
     model_option,
-    open_price_book,
-    open_service,
     quiet_option,
 )
+from llm_service.cli.settings import CommandSettings
 from llm_service.cli.speaking import echo_error, footer
 from llm_service.service import BaseLLMService
 from llm_service.sound_values import require_llm_audio
@@ -101,10 +101,17 @@ def play(file: Path, speaker: str | None) -> int:
 @click.option("-m", "--model", default=TRANSCRIPTION_MODEL, show_default=True)
 @click.option("--language", help="ISO 639-1 code, such as en.")
 @click.option("--times", is_flag=True, help="Print when each part begins (whisper-1).")
+@config_option
 @env_file_option
 @quiet_option
 def transcribe(
-    file: Path, model: str, language: str | None, times: bool, env_file: str, quiet: bool
+    file: Path,
+    model: str,
+    language: str | None,
+    times: bool,
+    config_file: Path | None,
+    env_file: str,
+    quiet: bool,
 ) -> int:
     """Print what is said in FILE, of any length.
 
@@ -114,7 +121,7 @@ def transcribe(
     """
     if not file.is_file():
         raise click.ClickException(f"{file}: no such file")
-    with _errors_as_lines(), _open(model, env_file, quiet) as service:
+    with _errors_as_lines(), _open(model, config_file, env_file, quiet) as service:
         result = service.run_sync(
             lambda: transcribe_sound(service, file, model=model, language=language, segments=times)
         )
@@ -130,6 +137,7 @@ def transcribe(
 @voice_option
 @click.option("--speed", type=click.FloatRange(0.25, 4))
 @speaker_option
+@config_option
 @env_file_option
 @quiet_option
 def say(
@@ -139,6 +147,7 @@ def say(
     voice: str,
     speed: float | None,
     speaker: str | None,
+    config_file: Path | None,
     env_file: str,
     quiet: bool,
 ) -> int:
@@ -151,7 +160,7 @@ def say(
     words = text if text is not None else sys.stdin.read().strip()
     if not words:
         raise click.UsageError("no text: give it as an argument or on standard input")
-    with _errors_as_lines(), _open(model, env_file, quiet) as service:
+    with _errors_as_lines(), _open(model, config_file, env_file, quiet) as service:
         result = service.run_sync(
             lambda: speak(
                 service,
@@ -180,10 +189,11 @@ def say(
 )
 @microphone_option
 @speaker_option
+@config_option
 @env_file_option
 @quiet_option
 def talk(
-    model: str,
+    model: str | None,
     system: str,
     listen_model: str,
     speech_model: str,
@@ -192,6 +202,7 @@ def talk(
     wait: float,
     microphone: str | None,
     speaker: str | None,
+    config_file: Path | None,
     env_file: str,
     quiet: bool,
 ) -> int:
@@ -201,7 +212,7 @@ def talk(
 
     Exit code: 0 all answered, 1 a call failed, 2 not carried out.
     """
-    with _errors_as_lines(), _open(model, env_file, quiet) as service:
+    with _errors_as_lines(), _open(model, config_file, env_file, quiet) as service:
         conversation = _SpokenConversation(
             service, system, listen_model, speech_model, voice, _device(speaker), quiet
         )
@@ -345,9 +356,11 @@ def _errors_as_lines() -> Iterator[None]:
         raise click.ClickException(f"{error.filename}: {error.strerror}") from None
 
 
-def _open(model: str, env_file: str, quiet: bool) -> BaseLLMService:
-    prices = None if quiet else open_price_book()
-    return open_service(model, env_file=env_file, price_book=prices)
+def _open(
+    model: str | None, config_file: Path | None, env_file: str, quiet: bool
+) -> BaseLLMService:
+    settings = CommandSettings(config_file, env_file=env_file, model=model)
+    return settings.service(price_book=None if quiet else settings.price_book())
 
 
 def _closing(result: Any, quiet: bool) -> int:

@@ -10,19 +10,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
+from llm_core import Value, immutable
 from llm_service.cli.request_file import Item
 
 __all__ = ["BatchLedger", "SubmittedBatch", "digest_of"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubmittedBatch:
+@immutable
+class SubmittedBatch(Value):
     """A batch at a vendor, and which lines of the input it answers, in the order of submission."""
 
     id: str
@@ -30,6 +33,18 @@ class SubmittedBatch:
     lines: tuple[int, ...]
     digest: str
     """Over the digests of these lines."""
+    submitted_at: datetime
+    """When the vendor had accepted it, with its timezone."""
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> SubmittedBatch:
+        """Read what `to_json` wrote; raises ValueError, TypeError or KeyError for anything else."""
+        submitted_at = datetime.fromisoformat(fields["submitted_at"])
+        return cls(**{**fields, "lines": tuple(fields["lines"]), "submitted_at": submitted_at})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {**asdict(self), "submitted_at": self.submitted_at.isoformat()}
 
 
 class BatchLedger:
@@ -59,7 +74,7 @@ class BatchLedger:
     def note_submitted(self, batch: SubmittedBatch) -> None:
         """Write down a batch that the vendor has accepted."""
         self._open[batch.id] = batch
-        self._append({"submitted": asdict(batch)})
+        self._append({"submitted": batch.to_json()})
 
     def note_collected(self, batch: SubmittedBatch) -> None:
         """Write down that the results of a batch are in the journal."""
@@ -90,8 +105,7 @@ class BatchLedger:
                     if "collected" in entry:
                         found.pop(entry["collected"], None)
                         continue
-                    fields = entry["submitted"]
-                    batch = SubmittedBatch(**{**fields, "lines": tuple(fields["lines"])})
+                    batch = SubmittedBatch.from_json(entry["submitted"])
                 except (ValueError, TypeError, KeyError):
                     raise click.ClickException(
                         f"{self.path}:{number}: not written by 'llm-service run'"

@@ -7,17 +7,12 @@ import json
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from llm_core import (
     UNSET,
-    Cost,
-    CostStatus,
-    ErrorInfo,
-    EventTimestamps,
     GenerationResult,
     LLMError,
     ProviderError,
@@ -26,6 +21,7 @@ from llm_core import (
 )
 from llm_providers import Batches, BatchState, ProviderRegistry
 from llm_service.cli.batch_ledger import BatchLedger, SubmittedBatch, digest_of
+from llm_service.cli.batch_result import collected, refused
 from llm_service.cli.interrupts import on_interrupt
 from llm_service.cli.journal import Journal
 from llm_service.cli.request_file import Item
@@ -86,6 +82,7 @@ class Batching:
         self._on_result = on_result
         self._say = say
         self._sleep = sleep
+        self._clock = SystemClock()
         self.stopped_by: signal.Signals | None = None
         """The signal that ended the run early."""
 
@@ -179,7 +176,8 @@ class Batching:
             batch = await self._patiently(lambda: self._batches_of(chunk.provider).submit(requests))
         except RequestError as error:
             if len(chunk.items) == 1:
-                self._keep(_refused(chunk, error))
+                item = chunk.items[0]
+                self._keep(refused(item, error, provider=chunk.provider, clock=self._clock))
                 return
             middle = len(chunk.items) // 2
             for half in (chunk.items[:middle], chunk.items[middle:]):
@@ -190,6 +188,7 @@ class Batching:
             provider=chunk.provider,
             lines=tuple(item.line for item in chunk.items),
             digest=digest_of(chunk.items),
+            submitted_at=self._clock.now(),
         )
         self._ledger.note_submitted(submitted)
         self._say(f"{batch.id}: {len(requests)} requests submitted to {chunk.provider}")
@@ -218,26 +217,20 @@ class Batching:
         )
         for item, result in zip(items, results, strict=True):
             if not self._journal.index.answers(item):
-                self._keep(self._priced(result))
+                self._keep(
+                    collected(
+                        result,
+                        submitted_at=batch.submitted_at,
+                        prices=self._prices,
+                        clock=self._clock,
+                    )
+                )
         self._journal.sync()
         self._ledger.note_collected(batch)
 
     def _keep(self, result: GenerationResult[Any]) -> None:
         self._journal.add(result)
         self._on_result()
-
-    def _priced(self, result: GenerationResult[Any]) -> GenerationResult[Any]:
-        usage = result.usage
-        if self._prices is None or not usage.total_tokens or result.cost.amount is not None:
-            return result
-        cost = self._prices.price(
-            usage,
-            provider=str(result.provider),
-            model=str(result.model),
-            at=datetime.now(UTC),
-            tier="batch",
-        )
-        return replace(result, cost=_halved(cost, is_estimate=usage.estimated))
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """Make a call to a vendor, again after pauses if it fails in a way that passes."""
@@ -272,28 +265,3 @@ def _groups(batches: Iterable[SubmittedBatch]) -> Iterator[list[SubmittedBatch]]
 
 def _passes(error: BaseException) -> bool:
     return isinstance(error, ProviderError) and error.info.retryable
-
-
-def _halved(cost: Cost, *, is_estimate: bool) -> Cost:
-    """Return the cost at half the price, if the price book had to take the standard price.
-
-    It says so by the status ``estimated``. OpenAI («Batch API») and Anthropic («Message Batches API») give every
-    model at half the price in a batch.
-    """
-    if cost.amount is None or cost.status is not CostStatus.ESTIMATED or is_estimate:
-        return cost
-    return replace(cost, amount=cost.amount / 2, source=f"{cost.source},half for batch")
-
-
-def _refused(chunk: _Chunk, error: RequestError) -> GenerationResult[Any]:
-    clock = SystemClock()
-    request = chunk.items[0].request
-    return GenerationResult(
-        request=request,
-        success=False,
-        timestamps=EventTimestamps(requested_at=clock.now(), requested=clock.monotonic_ns()),
-        error=ErrorInfo.from_exception(error),
-        model=request.model,
-        provider=chunk.provider,
-        operation_name=request.operation_name,
-    )

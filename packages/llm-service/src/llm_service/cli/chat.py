@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from pathlib import Path
 
 import click
 
 from llm_core import GenerationRequest, Message
-from llm_service.cli.options import (
-    env_file_option,
-    model_option,
-    open_price_book,
-    open_service,
-    quiet_option,
-)
+from llm_service.cli.options import config_option, env_file_option, model_option, quiet_option
+from llm_service.cli.settings import CommandSettings
 from llm_service.cli.speaking import echo_error, footer, print_stream
 from llm_service.service import BaseLLMService
 
@@ -26,9 +22,12 @@ _HELP = "/exit ends, /new forgets what was said; a line that ends with \\ goes o
 @click.command()
 @model_option
 @click.option("--system", help="An instruction to the model, for the whole conversation.")
+@config_option
 @env_file_option
 @quiet_option
-def chat(model: str, system: str | None, env_file: str, quiet: bool) -> int:
+def chat(
+    model: str | None, system: str | None, config_file: Path | None, env_file: str, quiet: bool
+) -> int:
     """Talk with a model; answers appear as they come.
 
     /exit or Ctrl-D ends, /new forgets what was said, /help says so. Ctrl-C stops
@@ -36,11 +35,12 @@ def chat(model: str, system: str | None, env_file: str, quiet: bool) -> int:
 
     Exit code: 0 all answered, 1 an answer failed, 2 not carried out.
     """
-    prices = open_price_book() if sys.stdout.isatty() and not quiet else None
-    with open_service(model, env_file=env_file, price_book=prices) as service:
+    settings = CommandSettings(config_file, env_file=env_file, model=model)
+    prices = settings.price_book() if sys.stdout.isatty() and not quiet else None
+    with settings.service(operation="chat", price_book=prices) as service:
         conversation = Conversation(service, system, quiet=quiet)
         if sys.stdin.isatty() and not quiet:
-            click.secho(f"{model}: {_HELP}", err=True, dim=True)
+            click.secho(f"{settings.model('chat')}: {_HELP}", err=True, dim=True)
         while (text := _next_turn()) is not None:
             if text == "/new":
                 conversation.forget()

@@ -8,11 +8,12 @@ import importlib.util
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from llm_core import (
@@ -22,8 +23,13 @@ from llm_core import (
     LLMError,
     MissingCredentials,
     MissingDependencyError,
+    Value,
+    immutable,
 )
 from llm_providers import ProviderRegistry
+
+if TYPE_CHECKING:
+    from llm_service.config import LoadedConfig
 
 __all__ = ["Finding", "State", "examine"]
 
@@ -44,8 +50,8 @@ class State(StrEnum):
     """Configured, and does not work."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+@immutable
+class Finding(Value):
     """What one check found."""
 
     area: str
@@ -99,17 +105,24 @@ _PROVIDER_HOSTS = (
 )
 
 
-async def examine(environment: Mapping[str, str], *, offline: bool) -> list[Finding]:
+async def examine(
+    environment: Mapping[str, str],
+    *,
+    config_file: Path | None = None,
+    env_file: str | None = None,
+    offline: bool,
+) -> list[Finding]:
     """Look at everything; sends at most a list of models per vendor and a greeting per service, no tokens.
 
     With `offline` nothing is sent at all.
     """
+    loaded, config_finding = configuration(environment, config_file, env_file)
     checks: list[Awaitable[Iterable[Finding]]] = [
         _in_thread(packages),
         _in_thread(extras),
-        _in_thread(lambda: configuration(environment)),
-        _in_thread(lambda: telemetry(environment)),
-        providers(environment, offline=offline),
+        _in_thread(lambda: [config_finding]),
+        _in_thread(lambda: telemetry(environment, loaded)),
+        providers(environment, loaded, offline=offline),
         _in_thread(devices),
         services(environment, offline=offline),
         clock(environment, offline=offline),
@@ -149,27 +162,33 @@ def extras() -> list[Finding]:
     return found
 
 
-def configuration(environment: Mapping[str, str]) -> list[Finding]:
-    """Look at the configuration file, if there is one, together with the variables that go before it."""
+def configuration(
+    environment: Mapping[str, str], file: Path | None, env_file: str | None
+) -> tuple[LoadedConfig | None, Finding]:
+    """Look at the configuration, if there is one, together with the variables that go before it.
+
+    Returns what can be used of it, None if it is wrong.
+    """
     from llm_service.config import find_config, load_config
 
-    def finding(state: State, said: str, advice: str = "") -> list[Finding]:
+    def finding(state: State, said: str, advice: str = "") -> Finding:
         area = "configuration"
-        return [Finding(area=area, subject="file", state=state, said=said, advice=advice)]
+        return Finding(area=area, subject="file", state=state, said=said, advice=advice)
 
-    path = find_config(environment)
+    path = file or find_config(environment)
     try:
-        load_config(path, environ=environment)
+        loaded = load_config(path, env_file=env_file, environ=environment)
     except ConfigurationError as error:
         first, _, more = str(error).partition("\n")
         advice = f"llm-service config check {path}" if more and path else ""
-        return finding(State.FAULTY, first, advice)
+        return None, finding(State.FAULTY, first, advice)
     if path is None:
-        return finding(State.ABSENT, "no llm-service.yaml here, and LLM_SERVICE_CONFIG is not set")
-    return finding(State.WORKS, f"{path} is good")
+        absent = "no llm-service.yaml here, and LLM_SERVICE_CONFIG is not set"
+        return loaded, finding(State.ABSENT, absent)
+    return loaded, finding(State.WORKS, f"{path} is good")
 
 
-def telemetry(environment: Mapping[str, str]) -> list[Finding]:
+def telemetry(environment: Mapping[str, str], loaded: LoadedConfig | None = None) -> list[Finding]:
     """Look at which backend will be told of calls, without making one."""
     from llm_metrics import installed_telemetry
 
@@ -177,6 +196,9 @@ def telemetry(environment: Mapping[str, str]) -> list[Finding]:
     known = sorted({"jsonl", "none", *installed})
     asked = [name.strip() for name in environment.get("LLM_TELEMETRY", "").split(",")]
     names = [name for name in asked if name]
+    configured = loaded.config.telemetry.backends if loaded else None
+    if configured is not None:
+        names = list(configured) or ["none"]
     unknown = [name for name in names if name not in known]
     state, said, advice = State.WORKS, ", ".join(names or installed) or "none", ""
     if unknown:
@@ -189,20 +211,39 @@ def telemetry(environment: Mapping[str, str]) -> list[Finding]:
     return [Finding(area=area, subject="telemetry", state=state, said=said, advice=advice)]
 
 
-async def providers(environment: Mapping[str, str], *, offline: bool) -> list[Finding]:
-    """Look at every vendor's key, by asking for the list of models."""
-    async with ProviderRegistry() as registry:
-        names = registry.names()
-        asked = [_provider(registry, name, environment, offline=offline) for name in names]
+async def providers(
+    environment: Mapping[str, str], loaded: LoadedConfig | None = None, *, offline: bool
+) -> list[Finding]:
+    """Look at every vendor's key and those of the configured providers, by asking for the list of models."""
+    from llm_service.config import ConfiguredRegistry
+
+    configured = loaded.config.providers if loaded else {}
+    made = ConfiguredRegistry(loaded.config, secrets=loaded.secrets) if loaded else None
+    async with made or ProviderRegistry() as registry:
+        asked = [
+            _provider(
+                registry, name, environment, is_configured=name in configured, offline=offline
+            )
+            for name in registry.names()
+        ]
         found = list(await asyncio.gather(*asked))
-        model = environment.get("LLM_SERVICE_MODEL")
+        if loaded is None:
+            model, named_by = environment.get("LLM_SERVICE_MODEL"), "LLM_SERVICE_MODEL"
+        else:
+            model = loaded.config.models.default
+            named_by = str(loaded.settings.origin_of(("models", "default")))
         if model:
-            found.append(_default_model(registry, model))
+            found.append(_default_model(registry, model, named_by))
     return found
 
 
 async def _provider(
-    registry: ProviderRegistry, name: str, environment: Mapping[str, str], *, offline: bool
+    registry: ProviderRegistry,
+    name: str,
+    environment: Mapping[str, str],
+    *,
+    is_configured: bool = False,
+    offline: bool,
 ) -> Finding:
     def finding(state: State, said: str, advice: str = "") -> Finding:
         return Finding(area="keys", subject=name, state=state, said=said, advice=advice)
@@ -212,7 +253,8 @@ async def _provider(
         if hasattr(provider, "check"):
             provider.check()
     except (MissingCredentials, MissingDependencyError) as error:
-        return finding(State.ABSENT, _first(str(error)), _last(str(error)))
+        state = State.FAULTY if is_configured else State.ABSENT
+        return finding(state, _first(str(error)), _last(str(error)))
     except Exception as error:  # noqa: BLE001 - a third party's provider may raise anything
         return finding(State.FAULTY, f"{type(error).__name__}: {error}")
     if offline or not hasattr(provider, "list_models"):
@@ -222,7 +264,7 @@ async def _provider(
         return finding(State.WORKS, "answers")
     if failure.status_code is not None and failure.type not in _KEY_FAULTS:
         return finding(State.WORKS, f"answers, but lists no models ({failure.type})")
-    if name == "ollama" and not environment.get("OLLAMA_HOST"):
+    if name == "ollama" and not (is_configured or environment.get("OLLAMA_HOST")):
         return finding(State.ABSENT, "no server on this machine", "ollama serve")
     is_key = failure.type in _KEY_FAULTS
     advice = "check the key" if is_key else "check the address and the network"
@@ -241,13 +283,13 @@ async def _failure_of(call: Awaitable[Any]) -> ErrorInfo | None:
     return None
 
 
-def _default_model(registry: ProviderRegistry, model: str) -> Finding:
+def _default_model(registry: ProviderRegistry, model: str, named_by: str) -> Finding:
     state, said, advice = State.WORKS, model, ""
     try:
         said = f"{model}, answered by {registry.resolve(model).provider.name}"
     except LLMError as error:
         state, said, advice = State.FAULTY, _first(str(error)), "name it as provider/model"
-    return Finding(area="keys", subject="LLM_SERVICE_MODEL", state=state, said=said, advice=advice)
+    return Finding(area="keys", subject=named_by, state=state, said=said, advice=advice)
 
 
 def devices() -> list[Finding]:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llm_core import ConfigurationError
+from llm_service.cli.settings import read_config
 
 if TYPE_CHECKING:
-    from llm_service.config import LoadedConfig, Setting
+    from llm_service.config import Setting
 
 __all__ = ["config"]
 
@@ -32,7 +33,10 @@ def config() -> None:
 
 @config.command()
 def schema() -> int:
-    """Print the JSON Schema of configuration files, for editors that check and complete."""
+    """Print the JSON Schema of configurations.
+
+    Editors check and complete with it.
+    """
     from llm_service.config import ServiceConfig
 
     described = ServiceConfig.model_json_schema()
@@ -42,15 +46,22 @@ def schema() -> int:
 
 
 @config.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path), required=False)
 @_env_file_option
-def check(file: Path, env_file: str) -> int:
-    """Check FILE, with the variables that go before it; every fault is one line and makes exit code 1.
+def check(file: Path | None, env_file: str) -> int:
+    """Check FILE; every fault is one line.
 
-    A secret that is not here is only mentioned: it may be where the service runs.
+    The variables that go before it are checked, too. Without FILE: what
+    LLM_SERVICE_CONFIG names, else llm-service.yaml in this folder. A secret that
+    is not here is only mentioned: it may be where the service runs.
+
+    Exit code: 0 good, 1 faults, 2 not carried out.
     """
-    from llm_service.config import InvalidConfig, explain, load_config
+    from llm_service.config import InvalidConfig, explain, find_config, load_config
 
+    file = file or find_config()
+    if file is None:
+        raise click.UsageError("no llm-service.yaml here: name a FILE, or set LLM_SERVICE_CONFIG")
     try:
         loaded = load_config(file, env_file=env_file)
     except InvalidConfig as invalid:
@@ -72,14 +83,15 @@ def check(file: Path, env_file: str) -> int:
 @click.option("--all", "with_defaults", is_flag=True, help="Show the defaults as well.")
 @_json_option
 def explain(file: Path | None, env_file: str, with_defaults: bool, as_json: bool) -> int:
-    """Show each setting and where it comes from: file and line, variable, or default.
+    """Show each setting and where it comes from.
 
-    Without FILE: what LLM_SERVICE_CONFIG names, else llm-service.yaml in this folder, else no file.
+    That is a file and line, a variable, or a default. Without FILE: what
+    LLM_SERVICE_CONFIG names, else llm-service.yaml in this folder, else no file.
     """
-    from llm_service.config import OriginKind, find_config
+    from llm_service.config import OriginKind
     from llm_service.config import explain as explain_config
 
-    loaded = _load(file or find_config(), env_file)
+    loaded = read_config(file, env_file=env_file)
     settings = [
         setting
         for setting in explain_config(loaded)
@@ -93,15 +105,6 @@ def explain(file: Path | None, env_file: str, with_defaults: bool, as_json: bool
     else:
         click.echo("nothing is set; --all shows the defaults", err=True)
     return 0
-
-
-def _load(file: Path | None, env_file: str) -> LoadedConfig:
-    from llm_service.config import load_config
-
-    try:
-        return load_config(file, env_file=env_file)
-    except ConfigurationError as error:
-        raise click.ClickException(str(error)) from None
 
 
 def _show(settings: list[Setting]) -> None:

@@ -7,11 +7,12 @@ import json
 import os
 from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from llm_service.cli.options import env_file_option
+from llm_service.cli.options import config_option, env_file_option
 from llm_service.environment import load_environment
 
 if TYPE_CHECKING:
@@ -25,9 +26,10 @@ _MARKS = {"works": ("✓", "green"), "absent": ("·", "dim"), "faulty": ("✗", 
 @click.command()
 @click.option("--offline", is_flag=True, help="Send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@config_option
 @env_file_option
-def doctor(offline: bool, as_json: bool, env_file: str) -> int:
-    """Look at keys, extras, devices, services, clock and limits.
+def doctor(offline: bool, as_json: bool, config_file: Path | None, env_file: str) -> int:
+    """Look at the configuration, keys, extras, devices, services, clock and limits.
 
     Each key is tried by asking for the vendor's list of models, which costs
     nothing; keys and passwords are never printed.
@@ -37,7 +39,9 @@ def doctor(offline: bool, as_json: bool, env_file: str) -> int:
     from llm_service.cli.checks import State, examine
 
     has_file = load_environment(env_file)
-    findings = asyncio.run(examine(os.environ, offline=offline))
+    findings = asyncio.run(
+        examine(os.environ, config_file=config_file, env_file=env_file, offline=offline)
+    )
     if as_json:
         click.echo(json.dumps([finding.to_dict() for finding in findings]))
     else:

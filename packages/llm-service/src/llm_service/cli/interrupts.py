@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,13 +20,27 @@ def on_interrupt(tell: Callable[[signal.Signals], None]) -> Iterator[None]:
     Works on the main thread alone, as signals do.
     """
     loop = asyncio.get_running_loop()
-
-    def interrupt(number: int, _frame: object) -> None:
-        loop.call_soon_threadsafe(tell, signal.Signals(number))
-
-    before = {number: signal.signal(number, interrupt) for number in _INTERRUPTS}
+    before = {number: signal.getsignal(number) for number in _INTERRUPTS}
+    for number in _INTERRUPTS:
+        _listen(loop, number, tell)
     try:
         yield
     finally:
         for number, handler in before.items():
+            with contextlib.suppress(NotImplementedError):
+                loop.remove_signal_handler(number)
             signal.signal(number, handler)
+
+
+def _listen(
+    loop: asyncio.AbstractEventLoop,
+    number: signal.Signals,
+    tell: Callable[[signal.Signals], None],
+) -> None:
+    try:
+        # Wakes the loop in any case; after a plain handler it could go on sleeping, if the signal came just before
+        # it fell asleep or met another thread.
+        loop.add_signal_handler(number, tell, number)
+    except NotImplementedError:
+        # On Windows, whose loop is woken by every signal.
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(tell, number))

@@ -6,14 +6,15 @@ import asyncio
 import json
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from llm_core import ConfigurationError, ErrorInfo
 from llm_providers import CAPABILITIES, ModelFamily, ModelInfo, ProviderRegistry, family_of
-from llm_service.cli.options import env_file_option, quiet_option
-from llm_service.environment import load_environment
+from llm_service.cli.options import config_option, env_file_option, quiet_option
+from llm_service.cli.settings import CommandSettings
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,10 +29,17 @@ _LISTING_SECONDS = 10.0
 @click.option("--provider", help="Only this provider, such as openai.")
 @click.option("--offline", is_flag=True, help="Do not ask the vendors for their lists.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@config_option
 @env_file_option
 @quiet_option
 def models(
-    pattern: str, provider: str | None, offline: bool, as_json: bool, env_file: str, quiet: bool
+    pattern: str,
+    provider: str | None,
+    offline: bool,
+    as_json: bool,
+    config_file: Path | None,
+    env_file: str,
+    quiet: bool,
 ) -> int:
     """List models whose name fits PATTERN, such as 'gpt-5*'.
 
@@ -41,8 +49,8 @@ def models(
 
     Exit code: 0, or 1 if a vendor could not be asked.
     """
-    load_environment(env_file)
-    offered, failures = ([], {}) if offline else asyncio.run(_ask_vendors(provider))
+    registry = CommandSettings(config_file, env_file=env_file).registry()
+    offered, failures = ([], {}) if offline else asyncio.run(_ask_vendors(registry, provider))
     offered = [model for model in offered if _fits(model.id, pattern)]
     families = [
         family
@@ -60,12 +68,14 @@ def models(
     return 1 if failures else 0
 
 
-async def _ask_vendors(only: str | None) -> tuple[list[ModelInfo], dict[str, ErrorInfo]]:
+async def _ask_vendors(
+    registry: ProviderRegistry, only: str | None
+) -> tuple[list[ModelInfo], dict[str, ErrorInfo]]:
     """Ask every provider whose key is there for its list; returns the models and what failed.
 
     A local server that is not running is no failure unless it was asked for by name.
     """
-    async with ProviderRegistry() as registry:
+    async with registry:
         names = registry.names() if only is None else (only,)
         if only is not None and only not in registry.names():
             known = ", ".join(registry.names())

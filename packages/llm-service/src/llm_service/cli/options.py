@@ -1,37 +1,41 @@
-"""Options that several commands share, and the service they amount to."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from llm_core import LLMError
 from llm_service.environment import load_environment
-from llm_service.service import BaseLLMService
 
 if TYPE_CHECKING:
     from llm_metrics import PriceBook
 
 __all__ = [
     "concurrency_option",
+    "config_option",
     "env_file_option",
     "limit_options",
     "model_option",
     "open_price_book",
-    "open_service",
     "quiet_option",
 ]
 
 model_option = click.option(
     "-m",
     "--model",
-    envvar="LLM_SERVICE_MODEL",
-    required=True,
-    help="Model name or provider/model (also: LLM_SERVICE_MODEL).",
+    help="Model name, alias or provider/model; without it LLM_SERVICE_MODEL or the configuration.",
+)
+config_option = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Configuration; without it what LLM_SERVICE_CONFIG names, else llm-service.yaml here.",
 )
 
 
@@ -48,7 +52,7 @@ env_file_option = click.option(
     default=".env",
     show_default=True,
     type=click.Path(dir_okay=False),
-    help="File with API keys; the environment wins over it.",
+    help="File with keys, and with settings that go before the environment's.",
 )
 concurrency_option = click.option(
     "-c",
@@ -84,22 +88,8 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return rpm(tpm(command))
 
 
-def open_service(model: str, *, env_file: str, **options: Any) -> BaseLLMService:
-    """Return a service for `model`, with what `BaseLLMService` takes as `options`.
-
-    Raises click.ClickException if the model is unknown, its key is missing or a limit cannot be.
-    """
-    load_environment(env_file)
-    try:
-        service = BaseLLMService(model=model, **options)
-        service.check()
-    except LLMError as error:
-        raise click.ClickException(str(error)) from None
-    return service
-
-
-def open_price_book() -> PriceBook:
-    """Return the published prices, and the user's own from the file that LLM_PRICE_OVERRIDES names.
+def open_price_book(overrides: Path | None = None) -> PriceBook:
+    """Return the published prices, and before them those of `overrides`, else of the file LLM_PRICE_OVERRIDES names.
 
     Reading them begins on a thread of its own. A model without a price is told by the totals, not by a log line.
     """
@@ -108,10 +98,11 @@ def open_price_book() -> PriceBook:
     logging.getLogger("llm_metrics").addHandler(logging.NullHandler())
     try:
         book = PriceBook(
-            overrides=os.environ.get("LLM_PRICE_OVERRIDES") or None,
+            overrides=overrides or os.environ.get("LLM_PRICE_OVERRIDES") or None,
             prices_file=default_prices_path(),
         )
     except (LLMError, OSError) as error:
-        raise click.ClickException(f"LLM_PRICE_OVERRIDES: {error}") from None
+        named_by = "prices.overrides" if overrides else "LLM_PRICE_OVERRIDES"
+        raise click.ClickException(f"{named_by}: {error}") from None
     book.preload(wait=False)
     return book

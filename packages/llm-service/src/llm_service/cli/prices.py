@@ -6,16 +6,19 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from llm_core import Cost, LLMError, Usage
-from llm_service.cli.options import open_price_book, quiet_option
+from llm_service.cli.options import config_option, env_file_option, quiet_option
+from llm_service.cli.settings import CommandSettings
 
 if TYPE_CHECKING:
     from llm_metrics import PriceBook
+    from llm_providers import ProviderRegistry
 
 __all__ = ["prices"]
 
@@ -40,6 +43,8 @@ _KINDS: Mapping[str, Usage] = MappingProxyType(
 )
 @click.option("--update", is_flag=True, help="Fetch the newest published prices first.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@config_option
+@env_file_option
 @quiet_option
 def prices(
     models: tuple[str, ...],
@@ -47,23 +52,26 @@ def prices(
     at: datetime | None,
     update: bool,
     as_json: bool,
+    config_file: Path | None,
+    env_file: str,
     quiet: bool,
 ) -> int:
     """Show what MODELS cost per million tokens, in US dollars unless it says else.
 
-    Your own prices come first, from the YAML file that LLM_PRICE_OVERRIDES
-    names; then the published ones of genai-prices. What costs more in long
-    prompts is shown for short ones.
+    Your own prices come first, from the YAML file that the configuration's
+    prices.overrides or else LLM_PRICE_OVERRIDES names; then the published ones
+    of genai-prices. What costs more in long prompts is shown for short ones.
 
     Exit code: 0, 1 if a price is not known or the update failed, 2 not carried
     out.
     """
     if not models and not update:
         raise click.UsageError("no model: name one or more, or --update")
+    settings = CommandSettings(config_file, env_file=env_file)
     is_fresh = _update(quiet=quiet) if update else True
-    book = open_price_book()
+    book, registry = settings.price_book(), settings.registry()
     day = (at or datetime.now(UTC)).replace(tzinfo=UTC)
-    rows = {model: _prices_of(book, model, tier=tier, at=day) for model in models}
+    rows = {model: _prices_of(book, registry, model, tier=tier, at=day) for model in models}
     if as_json:
         click.echo(json.dumps({model: _written(found) for model, found in rows.items()}))
     elif rows:
@@ -87,12 +95,17 @@ def _update(*, quiet: bool) -> bool:
     return done.outcome is not UpdateOutcome.KEPT
 
 
-def _prices_of(book: PriceBook, model: str, *, tier: str | None, at: datetime) -> dict[str, Cost]:
+def _prices_of(
+    book: PriceBook,
+    registry: ProviderRegistry,
+    model: str,
+    *,
+    tier: str | None,
+    at: datetime,
+) -> dict[str, Cost]:
     """Return the price of a thousand tokens of each kind."""
-    from llm_providers import ProviderRegistry
-
     try:
-        found = ProviderRegistry().resolve(model)
+        found = registry.resolve(model)
     except LLMError as error:
         raise click.ClickException(str(error)) from None
     provider: Any = found.provider

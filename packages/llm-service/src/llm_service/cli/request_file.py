@@ -6,13 +6,12 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 
-from llm_core import GenerationRequest, InvalidValue
+from llm_core import GenerationRequest, InvalidValue, Value, immutable
 from llm_service.cli.row import TextTemplate, request_fields, spread_columns
 
 __all__ = ["FileFormat", "Item", "RequestFile"]
@@ -22,8 +21,8 @@ FileFormat = Literal["jsonl", "csv"]
 _BOM = "\ufeff"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+@immutable
+class Item(Value):
     """One request of a file, and how to know it again."""
 
     line: int

@@ -5,34 +5,35 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from llm_core import InvalidValue, LLMError
+from llm_core import InvalidValue, LLMError, Value, immutable
 from llm_service.cli.answering import Answering
 from llm_service.cli.batch_ledger import BatchLedger
 from llm_service.cli.journal import Journal
 from llm_service.cli.options import (
-    concurrency_option,
+    config_option,
     env_file_option,
     limit_options,
     model_option,
-    open_price_book,
-    open_service,
     quiet_option,
 )
 from llm_service.cli.progress import run_progress
 from llm_service.cli.request_file import FileFormat, RequestFile
-from llm_service.environment import load_environment
-from llm_service.retry import RetryPolicy
+from llm_service.cli.settings import CommandSettings
+from llm_service.service import BaseLLMService
 
 if TYPE_CHECKING:
     from llm_service.cli.batching import Batching
 
 __all__ = ["run"]
+
+_IN_FLIGHT = 8
+"""How many requests are in flight at once where nothing says it."""
 
 
 @click.command()
@@ -61,7 +62,12 @@ __all__ = ["run"]
 @click.option(
     "--template", help='The user\'s text from columns: "What is the capital of {country}?"'
 )
-@concurrency_option
+@click.option(
+    "-c",
+    "--concurrency",
+    type=click.IntRange(min=1),
+    help="How many requests may be in flight at once.  [default: the configuration's limit, or 8]",
+)
 @limit_options
 @click.option("--attempts", type=click.IntRange(min=1), help="How often to try each, at most.")
 @click.option("--restart", is_flag=True, help="Forget earlier answers and begin anew.")
@@ -90,6 +96,7 @@ __all__ = ["run"]
     show_default=True,
     help="Seconds between looks at a batch.",
 )
+@config_option
 @env_file_option
 @quiet_option
 def run(**options: Any) -> int:
@@ -114,17 +121,17 @@ def run(**options: Any) -> int:
     return _run(RunOptions(**options))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
+@immutable
+class RunOptions(Value):
     """What was asked for on the command line."""
 
     file: Path
-    model: str
+    model: str | None
     output: Path
     order: str
     file_format: FileFormat | None
     template: str | None
-    concurrency: int
+    concurrency: int | None
     max_rpm: int | None
     max_tpm: int | None
     attempts: int | None
@@ -134,8 +141,21 @@ class RunOptions:
     batch: bool
     batch_size: int
     poll_seconds: float
+    config_file: Path | None
     env_file: str
     quiet: bool
+
+    def settings(self) -> CommandSettings:
+        """Return the configuration with these options above it."""
+        return CommandSettings(
+            self.config_file,
+            env_file=self.env_file,
+            model=self.model,
+            max_rpm=self.max_rpm,
+            max_tpm=self.max_tpm,
+            max_concurrent_requests=self.concurrency,
+            attempts=self.attempts,
+        )
 
     def say(self, text: str) -> None:
         """Tell on stderr how it goes, unless it is to be quiet."""
@@ -144,12 +164,13 @@ class RunOptions:
 
 
 def _run(options: RunOptions) -> int:
+    settings = options.settings()
     try:
         source = RequestFile(
             options.file,
             file_format=options.file_format,
             template=options.template,
-            settings=options.model,
+            settings=settings.model(),
         )
     except InvalidValue as error:
         raise click.ClickException(str(error)) from None
@@ -165,7 +186,7 @@ def _run(options: RunOptions) -> int:
             if len(journal.index) == total and journal.is_published:
                 options.say(f"{output}: holds all {total} answers; --restart asks anew")
             else:
-                stopped_by = _answer(options, source, journal, total)
+                stopped_by = _answer(options, settings, source, journal, total)
                 if len(journal.index) < total:
                     done = f"stopped after {len(journal.index)} of {total}"
                     click.echo(
@@ -197,7 +218,13 @@ def _check(source: RequestFile, journal: Journal) -> int:
     return total
 
 
-def _answer(options: RunOptions, source: RequestFile, journal: Journal, total: int) -> int:
+def _answer(
+    options: RunOptions,
+    settings: CommandSettings,
+    source: RequestFile,
+    journal: Journal,
+    total: int,
+) -> int:
     """Answer what is missing; returns the signal that ended it early, or 0."""
     if len(journal.index) == total:
         return 0
@@ -206,39 +233,46 @@ def _answer(options: RunOptions, source: RequestFile, journal: Journal, total: i
         raise click.ClickException(
             f"{ledger.path}: batches are under way; give --batch to collect them, or --restart"
         )
-    with run_progress(journal.index.tally, total, quiet=options.quiet) as update:
-        work = (
-            _batching(options, source, journal, ledger, update)
-            if options.batch
-            else _answering(options, source, journal, update)
-        )
+    with ExitStack() as around:
+        update = around.enter_context(run_progress(journal.index.tally, total, quiet=options.quiet))
+        work: Batching | Answering
+        if options.batch:
+            work = _batching(options, settings, source, journal, ledger, update)
+        else:
+            service = _service(settings)
+            around.enter_context(settings.limits_followed_by(service))
+            work = _answering(options, settings, service, source, journal, update)
         journal.open()
         asyncio.run(work.run())
     return work.stopped_by or 0
 
 
-def _answering(
-    options: RunOptions, source: RequestFile, journal: Journal, update: Callable[[], None]
-) -> Answering:
-    retry = (
-        RetryPolicy() if options.attempts is None else RetryPolicy(max_attempts=options.attempts)
-    )
-    service = open_service(
-        options.model,
-        env_file=options.env_file,
-        max_concurrent_requests=options.concurrency,
-        max_rpm=options.max_rpm,
-        max_tpm=options.max_tpm,
-        retry=retry,
-        # An open breaker would answer the rest of the file with failures faster than the provider recovers.
+def _service(settings: CommandSettings) -> BaseLLMService:
+    # An open breaker would answer the rest of the file with failures faster than the provider recovers.
+    return settings.service(
+        price_book=settings.price_book(),
+        max_concurrent_requests=_in_flight(settings),
         breaker=None,
-        price_book=open_price_book(),
     )
+
+
+def _in_flight(settings: CommandSettings) -> int:
+    return settings.config.limits.max_concurrent_requests or _IN_FLIGHT
+
+
+def _answering(
+    options: RunOptions,
+    settings: CommandSettings,
+    service: BaseLLMService,
+    source: RequestFile,
+    journal: Journal,
+    update: Callable[[], None],
+) -> Answering:
     return Answering(
         service,
         source,
         journal,
-        in_flight=options.concurrency,
+        in_flight=_in_flight(settings),
         drain_seconds=options.drain_seconds,
         on_result=update,
         say=options.say,
@@ -247,18 +281,17 @@ def _answering(
 
 def _batching(
     options: RunOptions,
+    settings: CommandSettings,
     source: RequestFile,
     journal: Journal,
     ledger: BatchLedger,
     update: Callable[[], None],
 ) -> Batching:
-    from llm_providers import ProviderRegistry
     from llm_service.cli.batching import Batching
 
-    load_environment(options.env_file)
-    registry = ProviderRegistry()
+    registry = settings.registry()
     try:
-        provider: Any = registry.resolve(options.model).provider
+        provider: Any = registry.resolve(settings.model()).provider
         if hasattr(provider, "check"):
             provider.check()
     except LLMError as error:
@@ -267,9 +300,9 @@ def _batching(
         source,
         journal,
         ledger,
-        model=options.model,
+        model=settings.model(),
         registry=registry,
-        prices=open_price_book(),
+        prices=settings.price_book(),
         batch_size=options.batch_size,
         poll_seconds=options.poll_seconds,
         on_result=update,

@@ -22,7 +22,6 @@ from llm_service.config.model import (
     TelemetryConfig,
 )
 from llm_service.config.options import ConfiguredRegistry, service_options
-from llm_service.config.prices import ConfiguredPriceBook
 from llm_service.config.problems import InvalidConfig, Problem
 from llm_service.config.reload import ConfigChange, ConfigWatcher, take_over
 from llm_service.config.secrets import SecretReader, SecretReference
@@ -35,7 +34,6 @@ __all__ = [
     "CachePolicyConfig",
     "ConfigChange",
     "ConfigWatcher",
-    "ConfiguredPriceBook",
     "ConfiguredRegistry",
     "FallbackConfig",
     "HedgeConfig",

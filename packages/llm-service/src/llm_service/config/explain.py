@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
 
+from llm_core import Value, immutable
 from llm_service.config.secrets import SecretReference
 from llm_service.config.sources import LoadedConfig
 from llm_service.config.tree import Origin, OriginKind, SettingPath, dotted
@@ -17,8 +17,8 @@ __all__ = ["Setting", "explain"]
 _DEFAULT = Origin(kind=OriginKind.DEFAULT, place="default")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+@immutable
+class Setting(Value):
     """One line of an explanation."""
 
     name: str

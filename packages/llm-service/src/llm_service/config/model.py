@@ -350,7 +350,7 @@ class ServiceConfig(_Section):
         )
 
     def limits_by_name(self) -> dict[str, Limits]:
-        """Return the limits of single providers and models, by the names that a service takes.
+        """Return the limits of single providers, models and operations, by the names that a service takes.
 
         A provider's start from the general ones; a model's from its provider's, if it is written as provider/model.
         """
@@ -360,6 +360,9 @@ class ServiceConfig(_Section):
             model = self.models.resolve(name)
             general = by_provider.get(model.partition("/")[0], self.limits)
             found[model] = own.over(general).limits()
+        for name, operation in self.operations.items():
+            if operation.limits is not None:
+                found[f"operation:{name}"] = operation.limits.limits()
         return found
 
     def request_fields(self, operation: str | None = None) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from functools import partial
 from typing import Any
 
 from llm_core import Provider
+from llm_metrics import PriceBook
 from llm_providers import ProviderRegistry, ResolvedModel
 from llm_service.cache import MemoryResponseCache
 from llm_service.config.model import ModelsConfig, ProviderConfig, ProviderKind, ServiceConfig
-from llm_service.config.prices import ConfiguredPriceBook
 from llm_service.config.secrets import SecretReader
 
 __all__ = ["ConfiguredRegistry", "service_options"]
@@ -50,7 +50,7 @@ def service_options(
     if config.telemetry.backends is not None:
         options["telemetry"] = ",".join(config.telemetry.backends) or "none"
     if config.prices.overrides is not None:
-        options["price_book"] = ConfiguredPriceBook(config.prices.overrides)
+        options["price_book"] = PriceBook(overrides=config.prices.overrides)
     if config.uses_cache():
         options["cache"] = MemoryResponseCache(config.cache.max_entries)
     return options

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llm_core import ConfigurationError
+from llm_core import ConfigurationError, Value, immutable
 from llm_service.config.shape import field_names
 from llm_service.config.tree import SettingPath, Settings, dotted
 
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["InvalidConfig", "Problem", "closest", "problems_of"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
+@immutable
+class Problem(Value):
     """One thing that is wrong."""
 
     place: str

@@ -7,32 +7,32 @@ import queue
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from llm_core import LLMError
+from llm_core import LLMError, Value, immutable
 from llm_service.config.model import ServiceConfig
 from llm_service.config.options import ConfiguredRegistry
-from llm_service.config.prices import ConfiguredPriceBook
 from llm_service.config.sources import LoadedConfig
+from llm_service.gate_book import Limits
 
 if TYPE_CHECKING:
+    from llm_metrics import PriceBook
     from llm_service.service import BaseLLMService
 
 __all__ = ["ConfigChange", "ConfigWatcher", "take_over"]
 
 _log = logging.getLogger("llm_service")
 
-RELOADABLE = frozenset({"limits", "prices", "models"})
-"""The sections that can change without a restart."""
+RELOADABLE = frozenset({"limits", "prices", "models", "operations.limits"})
+"""The sections, and parts of them, that can change without a restart."""
 
 _Stamp = frozenset[tuple[str, int, int, int]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigChange:
+@immutable
+class ConfigChange(Value):
     """What is different after a reload."""
 
     loaded: LoadedConfig
@@ -153,6 +153,10 @@ class ConfigWatcher:
         names = set(ServiceConfig.model_fields)
         changed = {name for name in names if getattr(before, name) != getattr(after, name)}
         restart = set(changed - RELOADABLE)
+        if "operations" in changed and _apart_from_limits(before) == _apart_from_limits(after):
+            restart.discard("operations")
+        if _limits_of_operations(before) != _limits_of_operations(after):
+            changed.add("operations.limits")
         if before.models.fallbacks != after.models.fallbacks:
             restart.add("models.fallbacks")
         if str(after.prices.overrides) in changed_files:
@@ -177,12 +181,29 @@ def _stamp_of(path: Path) -> tuple[str, int, int, int]:
     return str(path), stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
+def _limits_of_operations(config: ServiceConfig) -> dict[str, Limits]:
+    return {
+        name: own.limits.limits()
+        for name, own in config.operations.items()
+        if own.limits is not None
+    }
+
+
+def _apart_from_limits(config: ServiceConfig) -> dict[str, Any]:
+    """Return what is set for the operations that say more than limits, without these."""
+    said = {
+        name: own.model_dump(exclude={"limits"}, exclude_unset=True)
+        for name, own in config.operations.items()
+    }
+    return {name: own for name, own in said.items() if own}
+
+
 def take_over(
     change: ConfigChange,
     service: BaseLLMService,
     *,
     registry: ConfiguredRegistry | None = None,
-    price_book: ConfiguredPriceBook | None = None,
+    price_book: PriceBook | None = None,
 ) -> None:
     """Give a running service the limits, the default model, the aliases and the prices of `change`.
 
@@ -190,7 +211,7 @@ def take_over(
     Raises what a wrong file of prices raises; the rest has been taken over then.
     """
     config, before = change.loaded.config, change.before
-    if config.limits != before.limits or config.models.aliases != before.models.aliases:
+    if config.limits != before.limits or config.limits_by_name() != before.limits_by_name():
         service.use_limits(config.limits.limits(), config.limits_by_name())
     if config.models != before.models:
         if registry is not None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
+from llm_core import Value, immutable
 from llm_service.config.model import ServiceConfig
 from llm_service.config.problems import InvalidConfig, Problem, closest, problems_of
 from llm_service.config.secrets import SecretReader
@@ -37,8 +37,8 @@ _FOREIGN = re.compile(r"CONFIG|(SERVICE_)?(HOST|PORT(_.+)?)")
 _DEFAULT_FILES = ("llm-service.yaml", "llm-service.yml")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedConfig:
+@immutable
+class LoadedConfig(Value):
     """A configuration and its origins."""
 
     config: ServiceConfig

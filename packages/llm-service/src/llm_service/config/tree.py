@@ -8,6 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from llm_core import Value, immutable
+
 __all__ = ["Origin", "OriginKind", "SettingPath", "Settings", "dotted"]
 
 SettingPath: TypeAlias = tuple[str | int, ...]
@@ -24,8 +26,8 @@ class OriginKind(StrEnum):
     ARGUMENT = "argument"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+@immutable
+class Origin(Value):
     """Where a value came from."""
 
     kind: OriginKind

@@ -1,0 +1,1 @@
+"""What the pipeline costs, and how it reads what models write, beside other readers; see `__main__`."""

@@ -1,0 +1,46 @@
+"""Signals to the command, wherever they meet it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from llm_service.cli.interrupts import on_interrupt
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="this system has no such signals")
+
+
+def interrupt_this_thread() -> None:
+    time.sleep(0.2)
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+
+@pytest.mark.realtime
+async def test_an_interrupt_wakes_a_waiting_loop_whichever_thread_the_system_gives_it_to() -> None:
+    """Real time: a signal to a thread."""
+    told = asyncio.Event()
+    numbers = []
+
+    def tell(number: signal.Signals) -> None:
+        numbers.append(number)
+        told.set()
+
+    began = time.monotonic()
+    with on_interrupt(tell):
+        threading.Thread(target=interrupt_this_thread).start()
+        # Nothing else wakes the loop before this time is over.
+        await asyncio.wait({asyncio.ensure_future(told.wait())}, timeout=10)
+    assert numbers == [signal.SIGINT]
+    assert time.monotonic() - began < 5
+
+
+async def test_the_handlers_of_before_are_back_afterwards() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with on_interrupt(lambda number: None):
+        pass
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
