@@ -200,3 +200,14 @@ async def test_a_spent_budget_that_turns_too_late_is_told_at_once(per: str) -> N
         await gate.admit(cost=Decimal("0.2"), timeout=5).__aenter__()
     async with gate.admit(cost=Decimal("0.1"), timeout=5):
         assert gate.snapshot().limit("budget").remaining == 0
+
+
+async def test_a_key_with_a_call_in_flight_is_not_forgotten_among_thousands() -> None:
+    gate = BudgetGate(Decimal(5), per_key=True, clock=ManualClock())
+    async with gate.admit(key="early") as permit:
+        for number in range(1_500):
+            async with gate.admit(key=str(number)):
+                pass
+        permit.settle(tokens=0, cost=Decimal(5))
+    with pytest.raises(BudgetDenied):
+        await gate.admit(key="early", cost=Decimal(1)).__aenter__()

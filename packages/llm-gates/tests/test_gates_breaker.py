@@ -16,8 +16,10 @@ from llm_gates import (
     CircuitBreaker,
     ConcurrencyGate,
     GateSet,
+    KeyedGates,
     RpmGate,
 )
+from llm_gates.breaker import BreakerLimit
 
 DOWN = ErrorInfo.of(ErrorType.SERVER_ERROR, "down")
 LIMITED = ErrorInfo.of(ErrorType.RATE_LIMITED, "slow down")
@@ -238,3 +240,52 @@ async def test_an_outage_of_a_thousand_failed_probes_is_survived() -> None:
             permit.fail(ErrorInfo.of(ErrorType.SERVER_ERROR, "down"))
         assert breaker.state is BreakerState.OPEN
         clock.advance(1)
+
+
+def test_a_call_let_in_before_the_breaker_opened_is_no_probe() -> None:
+    limit = BreakerLimit(POLICY, name="breaker", random=lambda: 0.5)
+    early = limit.take(1)
+    for _ in range(POLICY.least_calls):
+        limit.finish(limit.try_take(0, 1), 1, 0, DOWN)
+    later = 11_000_000_000
+    assert limit.refusal(later, 1) is None
+    probe = limit.try_take(later, 1)
+    # It leaves and ends only now: the probe's place stays taken, and the breaker half open.
+    limit.finish(limit.stamp(later, 1, early), 1, later, None)
+    assert isinstance(limit.refusal(later, 1), CircuitOpen)
+    limit.finish(probe, 1, later, None)
+    assert limit.state is BreakerState.CLOSED
+
+
+def test_a_call_let_in_before_and_given_up_frees_no_probe_either() -> None:
+    limit = BreakerLimit(POLICY, name="breaker", random=lambda: 0.5)
+    early = limit.take(1)
+    for _ in range(POLICY.least_calls):
+        limit.finish(limit.try_take(0, 1), 1, 0, DOWN)
+    later = 11_000_000_000
+    assert limit.refusal(later, 1) is None
+    limit.try_take(later, 1)
+    limit.drop(1, early)
+    assert isinstance(limit.refusal(later, 1), CircuitOpen)
+
+
+async def test_a_change_is_told_at_once_to_tenants_as_well() -> None:
+    changes: list[BreakerChange] = []
+    policy = BreakerPolicy(least_calls=1)
+    tenants = KeyedGates(
+        lambda key: CircuitBreaker(policy, name=key, on_change=changes.append),
+        parent=RpmGate(100),
+    )
+    async with tenants.admit(key="a") as permit:
+        permit.fail(DOWN)
+    assert [(change.name, change.after) for change in changes] == [("a", BreakerState.OPEN)]
+
+
+async def test_a_callback_may_use_the_gate() -> None:
+    seen: list[int] = []
+    breaker = CircuitBreaker(
+        BreakerPolicy(least_calls=1),
+        on_change=lambda change: seen.append(breaker.snapshot().in_flight),
+    )
+    await call(breaker, DOWN)
+    assert seen == [0]

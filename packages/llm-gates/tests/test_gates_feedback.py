@@ -222,3 +222,19 @@ async def test_cancelled_calls_leave_nothing_in_the_books() -> None:
     feedback = gates._turnstile.feedback
     assert isinstance(feedback, Feedback)
     assert not feedback._left
+
+
+async def test_what_a_call_did_not_use_is_not_taken_for_ours() -> None:
+    clock = ManualClock()
+    gate = TpmGate(1_000, guard_seconds=0, clock=clock)
+    gate.observe(RateLimitFacts(tokens=RateLimitWindow(limit=1_000, remaining=1_000)))
+    async with gate.admit(tokens=500) as first, gate.admit(tokens=300) as second:
+        clock.advance(1)
+        first.settle(tokens=100)
+        second.cancel()
+    async with gate.admit(tokens=100) as third:
+        clock.advance(1)
+        # 100 and 100 are ours, so that somebody else has used 300.
+        facts = RateLimitFacts(tokens=RateLimitWindow(limit=1_000, remaining=500))
+        gate.observe(facts, permit=third)
+    assert gate.snapshot().limits[0].remaining <= 500

@@ -17,6 +17,7 @@ from llm_core import (
     Gate,
     GateTimeout,
     InvalidValue,
+    QueueFull,
     RateLimitFacts,
     RateLimitWindow,
 )
@@ -398,3 +399,40 @@ async def test_estimates_are_learned_under_common_limits_too(place: str) -> None
     )
     async with gates.admit(tokens=10) as permit:
         assert permit.tokens == 5
+
+
+async def test_the_parents_queue_is_bounded_for_all_keys_together() -> None:
+    parent = GateSet(rpm(1), clock=ManualClock(), max_queue=2)
+    gates = KeyedGates(lambda key: rpm(10), parent=parent)
+    async with gates.admit(key="a"):
+        waiting = [asyncio.create_task(gates.admit(key=key).__aenter__()) for key in "bc"]
+        await rest()
+        with pytest.raises(QueueFull):
+            await gates.admit(key="d").__aenter__()
+    for task in waiting:
+        task.cancel()
+    await rest()
+    assert gates.snapshot().queued == 0
+
+
+async def test_the_parents_aging_orders_the_calls_of_a_key() -> None:
+    clock = ManualClock()
+    parent = GateSet(rpm(1), clock=clock, aging_seconds=0.1)
+    gates = KeyedGates(lambda key: rpm(10), parent=parent)
+    order: list[int] = []
+
+    async def call(priority: int) -> None:
+        async with gates.admit(key="a", priority=priority):
+            order.append(priority)
+
+    await call(9)
+    tasks = [asyncio.create_task(call(0))]
+    await rest()
+    clock.advance(0.5)
+    tasks.append(asyncio.create_task(call(1)))
+    await rest()
+    for _ in range(3):
+        clock.advance(1)
+        await rest()
+    await asyncio.gather(*tasks)
+    assert order == [9, 0, 1]

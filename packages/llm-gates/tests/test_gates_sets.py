@@ -26,6 +26,7 @@ from llm_gates import (
     ConcurrencyGate,
     GateSet,
     ItpmGate,
+    KeyedGates,
     LearnedEstimates,
     OtpmGate,
     RateGate,
@@ -511,3 +512,61 @@ async def test_a_set_within_a_set_goes_on_learning() -> None:
     gates = GateSet(rpm(10), GateSet(tpm(100), learned=learned))
     async with gates.admit(tokens=10) as permit:
         assert permit.tokens == 5
+
+
+@pytest.mark.parametrize("tokens", [True, 1.5, -1, math.nan, "7"])
+async def test_tokens_are_whole_numbers(tokens: Any) -> None:
+    gates = GateSet(rpm(10), tpm(100))
+    with pytest.raises(InvalidValue, match=r"tokens: got .*expected a whole number"):
+        gates.admit(tokens=tokens)
+    with pytest.raises(InvalidValue):
+        await gates.acquire(tokens)
+    async with gates.admit(tokens=5) as permit:
+        with pytest.raises(InvalidValue):
+            permit.settle(tokens=tokens)
+    assert gates.snapshot().limit("tpm").used == 5
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, -1])
+def test_a_hold_is_a_finite_time(seconds: float) -> None:
+    for gates in (rpm(10), KeyedGates(lambda key: rpm(10)), KeyedGates(rpm, parent=rpm(1))):  # type: ignore[arg-type]
+        with pytest.raises(InvalidValue, match="seconds"):
+            gates.hold(seconds)
+        assert gates.snapshot().held_seconds == 0
+
+
+async def test_a_timeout_is_a_number() -> None:
+    gate = rpm(1)
+    await gate.acquire()
+    with pytest.raises(InvalidValue, match="timeout"):
+        await gate.admit(timeout=math.nan).__aenter__()
+
+
+@pytest.mark.parametrize("make", [RpmGate, ConcurrencyGate, BudgetGate])
+def test_true_is_no_limit(make: Any) -> None:
+    with pytest.raises(InvalidValue, match="limit: got True"):
+        make(True)
+    with pytest.raises(InvalidValue):
+        make(3).set_limit(True)
+
+
+async def test_a_gate_put_into_a_set_with_calls_in_flight_gives_back_to_the_set() -> None:
+    slots = ConcurrencyGate(1)
+    permit = await slots.admit().__aenter__()
+    gates = GateSet(rpm(10), slots)
+    waiting = asyncio.create_task(gates.acquire())
+    await settle_tasks()
+    assert not waiting.done()
+    permit.release()
+    (await asyncio.wait_for(waiting, 1)).release()
+    assert gates.snapshot().limit("concurrency").used == 0
+
+
+async def test_a_gate_at_which_calls_wait_is_not_put_into_a_set() -> None:
+    slots = ConcurrencyGate(1)
+    async with slots.admit():
+        waiting = asyncio.create_task(slots.acquire())
+        await settle_tasks()
+        with pytest.raises(ConfigurationError, match="but 1 do"):
+            GateSet(slots)
+    (await waiting).release()

@@ -7,6 +7,7 @@ from typing import Any
 from llm_core import Clock, ErrorInfo, ErrorType, InvalidValue
 from llm_gates.gates import GateSet
 from llm_gates.limits import ConcurrencyLimit, Metric
+from llm_gates.weights import check_limit
 
 __all__ = ["AdaptiveConcurrencyGate"]
 
@@ -81,6 +82,8 @@ class AdaptiveConcurrencyGate(GateSet):
         clock: Clock | None = None,
         max_queue: int | None = None,
     ) -> None:
+        for field, value in (("start", start), ("floor", floor), ("ceiling", ceiling)):
+            check_limit(value, field)
         if not 1 <= floor <= start <= ceiling:
             raise InvalidValue.of(
                 "start", (floor, start, ceiling), "1 <= floor <= start <= ceiling"

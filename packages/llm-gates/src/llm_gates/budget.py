@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, tzinfo
 from decimal import Decimal
 from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 from llm_core import BudgetDenied, Clock, ConfigurationError, InvalidValue, LLMError
 from llm_gates.calendar import CalendarWindow, Period
@@ -19,9 +20,9 @@ _SWEEP_AT = 1_000
 
 
 class BudgetLimit(Limit):
-    """A window of money for each key; an entry is ``(its window, the window's own entry)``."""
+    """A window of money for each key; an entry is ``(its window, the window's own entry, its key)``."""
 
-    __slots__ = ("_bound", "_per_key", "_period", "_sweep_at", "_windows", "_zone")
+    __slots__ = ("_bound", "_per_key", "_period", "_resting", "_sweep_at", "_windows", "_zone")
 
     def __init__(
         self,
@@ -44,12 +45,14 @@ class BudgetLimit(Limit):
         self._zone = zone
         self._per_key = per_key
         self._windows: dict[str | None, CalendarWindow] = {}
+        # Windows in which nothing is spent, as long as a call that may still settle there holds on to them.
+        self._resting: WeakValueDictionary[str | None, CalendarWindow] = WeakValueDictionary()
         self._sweep_at = _SWEEP_AT
 
     def bind(self, clock: Clock, put_off: Callable[[Callable[[], None]], object]) -> None:
         """Take the clock whose calendar counts."""
         self._bound = (clock, put_off)
-        for window in self._windows.values():
+        for window in (*self._windows.values(), *self._resting.values()):
             window.bind(clock, put_off)
 
     def _window(self, cost: Any, now: int) -> CalendarWindow:
@@ -57,17 +60,26 @@ class BudgetLimit(Limit):
         window = self._windows.get(key)
         if window is None:
             if len(self._windows) >= self._sweep_at:
-                self._windows = {k: w for k, w in self._windows.items() if w.usage(now)}
-                self._sweep_at = max(2 * len(self._windows), _SWEEP_AT)
-            window = CalendarWindow(
-                self.capacity,
-                period=self._period,
-                zone=self._zone,
-                metric=Metric.COST,
-                name=self.name,
-            )
-            window.bind(*self._bound)
+                self._sweep(now)
+            window = self._resting[key] if key in self._resting else self._new_window()
             self._windows[key] = window
+        return window
+
+    def _sweep(self, now: int) -> None:
+        for key, window in list(self._windows.items()):
+            if not window.usage(now):
+                self._resting[key] = self._windows.pop(key)
+        self._sweep_at = max(2 * len(self._windows), _SWEEP_AT)
+
+    def _new_window(self) -> CalendarWindow:
+        window = CalendarWindow(
+            self.capacity,
+            period=self._period,
+            zone=self._zone,
+            metric=Metric.COST,
+            name=self.name,
+        )
+        window.bind(*self._bound)
         return window
 
     def plan(self, now: int, cost: Any) -> int:
@@ -93,17 +105,19 @@ class BudgetLimit(Limit):
     def stamp(self, now: int, cost: Any, taken: Any = None) -> Any:
         """Put reserved money into the window of `now`."""
         window = self._window(cost, now)
-        return (window, window.stamp(now, cost))
+        return (window, window.stamp(now, cost), cost.key if self._per_key else None)
 
     def settle(self, entry: Any, before: Any, after: Any, now: int) -> None:
         """Correct the cost of a call in its window."""
-        window, own = entry
+        window, own, key = entry
         window.settle(own, Decimal(before), Decimal(after), now)
+        if key in self._resting:
+            self._windows[key] = self._resting.pop(key)
 
     def set_capacity(self, capacity: Any) -> None:
         """Change the budget of every key."""
         self.capacity = capacity
-        for window in self._windows.values():
+        for window in (*self._windows.values(), *self._resting.values()):
             window.set_capacity(capacity)
 
     def usage(self, now: int) -> Any:
@@ -134,6 +148,12 @@ class DenyingBudget(BudgetLimit):
         )
 
 
+def _check_money(limit: Decimal | int) -> None:
+    money = isinstance(limit, (Decimal, int)) and not isinstance(limit, bool)
+    if not money or not Decimal(limit).is_finite() or limit <= 0:
+        raise InvalidValue.of("limit", limit, "a Decimal above 0")
+
+
 class BudgetGate(GateSet):
     """At most `limit` of money per minute, hour, day, month, or in total.
 
@@ -156,8 +176,7 @@ class BudgetGate(GateSet):
         clock: Clock | None = None,
         max_queue: int | None = None,
     ) -> None:
-        if not isinstance(limit, (Decimal, int)) or not limit > 0:
-            raise InvalidValue.of("limit", limit, "a Decimal above 0")
+        _check_money(limit)
         if per not in list(Period):
             raise InvalidValue.of("per", per, f"one of {', '.join(Period)}")
         if when_spent not in ("deny", "wait"):
@@ -184,6 +203,5 @@ class BudgetGate(GateSet):
 
     def set_limit(self, limit: Decimal | int) -> None:
         """Change the limit now, for waiters as well."""
-        if not isinstance(limit, (Decimal, int)) or not limit > 0:
-            raise InvalidValue.of("limit", limit, "a Decimal above 0")
+        _check_money(limit)
         self._turnstile.set_capacity(self._limits[0], Decimal(limit))

@@ -36,7 +36,7 @@ class CalendarWindow(FixedWindow):
     The wall clock is read at every turn, so that its corrections count.
     """
 
-    __slots__ = ("_clock", "period", "zone")
+    __slots__ = ("__weakref__", "_clock", "period", "zone")
 
     def __init__(
         self,

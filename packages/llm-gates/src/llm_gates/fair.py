@@ -22,7 +22,8 @@ from llm_gates.limits import NEVER, Limit
 from llm_gates.lines import Deadlines
 from llm_gates.permit import Admission, ThreadSignal
 from llm_gates.timer import Timer
-from llm_gates.turnstile import HOLD, Turnstile, too_heavy
+from llm_gates.turnstile import HOLD, Turnstile, check_room, too_heavy
+from llm_gates.weights import check_seconds
 
 __all__ = ["CommonLane", "FairQueue", "Lane"]
 
@@ -30,7 +31,9 @@ __all__ = ["CommonLane", "FairQueue", "Lane"]
 class FairQueue:
     """The round of lanes over common limits; everything happens under its one lock."""
 
-    def __init__(self, limits: Iterable[Limit], *, clock: Clock | None) -> None:
+    def __init__(
+        self, limits: Iterable[Limit], *, clock: Clock | None, max_queue: int | None = None
+    ) -> None:
         self.limits = tuple(limits)
         self.clock = clock or SystemClock()
         self.door = Door()
@@ -41,6 +44,7 @@ class FairQueue:
         self.feedback = Feedback(self.limits)
         self._order = itertools.count()
         self.waiting = 0
+        self.max_queue = max_queue
         self._asleep: list[tuple[int, int, Lane]] = []
         self.timer = Timer(self.clock, self.pump)
         # What a lane of weight 1 may send in a round, as a share of the scarcest limit: the heaviest call seen.
@@ -53,6 +57,7 @@ class FairQueue:
 
     def hold(self, seconds: float) -> None:
         """Admit nobody for `seconds`; waiters that cannot wait that long fail at once."""
+        check_seconds("seconds", seconds)
         with self.door:
             now = self.clock.monotonic_ns()
             self.held_until = max(self.held_until, now + round(seconds * 1e9))
@@ -72,11 +77,11 @@ class FairQueue:
     def serve(self, now: int) -> None:
         """Go through the round until the common limits are full or nobody is left; set the timer."""
         while not self._serve_round(now):
-            # Whose event loop was gone is out of the way now.
+            # Whose event loop does not run is out of the way now.
             pass
 
     def _serve_round(self, now: int) -> bool:
-        """Do it once; return False if the timer could not be set, because a waiter's event loop is gone."""
+        """Do it once; return False if the timer could not be set, because a waiter's event loop does not run."""
         self.deadlines.expire(now)
         self._wake_lanes(now)
         while self.round:
@@ -126,7 +131,7 @@ class FairQueue:
                 self.join(lane)
 
     def _set_timer(self, head: Admission | None, when: int) -> bool:
-        """Set the timer; return False, and forget whom it was to be set for, if the event loop is gone."""
+        """Set the timer; return False, and set aside whom it was to be set for, if the event loop does not run."""
         asleep = self._asleep
         # A lane whose waiters have all given up has nobody in whose loop a timer could be set.
         while asleep and (sleeper := asleep[0][2].first()) is None:
@@ -144,7 +149,7 @@ class FairQueue:
         try:
             self.timer.set(when, head)
         except RuntimeError:
-            head.turnstile.forget(head)
+            head.turnstile.set_aside(head)
             return False
         return True
 
@@ -170,6 +175,7 @@ class Lane(Turnstile):
         *,
         weight: float = 1.0,
         max_queue: int | None = None,
+        aging_seconds: float | None = None,
         learned: LearnedEstimates | None = None,
     ) -> None:
         own = tuple(own)
@@ -177,6 +183,7 @@ class Lane(Turnstile):
             (*own, *queue.limits),
             clock=queue.clock,
             max_queue=max_queue,
+            aging_seconds=aging_seconds,
             learned=learned,
             door=queue.door,
         )
@@ -199,7 +206,7 @@ class Lane(Turnstile):
     def lane_idle(self) -> bool:
         """Whether nothing of this key counts any more, whatever the common limits say."""
         with self.door:
-            if self._lines.count or self.in_flight:
+            if self.queued or self.in_flight:
                 return False
             now = self.monotonic_ns()
             own = self.limits[: self._own]
@@ -271,12 +278,17 @@ class Lane(Turnstile):
         super()._remove(permit)
         self.queue.waiting -= 1
 
+    def _put_back(self, permits: list[Admission]) -> None:
+        super()._put_back(permits)
+        self.queue.waiting += len(permits)
+
     def enqueue(
         self,
         permit: Admission,
         waiter: asyncio.Future[None] | ThreadSignal,
     ) -> None:
         """Put `permit` into the lane; see `Turnstile.enqueue`."""
+        check_room(self.queue.waiting, self.queue.max_queue)
         self.queue.waiting += 1
         try:
             super().enqueue(permit, waiter)

@@ -9,8 +9,9 @@ stays free, because others do not go on evenly.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from llm_core import RateLimitFacts, RateLimitWindow
@@ -62,6 +63,14 @@ class ForeignUse:
         if now > self._fresh_until:
             # After a pause others may have gone on: the first reply will tell, until then more stays free.
             self._keep_free(now)
+
+    def correct(self, left: int, change: int) -> None:
+        """Note that a call of ours that left at `left` weighs `change` more than was noted then."""
+        place = bisect_left(self._stamps, left)
+        self._total += change
+        self._totals[place:] = [total + change for total in self._totals[place:]]
+        if place == 0 and (not self._stamps or left < self._stamps[0]):
+            self._before += change
 
     def _sent_by(self, time: int) -> int:
         place = bisect_right(self._stamps, time)
@@ -140,6 +149,17 @@ class BucketUse:
         """Note a call of ours that leaves now and is in the debt already."""
         self._marks.append([now, *self.limit.level(now), cost])
 
+    def correct(self, left: int, change: int) -> None:
+        """Note that a call of ours that left at `left` weighs `change` more than was noted then."""
+        assert self.limit.window_ns is not None
+        found = False
+        for mark in self._marks:
+            if mark[0] >= left:
+                mark[1] = max(mark[1] + change * self.limit.window_ns, 0)
+                if not found:
+                    found = True
+                    mark[3] += change
+
     def observe(self, now: int, seen_at: int, blur: int, window: RateLimitWindow) -> None:
         """Set the level to what the provider had at `seen_at`, and what has happened since."""
         if window.limit is None or window.remaining is None:
@@ -206,8 +226,21 @@ class Feedback:
         if left is not None:
             self._mean_ns += 0.1 * (now - left - self._mean_ns)
 
-    def forget(self, permit: GatePermit) -> None:
-        """Forget when a call left that was never sent."""
+    def correct(
+        self, permit: GatePermit, before: Sequence[Any], after: Sequence[Any], first: int = 0
+    ) -> None:
+        """Note what a call that has not ended really weighs."""
+        left = self._left.get(id(permit))
+        if left is None:
+            return
+        for place, book in self._books:
+            change = after[first + place] - before[first + place]
+            if change:
+                book.correct(left, change)
+
+    def forget(self, permit: GatePermit, first: int = 0) -> None:
+        """Forget a call that was never sent."""
+        self.correct(permit, permit.costs, [0] * len(permit.costs), first)
         self._left.pop(id(permit), None)
 
     def observe(self, now: int, facts: RateLimitFacts, permit: GatePermit | None) -> None:
@@ -262,9 +295,13 @@ class LaneFeedback:
         """Learn how long calls take."""
         self._books.ended(now, permit)
 
+    def correct(self, permit: GatePermit, before: Sequence[Any], after: Sequence[Any]) -> None:
+        """Note what a call that has not ended really weighs."""
+        self._books.correct(permit, before, after, self._first)
+
     def forget(self, permit: GatePermit) -> None:
-        """Forget when a call left that was never sent."""
-        self._books.forget(permit)
+        """Forget a call that was never sent."""
+        self._books.forget(permit, self._first)
 
     def observe(self, now: int, facts: RateLimitFacts, permit: GatePermit | None) -> None:
         """Compare the common books with the headers of a reply."""

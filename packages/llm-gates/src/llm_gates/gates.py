@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from decimal import Decimal
 
 from llm_core import Clock, ConfigurationError, InvalidValue, RateLimitFacts
@@ -21,10 +22,12 @@ class GateSet:
     Satisfies the `Gate` interface of llm-core.
     Tasks of any event loop and threads wait in the same queue, first come, first served.
     A gate that was put into a set admits through the set from then on, so that it cannot be passed by another way.
+    Calls that it has in flight by then go on and give back to the set; if calls wait at it, ConfigurationError is
+    raised.
 
     `max_queue` is the most that may wait; `aging_seconds` is how much longer than a call of the next higher priority
-    one must have waited to go before it; `learned` makes reservations learn from what calls really used, and is by
-    default that of the first set among `gates` which has one.
+    one must have waited to go before it (30 where nothing is said); `learned` makes reservations learn from what
+    calls really used, and is by default that of the first set among `gates` which has one.
     The set's own `max_queue` and `aging_seconds` count, not those of `gates`.
     """
 
@@ -37,13 +40,13 @@ class GateSet:
         *gates: GateSet,
         clock: Clock | None = None,
         max_queue: int | None = None,
-        aging_seconds: float = 30.0,
+        aging_seconds: float | None = None,
         learned: LearnedEstimates | None = None,
     ) -> None:
         if max_queue is not None and max_queue < 0:
             raise InvalidValue.of("max_queue", max_queue, "a number of at least 0, or None")
-        if aging_seconds <= 0:
-            raise InvalidValue.of("aging_seconds", aging_seconds, "a number above 0")
+        if aging_seconds is not None and not 0 < aging_seconds < math.inf:
+            raise InvalidValue.of("aging_seconds", aging_seconds, "a finite number above 0")
         limits = [limit for gate in gates for limit in gate._limits]
         if learned is None:
             learned = next((g._turnstile.learned for g in gates if g._turnstile.learned), None)
@@ -65,7 +68,7 @@ class GateSet:
         *,
         clock: Clock | None,
         max_queue: int | None = None,
-        aging_seconds: float = 30.0,
+        aging_seconds: float | None = None,
         learned: LearnedEstimates | None = None,
     ) -> None:
         self._clock = clock
@@ -83,6 +86,7 @@ class GateSet:
         """Admit through another queue from now on."""
         if self._in_set:
             raise ConfigurationError(f"gates: {self!r} belongs to another set already")
+        self._turnstile.give_way(turnstile)
         self._in_set = True
         self._turnstile = turnstile
 

@@ -11,6 +11,7 @@ from llm_gates.fair import CommonLane, FairQueue, Lane
 from llm_gates.gates import GateSet
 from llm_gates.permit import AsyncAdmission, GatePermit, SyncAdmission
 from llm_gates.snapshot import GateSnapshot
+from llm_gates.weights import check_limit, check_seconds
 
 __all__ = ["KeyedGates"]
 
@@ -23,7 +24,8 @@ class KeyedGates:
 
     Each key has its own queue. With a `parent` the calls of all keys also count against its limits, and where these
     are scarce the keys are served in turn by their `weights` (1 where nothing is said), so that one tenant's flood
-    does not starve another; a weight of 2 gets twice the share of a weight of 1.
+    does not starve another; a weight of 2 gets twice the share of a weight of 1. The parent's `max_queue` is the most
+    that may wait of all keys together, and its `aging_seconds` holds for keys whose own gate says nothing.
 
     From `most_keys` on, keys are forgotten that have nobody waiting, nothing in flight and nothing left in any
     window. A key that still counts is never forgotten, so there can be more of them than `most_keys`.
@@ -38,8 +40,7 @@ class KeyedGates:
         most_keys: int = 10_000,
         clock: Clock | None = None,
     ) -> None:
-        if most_keys < 1:
-            raise InvalidValue.of("most_keys", most_keys, "a whole number of at least 1")
+        check_limit(most_keys, "most_keys")
         self._factory = factory
         self._weights = weights
         self._most_keys = most_keys
@@ -51,9 +52,14 @@ class KeyedGates:
         self._queue: FairQueue | None = None
         self._parent = parent
         self._held_until = 0
+        self._aging_seconds: float | None = None
         self._learned = parent._turnstile.learned if parent is not None else None
         if parent is not None:
-            self._queue = FairQueue(parent._limits, clock=self._clock)
+            turnstile = parent._turnstile
+            self._queue = FairQueue(
+                parent._limits, clock=self._clock, max_queue=turnstile.max_queue
+            )
+            self._aging_seconds = turnstile.aging_seconds
             parent._enter(CommonLane((), self._queue))
 
     def __len__(self) -> int:
@@ -88,6 +94,7 @@ class KeyedGates:
                     self._queue,
                     weight=self._weight(name),
                     max_queue=turnstile.max_queue,
+                    aging_seconds=turnstile.aging_seconds or self._aging_seconds,
                     learned=turnstile.learned or self._learned,
                 )
             )
@@ -170,6 +177,7 @@ class KeyedGates:
 
     def hold(self, seconds: float, *, key: str | None = None) -> None:
         """Admit nobody, or nobody of `key`, for `seconds` from now."""
+        check_seconds("seconds", seconds)
         if key is not None:
             self.gate(key).hold(seconds)
         elif self._queue is not None:

@@ -203,5 +203,7 @@ class Ledger:
         for place, limit in self._by_weight:
             if before[place] != after[place]:
                 limit.settle(entries[place], before[place], after[place], now)
+        if self.feedback is not None:
+            self.feedback.correct(permit, before, after)
         if self._busy or self.shared:
             self._after_change(now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
+from operator import attrgetter
 from typing import Any
 
 from llm_gates.permit import WAITING, Admission
@@ -82,6 +83,16 @@ class Lines:
         self.count += 1
         self.costs = [sum(pair) for pair in zip(self.costs, permit.costs, strict=True)]
         return self.count == 1 or len(self._lines) > 1
+
+    def put_back(self, permits: list[Admission]) -> None:
+        """Put those who were away into their places again."""
+        for permit in permits:
+            permit.state = WAITING
+            self.add(permit)
+            if permit.deadline is not None:
+                self.deadlines.add(permit, permit.deadline)
+        for priority in {permit.priority for permit in permits}:
+            self._lines[priority] = deque(sorted(self._lines[priority], key=attrgetter("enqueued")))
 
     def remove(self, permit: Admission) -> None:
         """Take a waiter, whose state has been changed, out of the counts."""

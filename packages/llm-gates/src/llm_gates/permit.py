@@ -31,13 +31,15 @@ _ENTERED_TWICE = "a permit can be entered once; ask the gate for a new one"
 # The life of a permit. Plain numbers, because they are compared several times in every admission.
 NEW = 0
 WAITING = 1
-GRANTED = 2
+AWAY = 2
+"""It waits, but its event loop does not run, so that it cannot be woken: those behind it need not wait for that."""
+GRANTED = 3
 """Counted, but the waiter has not woken up yet."""
-ENTERED = 3
+ENTERED = 4
 """It has left the gate and is stamped."""
-ENDED = 4
+ENDED = 5
 """The call is over, or never came to be; what it used still counts."""
-CANCELLED = 5
+CANCELLED = 6
 """Nothing of it counts."""
 
 
@@ -211,7 +213,7 @@ class Admission(GatePermit):
     """Whom to wake; once the call is refused, why."""
 
     def wake(self) -> bool:
-        """Wake the waiter, wherever it lives; return False if its event loop is gone. The queue's lock is held."""
+        """Wake the waiter, wherever it lives; return False if its event loop does not run. The lock is held."""
         waiter = self.waiter
         if isinstance(waiter, ThreadSignal):
             waiter.nudge()
@@ -221,6 +223,8 @@ class Admission(GatePermit):
         if loop is asyncio._get_running_loop():
             _resolve(waiter)
             return True
+        if not loop.is_running():
+            return False
         try:
             loop.call_soon_threadsafe(_resolve, waiter)
         except RuntimeError:

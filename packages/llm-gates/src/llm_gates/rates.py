@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import tzinfo
 from typing import ClassVar, Literal
 
@@ -10,6 +11,7 @@ from llm_gates.bucket import TokenBucket
 from llm_gates.calendar import CalendarWindow, Period
 from llm_gates.gates import GateSet
 from llm_gates.limits import ConcurrencyLimit, FixedWindow, Limit, Metric, SlidingLog
+from llm_gates.weights import check_limit, check_seconds
 
 __all__ = [
     "Algorithm",
@@ -108,8 +110,7 @@ class RateGate(GateSet):
 
     def set_limit(self, limit: int) -> None:
         """Change the limit now, for waiters as well; who has become heavier than it fails."""
-        if not isinstance(limit, int) or limit < 1:
-            raise InvalidValue.of("limit", limit, "a whole number of at least 1")
+        check_limit(limit)
         self._turnstile.set_capacity(self._limits[0], limit)
         if self._quantum is not None:
             self._turnstile.set_capacity(self._limits[1], max(int(limit * self._quantum), 1))
@@ -118,12 +119,11 @@ class RateGate(GateSet):
 def _check_rate(
     limit: int, per_seconds: float, guard_seconds: float | None, quantum_seconds: float | None
 ) -> None:
-    if not isinstance(limit, int) or limit < 1:
-        raise InvalidValue.of("limit", limit, "a whole number of at least 1")
-    if not per_seconds > 0:
-        raise InvalidValue.of("per_seconds", per_seconds, "a number above 0")
-    if guard_seconds is not None and guard_seconds < 0:
-        raise InvalidValue.of("guard_seconds", guard_seconds, "a number of at least 0, or None")
+    check_limit(limit)
+    if not 0 < per_seconds < math.inf:
+        raise InvalidValue.of("per_seconds", per_seconds, "a finite number above 0")
+    if guard_seconds is not None:
+        check_seconds("guard_seconds", guard_seconds)
     if quantum_seconds is not None and not 0 < quantum_seconds < per_seconds:
         raise InvalidValue.of(
             "quantum_seconds", quantum_seconds, f"a number between 0 and {per_seconds!r}"
@@ -213,8 +213,7 @@ class ConcurrencyGate(GateSet):
         clock: Clock | None = None,
         max_queue: int | None = None,
     ) -> None:
-        if not isinstance(limit, int) or limit < 1:
-            raise InvalidValue.of("limit", limit, "a whole number of at least 1")
+        check_limit(limit)
         slots = ConcurrencyLimit(limit, metric=Metric.REQUESTS, name=name)
         self._build([slots], clock=clock, max_queue=max_queue)
 
@@ -225,6 +224,5 @@ class ConcurrencyGate(GateSet):
 
     def set_limit(self, limit: int) -> None:
         """Change the limit now; if more calls run than it allows, they run to their end."""
-        if not isinstance(limit, int) or limit < 1:
-            raise InvalidValue.of("limit", limit, "a whole number of at least 1")
+        check_limit(limit)
         self._turnstile.set_capacity(self._limits[0], limit)

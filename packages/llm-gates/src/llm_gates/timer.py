@@ -10,6 +10,8 @@ from llm_gates.permit import Admission, ThreadSignal
 
 __all__ = ["Timer"]
 
+_GRACE_SECONDS = 0.25
+"""How late a timer must be before another event loop than its own looks after it."""
 _SAME_NS = 1_000
 """Times closer than this are one time, so that rounding does not set the timer again and again."""
 
@@ -21,7 +23,16 @@ class Timer:
     that sleeps by that clock.
     """
 
-    __slots__ = ("_clock", "_fire", "_generation", "_handle", "_home", "_real_time", "_when")
+    __slots__ = (
+        "_clock",
+        "_fire",
+        "_generation",
+        "_handle",
+        "_home",
+        "_real_time",
+        "_watcher",
+        "_when",
+    )
 
     def __init__(self, clock: Clock, fire: Callable[[], None]) -> None:
         self._clock = clock
@@ -30,18 +41,21 @@ class Timer:
         self._home: asyncio.AbstractEventLoop | ThreadSignal | None = None
         self._when = 0
         self._handle: asyncio.TimerHandle | asyncio.Task[None] | None = None
+        # Another loop, which looks after the timer: whoever waits there need not suffer when the first loop stops.
+        self._watcher: asyncio.AbstractEventLoop | None = None
         # A timer of another thread's loop cannot be taken back at once; it finds itself outdated instead.
         self._generation = 0
 
     def set(self, when: int, first: Admission) -> None:
-        """Fire at `when`, in the loop or the thread of `first`; RuntimeError if its loop is closed."""
+        """Fire at `when`, in the loop or the thread of `first`; RuntimeError if its loop does not run."""
         waiter = first.waiter
         assert not isinstance(waiter, LLMError)
         home = waiter if isinstance(waiter, ThreadSignal) else waiter.get_loop()
-        if not isinstance(home, ThreadSignal) and home.is_closed():
-            raise RuntimeError("the event loop of the first waiter is closed")
+        if not isinstance(home, ThreadSignal) and not home.is_running():
+            raise RuntimeError("the event loop of the first waiter does not run")
         if home is self._home and abs(when - self._when) < _SAME_NS:
             return
+        previous = self._home
         self.clear()
         if isinstance(home, ThreadSignal):
             home.wake_at = when
@@ -52,12 +66,43 @@ class Timer:
             home.call_soon_threadsafe(self._set_here, home, when, self._generation)
         self._home = home
         self._when = when
+        if previous is not None and not isinstance(previous, ThreadSignal):
+            self.watch(previous)
 
     @property
     def dead(self) -> bool:
-        """Whether it is set in an event loop that has been closed since, so that it will never fire."""
+        """Whether it is set in an event loop that has stopped since, so that it may never fire."""
         home = self._home
-        return isinstance(home, asyncio.AbstractEventLoop) and home.is_closed()
+        return home is not None and not isinstance(home, ThreadSignal) and not home.is_running()
+
+    @property
+    def overdue_at(self) -> int | None:
+        """When somebody else should look whether it has fired; None if it is set in no event loop."""
+        if self._home is None or isinstance(self._home, ThreadSignal):
+            return None
+        return self._when + round(_GRACE_SECONDS * 1e9)
+
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look after the timer from `loop`, if it is set in another one and nobody does so yet."""
+        if loop is self._home or self.overdue_at is None or not self._real_time:
+            return
+        watched = self._watcher is not None and self._watcher.is_running()
+        if not watched and loop.is_running():
+            self._watcher = loop
+            loop.call_soon_threadsafe(self._look_later, loop)
+
+    def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        overdue_at = self.overdue_at
+        if overdue_at is None:
+            self._watcher = None
+            return
+        delay = max((overdue_at - self._clock.monotonic_ns()) / 1e9, _GRACE_SECONDS)
+        loop.call_later(delay, self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._watcher is loop:
+            self._fire()
+            self._look_later(loop)
 
     def clear(self) -> None:
         """Do not fire."""

@@ -15,8 +15,10 @@ from typing import Any
 
 from llm_core import (
     Clock,
+    ConfigurationError,
     CostExceedsLimit,
     GateTimeout,
+    InvalidValue,
     LLMError,
     QueueFull,
     RateLimitFacts,
@@ -29,6 +31,7 @@ from llm_gates.ledger import Ledger
 from llm_gates.limits import NEVER, Limit
 from llm_gates.lines import Blame, Deadlines, Lines
 from llm_gates.permit import (
+    AWAY,
     ENDED,
     ENTERED,
     GRANTED,
@@ -40,10 +43,12 @@ from llm_gates.permit import (
 )
 from llm_gates.snapshot import GateSnapshot, LimitSnapshot
 from llm_gates.timer import Timer
+from llm_gates.weights import check_seconds
 
 __all__ = ["Turnstile"]
 
 
+_AGING_SECONDS = 30.0
 HOLD = "hold"
 """The name under which waits for a provider's Retry-After are reported."""
 
@@ -56,11 +61,14 @@ class Turnstile(Ledger):
     """
 
     __slots__ = (
+        "_away",
         "_blame",
+        "_heir",
         "_lines",
         "_real_time",
         "_timer",
         "_unknown",
+        "aging_seconds",
         "held_until",
         "max_queue",
     )
@@ -71,18 +79,25 @@ class Turnstile(Ledger):
         *,
         clock: Clock | None = None,
         max_queue: int | None = None,
-        aging_seconds: float = 30.0,
+        aging_seconds: float | None = None,
         learned: LearnedEstimates | None = None,
         door: Door | None = None,
     ) -> None:
         super().__init__(limits, clock=clock, learned=learned, door=door)
         self.max_queue = max_queue
+        self.aging_seconds = aging_seconds
         self.held_until = 0
         self._real_time = isinstance(self.clock, SystemClock)
         self._lines = Lines(
-            len(self.limits), aging_ns=round(aging_seconds * 1e9), deadlines=Deadlines()
+            len(self.limits),
+            aging_ns=round((aging_seconds or _AGING_SECONDS) * 1e9),
+            deadlines=Deadlines(),
         )
         self._blame = Blame([*[limit.name for limit in self.limits], HOLD])
+        # Who waits in event loops that do not run.
+        self._away: dict[asyncio.AbstractEventLoop, list[Admission]] = {}
+        # The queue that this one's limits were put into.
+        self._heir: Turnstile | None = None
         # Whether the first one's wait is unknown as long as nobody leaves.
         self._unknown = False
         self._timer = Timer(self.clock, self.pump)
@@ -209,13 +224,9 @@ class Turnstile(Ledger):
         for limit, cost in zip(self.limits, costs, strict=True):
             if cost > limit.capacity:
                 raise too_heavy(limit, cost)
-        if self.max_queue is not None and self._lines.count >= self.max_queue:
-            raise QueueFull(
-                f"the queue is full: {self._lines.count} calls wait already (max_queue={self.max_queue})",
-                details={"queued": self._lines.count, "max_queue": self.max_queue},
-            )
+        check_room(self.queued, self.max_queue)
         permit.deadline = None
-        if permit.timeout is not None and permit.timeout < math.inf:
+        if permit.timeout is not None and permit.timeout != math.inf:
             self._check_timeout(permit, now)
         permit.waiter = waiter
         permit.state = WAITING
@@ -224,11 +235,17 @@ class Turnstile(Ledger):
         self.busy = True
         if self._lines.add(permit) or permit.deadline is not None or self._timer.dead:
             self._pump(now)
+        if not isinstance(waiter, ThreadSignal):
+            self._timer.watch(waiter.get_loop())
 
     def _check_timeout(self, permit: Admission, now: int) -> None:
         """Note the deadline; GateTimeout if as things stand it cannot be kept."""
         timeout = permit.timeout
         assert timeout is not None
+        if math.isnan(timeout):
+            raise InvalidValue.of(
+                "timeout", timeout, "a number of seconds, or None to wait for ever"
+            )
         wait_ns = max(self.held_until - now, 0)
         name = HOLD
         ahead = self._lines.costs_ahead(permit, now)
@@ -250,7 +267,27 @@ class Turnstile(Ledger):
         )
 
     def _after_change(self, now: int) -> None:
-        self._pump(now)
+        if self._heir is not None:
+            self._heir._after_change(now)
+        else:
+            self._pump(now)
+
+    def give_way(self, heir: Turnstile) -> None:
+        """Leave the limits to the queue of a larger set; calls in flight end and settle through it.
+
+        ConfigurationError if somebody waits, who would stand in two queues.
+        """
+        with self.door:
+            if self.queued:
+                raise ConfigurationError(
+                    f"gates: expected nobody to wait at them, but {self.queued} do at one; "
+                    "put gates together before they are used"
+                )
+            self._heir = heir
+            self.shared = True
+            self.short = False
+            self.alone = self.open = self.pair = None
+            self.door, self.key, self.errands = heir.door, heir.key, heir.errands
 
     def pump(self) -> None:
         """Admit whoever may go now, and set the timer for the next."""
@@ -269,7 +306,7 @@ class Turnstile(Ledger):
                 self._blame.note(now, place)
                 if self._set_timer(head, now, wait_ns):
                     return
-                self._remove(head)
+                self.set_aside(head)
             else:
                 self._remove(head)
                 self._grant(head, now)
@@ -289,7 +326,7 @@ class Turnstile(Ledger):
         return wait_ns, place
 
     def _set_timer(self, head: Admission, now: int, wait_ns: int) -> bool:
-        """Set the timer for `head` or the first deadline; return False if its event loop is gone."""
+        """Set the timer for `head` or the first deadline; return False if its event loop does not run."""
         self._unknown = wait_ns >= NEVER
         when = NEVER if self._unknown else now + wait_ns
         if (deadline := self._lines.deadlines.first()) is not None:
@@ -311,6 +348,7 @@ class Turnstile(Ledger):
         permit.state = GRANTED
         if not permit.wake():
             self._take_back(permit)
+            self._put_away(permit)
 
     def _fail(self, permit: Admission, error: LLMError) -> None:
         permit.state = ENDED
@@ -323,9 +361,39 @@ class Turnstile(Ledger):
         permit.state = ENDED
         self._lines.remove(permit)
 
-    def forget(self, permit: Admission) -> None:
-        """Take a waiter that can never be woken out of the queue; the lock is held."""
+    def set_aside(self, permit: Admission) -> None:
+        """Take a waiter whose event loop does not run out of the way until it does; the lock is held."""
         self._remove(permit)
+        self._put_away(permit)
+
+    def _put_away(self, permit: Admission) -> None:
+        assert isinstance(permit.waiter, asyncio.Future)
+        loop = permit.waiter.get_loop()
+        away = self._away.get(loop)
+        if away is None:
+            for gone in [gone for gone in self._away if gone.is_closed()]:
+                del self._away[gone]
+            try:
+                loop.call_soon_threadsafe(self._return_from, loop)
+            except RuntimeError:
+                # It is closed, so that nobody can ever be woken there.
+                return
+            away = self._away[loop] = []
+        permit.state = AWAY
+        permit.entries = self._blame.so_far(self.monotonic_ns())
+        away.append(permit)
+
+    def _return_from(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self.door:
+            permits = [permit for permit in self._away.pop(loop) if permit.state == AWAY]
+            self._put_back(permits)
+            for place, limit in enumerate(self.limits):
+                self._fail_heavier(place, limit)
+            self._pump(self.monotonic_ns())
+
+    def _put_back(self, permits: list[Admission]) -> None:
+        self.busy = True
+        self._lines.put_back(permits)
 
     def expire(self, permit: Admission) -> None:
         """Fail a waiter whose time is up; the lock is held."""
@@ -379,6 +447,9 @@ class Turnstile(Ledger):
             permit.entries = ()
         elif permit.state == GRANTED:
             self._take_back(permit)
+        elif permit.state == AWAY:
+            permit.state = ENDED
+            return
         else:
             return
         self._pump(self.monotonic_ns())
@@ -391,6 +462,7 @@ class Turnstile(Ledger):
 
     def hold(self, seconds: float) -> None:
         """Admit nobody for `seconds`; waiters that cannot wait that long fail at once."""
+        check_seconds("seconds", seconds)
         with self.door:
             now = self.monotonic_ns()
             self.held_until = max(self.held_until, now + round(seconds * 1e9))
@@ -441,7 +513,7 @@ class Turnstile(Ledger):
             return GateSnapshot(
                 limits=tuple([LimitSnapshot.of(limit, now) for limit in self.limits]),
                 in_flight=self.in_flight,
-                queued=self._lines.count,
+                queued=self.queued,
                 held_seconds=max(self.held_until - now, 0) / 1e9,
             )
 
@@ -451,7 +523,9 @@ class Turnstile(Ledger):
             # Nobody wakes a thread when the hands of such a clock move, so it looks by itself.
             return 0.001
         wake_at = permit.waiter.wake_at if isinstance(permit.waiter, ThreadSignal) else None
-        times = [time for time in (wake_at, permit.deadline) if time is not None]
+        times = [
+            time for time in (wake_at, permit.deadline, self._timer.overdue_at) if time is not None
+        ]
         if not times:
             return -1
         return min(max(min(times) - self.monotonic_ns(), 0) / 1e9, threading.TIMEOUT_MAX)
@@ -460,7 +534,7 @@ class Turnstile(Ledger):
     def idle(self) -> bool:
         """Whether nobody waits, nothing is in flight and nothing counts any more."""
         with self.door:
-            if self._lines.count or self.in_flight:
+            if self.queued or self.in_flight:
                 return False
             now = self.monotonic_ns()
             return now >= self.held_until and all(limit.at_rest(now) for limit in self.limits)
@@ -468,7 +542,21 @@ class Turnstile(Ledger):
     @property
     def queued(self) -> int:
         """How many wait."""
-        return self._lines.count
+        return self._lines.count + sum(
+            permit.state == AWAY
+            for loop, away in self._away.items()
+            if not loop.is_closed()
+            for permit in away
+        )
+
+
+def check_room(queued: int, max_queue: int | None) -> None:
+    """Raise QueueFull if nobody more may wait."""
+    if max_queue is not None and queued >= max_queue:
+        raise QueueFull(
+            f"the queue is full: {queued} calls wait already (max_queue={max_queue})",
+            details={"queued": queued, "max_queue": max_queue},
+        )
 
 
 def too_heavy(limit: Limit, cost: Any) -> CostExceedsLimit:
