@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from llm_core import GenerationStarted, InvalidValue, TelemetryClient, TelemetryEvent, TraceSource
+from llm_core import (
+    GenerationFinished,
+    GenerationStarted,
+    InvalidValue,
+    StepEnded,
+    TelemetryClient,
+    TelemetryEvent,
+    TraceSource,
+)
 from llm_core.testing import RecordingTelemetry, TracingTelemetry
 from llm_metrics import NullTelemetry, QueuedTelemetry, TelemetryFanOut
 
@@ -67,6 +75,20 @@ class TestFanOut:
         assert all(b.closed for b in backends)
         assert fan_out.faults == {}
         assert set(fan_out.backends) == set(backends)
+
+    def test_a_backend_that_wants_some_events_hears_no_others(
+        self, events: list[TelemetryEvent]
+    ) -> None:
+        class Ends(RecordingTelemetry):
+            wanted = (GenerationFinished,)
+
+        ends = Ends()
+        fan_out = TelemetryFanOut([ends])
+        for event in events:
+            fan_out.emit(event)
+        assert [type(event) for event in ends.events] == [GenerationFinished]
+        assert fan_out.hears(GenerationFinished)
+        assert not fan_out.hears(StepEnded)
 
     def test_a_broken_backend_harms_neither_the_call_nor_the_others(
         self, events: list[TelemetryEvent], caplog: pytest.LogCaptureFixture

@@ -58,6 +58,8 @@ class TelemetryFanOut:
     def __init__(self, backends: Sequence[TelemetryClient]) -> None:
         tracers = [b for b in backends if isinstance(b, TraceSource) and _makes_spans(b)]
         self._tracer = tracers[0] if tracers else None
+        self.makes_spans = self._tracer is not None
+        """Whether a backend makes spans, and so gives calls their trace ids."""
         self._backends = sorted(backends, key=lambda backend: backend is not self._tracer)
         self._listeners = {kind: self._who_hears(kind) for kind in get_args(TelemetryEvent)}
         self._faults: dict[str, int] = {}
@@ -77,11 +79,6 @@ class TelemetryFanOut:
     def wanted(self) -> tuple[type[TelemetryEvent], ...]:
         """The kinds of event that any backend wants."""
         return tuple(kind for kind in self._listeners if self.hears(kind))
-
-    @property
-    def makes_spans(self) -> bool:
-        """Whether a backend makes spans, and so gives calls their trace ids."""
-        return self._tracer is not None
 
     def hears(self, kind: type[TelemetryEvent]) -> bool:
         """Whether any backend wants events of this kind, so that it is worth making them."""

@@ -283,6 +283,9 @@ class Timeline:
         trace = self.trace or TraceContext.new()
         # After a failure the partial reply stands in, so that what had arrived is not lost.
         seen = self.response or (self.error.partial if self.error else None)
+        parts = seen.parts if seen else ()
+        # Nothing but text is what most replies are, and looking for more costs three walks.
+        more = None if len(parts) == 1 and type(parts[0]) is TextPart else seen
         return unchecked(GenerationResult)(
             request=self.request,
             success=self.error is None,
@@ -297,9 +300,9 @@ class Timeline:
             backoff=self._backoff(),
             steps=tuple(self.steps),
             finish_reason=seen.finish_reason if seen else None,
-            reasoning=(seen.reasoning or None) if seen else None,
-            tool_calls=seen.tool_calls if seen else (),
-            audio=seen.audio if seen else None,
+            reasoning=(more.reasoning or None) if more else None,
+            tool_calls=more.tool_calls if more else (),
+            audio=more.audio if more else None,
             model=seen.model if seen else self.model,
             provider=self.provider_name,
             rates=self._rates(rates_after),
