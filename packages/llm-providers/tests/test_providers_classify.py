@@ -302,3 +302,22 @@ def test_a_header_that_cannot_be_sent_is_not_quoted() -> None:
     assert failure is not None
     assert failure.error_type is T.INVALID_REQUEST
     assert "hush" not in str(failure)
+
+
+@pytest.mark.parametrize(
+    ("error", "sent"),
+    [
+        (chained(RuntimeError(), ConnectionRefusedError(111, "refused")), False),
+        (chained(RuntimeError(), socket.gaierror(-2, "no such name")), False),
+        (ConnectTimeout(), False),
+        (ReadError(), True),
+        (chained(ReadError(), ConnectionResetError(104, "reset")), True),
+        (chained(ReadError(), ssl.SSLError(1, "bad record")), True),
+    ],
+)
+def test_a_connection_that_never_was_is_told_from_one_that_broke(
+    error: Exception, sent: bool
+) -> None:
+    failure = transport_failure(error)
+    assert failure is not None
+    assert failure.details.get("sent", True) is sent

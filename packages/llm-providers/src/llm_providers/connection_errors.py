@@ -50,24 +50,30 @@ _BY_NAME = {
 }
 _NEVER_CONNECTED = {"ConnectError", "ConnectTimeout"}
 
+# Where the request had no connection to go out on.
+_UNSENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"})
+
 
 def transport_failure(error: BaseException) -> TransportFailure | None:
     """Describe `error`, looking along its causes; None if it has nothing to do with the connection.
 
-    `details["reason"]` is ``dns``, ``tls``, ``refused`` or ``reset`` where that is known.
+    `details["reason"]` is ``dns``, ``tls``, ``refused`` or ``reset`` where that is known, and `details["sent"]` is false
+    where the request cannot have reached the vendor.
     """
     chain = _chain(error)
-    known = next((_BY_NAME[name] for name in _names(chain) if name in _BY_NAME), None)
+    name = next((name for name in _names(chain) if name in _BY_NAME), None)
     reason, cause = _reason(chain)
-    if known is None and reason is None:
+    if name is None and reason is None:
         return None
-    error_type, words = known or (ErrorType.CONNECTION, "the connection failed")
+    error_type, words = _BY_NAME.get(name or "", (ErrorType.CONNECTION, "the connection failed"))
     told = str(cause or chain[-1]) or type(chain[-1]).__name__
     if "LocalProtocolError" in _names(chain):
         told = "a header, the method or the path is malformed"  # its own words quote the key
     if _NEVER_CONNECTED.intersection(_names(chain)) and (server := _server(chain)):
         told = f"{server}: {told}"
-    details = {"reason": reason} if reason else {}
+    details: dict[str, Any] = {"reason": reason} if reason else {}
+    if name in _UNSENT or reason in ("dns", "refused"):
+        details["sent"] = False
     return TransportFailure(error_type, f"{words}: {told}", details)
 
 
