@@ -3,7 +3,6 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -19,6 +18,7 @@ from llm_core import (
     TelemetryEvent,
     Usage,
 )
+from llm_core.example_call import example_result
 from llm_metrics import UsageStats
 
 
@@ -37,10 +37,8 @@ def test_a_call_is_added_with_its_attempts_tokens_money_and_waits(
     assert (row.gate_wait_seconds, row.backoff_seconds) == (0.1, 0.2)
 
 
-def test_retries_reasks_and_cut_streams_are_all_paid_for(
-    make_result: Callable[..., GenerationResult[Any]],
-) -> None:
-    made = make_result()
+def test_retries_reasks_and_cut_streams_are_all_paid_for() -> None:
+    made = example_result()
     answer = made.attempts[1]
     price = Cost(amount=Decimal("0.01"), status=CostStatus.PRICED, source="override")
     cut = replace(
@@ -64,10 +62,8 @@ def test_retries_reasks_and_cut_streams_are_all_paid_for(
     assert mini.calls + nano.calls == 1
 
 
-def test_an_unknown_price_is_counted_and_not_a_silent_zero(
-    make_result: Callable[..., GenerationResult[Any]],
-) -> None:
-    made = make_result()
+def test_an_unknown_price_is_counted_and_not_a_silent_zero() -> None:
+    made = example_result()
     unpriced = replace(made.attempts[1], cost=Cost())
     stats = UsageStats()
     stats.record(replace(made, attempts=(unpriced,)))
@@ -75,8 +71,8 @@ def test_an_unknown_price_is_counted_and_not_a_silent_zero(
     assert (row.unpriced_attempts, row.cost) == (1, {})
 
 
-def test_currencies_are_not_mixed(make_result: Callable[..., GenerationResult[Any]]) -> None:
-    made = make_result()
+def test_currencies_are_not_mixed() -> None:
+    made = example_result()
     euro = Cost(amount=Decimal(1), currency="EUR", status=CostStatus.PRICED)
     stats = UsageStats()
     stats.record(made)
@@ -88,11 +84,9 @@ def test_currencies_are_not_mixed(make_result: Callable[..., GenerationResult[An
     }
 
 
-def test_a_failure_without_any_attempt_still_counts(
-    make_result: Callable[..., GenerationResult[Any]],
-) -> None:
+def test_a_failure_without_any_attempt_still_counts() -> None:
     stats = UsageStats()
-    stats.record(make_result(success=False, attempts=(), model=None, provider=None))
+    stats.record(example_result(success=False, attempts=(), model=None, provider=None))
     [row] = stats.rows()
     assert (row.calls, row.failures, row.model) == (1, 1, "")
 
@@ -119,13 +113,11 @@ def shown(stats: UsageStats, *, width: int) -> str:
     return console.export_text()
 
 
-def test_the_table_shows_a_row_for_people(
-    make_result: Callable[..., GenerationResult[Any]],
-) -> None:
+def test_the_table_shows_a_row_for_people() -> None:
     stats = UsageStats()
-    stats.record(make_result())
-    unpriced = replace(make_result().attempts[1], cost=None)
-    stats.record(make_result(operation_name=None, attempts=(unpriced,)))
+    stats.record(example_result())
+    unpriced = replace(example_result().attempts[1], cost=None)
+    stats.record(example_result(operation_name=None, attempts=(unpriced,)))
     text = shown(stats, width=200)
     assert "openai" in text
     assert "gpt-5-mini" in text
@@ -133,9 +125,7 @@ def test_the_table_shows_a_row_for_people(
     assert "1 unpriced" in text
 
 
-def test_a_terminal_of_80_characters_shows_the_whole_table(
-    make_result: Callable[..., GenerationResult[Any]],
-) -> None:
+def test_a_terminal_of_80_characters_shows_the_whole_table() -> None:
     stats = UsageStats()
     many = Usage(
         input_tokens=1_234_567_890,
@@ -143,8 +133,8 @@ def test_a_terminal_of_80_characters_shows_the_whole_table(
         cache_read_tokens=1_000_000_000,
         reasoning_tokens=87_654_321,
     )
-    attempt = replace(make_result().attempts[1], usage=many, model="claude-sonnet-4-5-20250929")
-    stats.record(make_result(operation_name="summarise_letter", attempts=(attempt,)))
+    attempt = replace(example_result().attempts[1], usage=many, model="claude-sonnet-4-5-20250929")
+    stats.record(example_result(operation_name="summarise_letter", attempts=(attempt,)))
     text = shown(stats, width=80)
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= 80
