@@ -33,9 +33,9 @@ class EngineParts:
     retry: RetryPolicy
     clock: Clock
     telemetry: TelemetryFanOut
-    """Metrics, usage and the backends that were chosen; contains what any of them raises."""
+    """Usage and the backends that were chosen; contains what any of them raises."""
     metrics: MetricsRecorder
-    """One of those who listen to `telemetry`; here it is asked for the rates that results tell."""
+    """Told of every attempt, and asked for the rates that results tell."""
     fallbacks: tuple[Fallback, ...] = ()
     hedger: Hedger | None = None
     price_book: PriceBook | None = None

@@ -44,7 +44,7 @@ from llm_core import (
     unchecked,
 )
 from llm_service.estimate import estimate_text_tokens
-from llm_service.ledger import total_cost, total_usage
+from llm_service.ledger import bill
 from llm_service.standstill import standstill
 
 if TYPE_CHECKING:
@@ -180,8 +180,10 @@ class Timeline:
         self.request = request
         self.clock = clock
         self.request_id = request.request_id or os.urandom(16).hex()
+        self.tenant = request.tenant or ""
+        """Whose traffic it is in the metrics; a helper call's is that of the call it helps."""
         self.trace: TraceContext | None = None
-        """The span of the call, or the one that was active when it came; None if nobody traces."""
+        """The span of the call, or the one that was active when it came; None if nobody asks for one."""
         self.rates_before = (0.0, 0.0)
         self.requested_at: datetime = clock.now()
         self.points: dict[str, int] = {"requested": clock.monotonic_ns()}
@@ -279,7 +281,8 @@ class Timeline:
 
     def result(self, rates_after: tuple[float, float] | None = None) -> GenerationResult[Any]:
         """Freeze everything known into the result; `rates_after` are requests and tokens per minute at its end."""
-        attempts = tuple(attempt.freeze() for attempt in self.attempts)
+        attempts = tuple([attempt.freeze() for attempt in self.attempts])
+        usage, cost = bill(attempts)
         trace = self.trace or TraceContext.new()
         # After a failure the partial reply stands in, so that what had arrived is not lost.
         seen = self.response or (self.error.partial if self.error else None)
@@ -294,8 +297,8 @@ class Timeline:
             raw_content=seen.text if seen else None,
             error=self.error or self.made_up_for,
             degraded=self.degraded,
-            usage=total_usage([a.usage for a in attempts if a.usage is not None]),
-            cost=total_cost([a.cost for a in attempts if a.cost]),
+            usage=usage,
+            cost=cost,
             attempts=attempts,
             backoff=self._backoff(),
             steps=tuple(self.steps),
