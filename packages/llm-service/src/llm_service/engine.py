@@ -222,7 +222,9 @@ class GenerationEngine:
         line.steps.extend(refined.steps)
         if self._parts.telemetry.hears(StepEnded):
             for step in refined.steps:
-                self._parts.tell(StepEnded(request_id=line.request_id, at_ns=refined_at, step=step))
+                self._parts.telemetry.emit(
+                    StepEnded(request_id=line.request_id, at_ns=refined_at, step=step)
+                )
 
     async def _in_time(
         self, line: Timeline, refining: Awaitable[PipelineResult[Any]]
@@ -261,7 +263,7 @@ class GenerationEngine:
                 line.tenant,
             )
             self._parts.metrics.mark_waited(labels, backoff_seconds=result.backoff.backoff_seconds)
-        self._parts.tell(
+        self._parts.telemetry.emit(
             unchecked(GenerationFinished)(
                 request_id=line.request_id, at_ns=completed, result=result
             )

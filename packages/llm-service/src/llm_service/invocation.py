@@ -29,15 +29,13 @@ from llm_core import (
     StreamEvent,
     StreamFailed,
     StreamRestarted,
-    StreamStarted,
     Usage,
-    UsageUpdate,
     unchecked,
 )
 from llm_metrics import Labels
 from llm_service.hedging import Signs
 from llm_service.parts import EngineParts
-from llm_service.timeline import AttemptRecord, PreparedCall, Timeline
+from llm_service.timeline import WITHOUT_CONTENT, AttemptRecord, PreparedCall, Timeline
 
 __all__ = ["Invocation", "Sink"]
 
@@ -217,7 +215,7 @@ class Invocation:
         provider = self._call.provider
         # Not every provider has a place in a network.
         host, port = getattr(provider, "server_address", None) or (None, None)
-        self._parts.tell(
+        self._parts.telemetry.emit(
             unchecked(AttemptStarted)(
                 request_id=self._line.request_id,
                 at_ns=started,
@@ -273,6 +271,8 @@ class Invocation:
         return self._signs is None or self._signs.lead(record.purpose)
 
     async def _listen(self, record: AttemptRecord, request: LLMCallRequest) -> ProviderResponse:
+        line, sink = self._line, self._sink
+        assert sink is not None, "only streamed calls listen"
         stream = self._call.provider.stream(request)
         try:
             async for event in stream:
@@ -281,7 +281,10 @@ class Invocation:
                     return event.response
                 if isinstance(event, StreamFailed):
                     raise ProviderError(event.error)
-                await self._pass_on(record, event)
+                self._note(record, event)
+                if self._signs is None or self._leads(record):
+                    line.note_delivery(event)
+                    await sink(event)
         finally:
             aclose: Any = getattr(stream, "aclose", None)
             if aclose is not None:
@@ -289,23 +292,22 @@ class Invocation:
         cut = record.abandoned("the stream ended without a terminal event", ErrorType.TRUNCATED)
         raise ProviderError(cut)
 
-    async def _pass_on(self, record: AttemptRecord, event: StreamEvent) -> None:
-        """Note what came and hand it to the sink, unless another attempt was faster."""
+    def _note(self, record: AttemptRecord, event: StreamEvent) -> None:
+        """Note what came, and when."""
         now = self._line.clock.monotonic_ns()
-        record.points.setdefault("first_byte", now)
-        if not isinstance(event, StreamStarted | UsageUpdate):
-            if "first_token" not in record.points:
-                record.points["first_token"] = now
-                self._parts.tell(
+        points = record.points
+        if "first_byte" not in points:
+            points["first_byte"] = now
+        if not isinstance(event, WITHOUT_CONTENT):
+            if "first_token" not in points:
+                points["first_token"] = now
+                self._parts.telemetry.emit(
                     unchecked(FirstToken)(
                         request_id=self._line.request_id, at_ns=now, number=record.number
                     )
                 )
-            record.points["last_token"] = now
+            points["last_token"] = now
         record.hear(event)
-        if self._leads(record) and self._sink is not None:
-            self._line.note_delivery(event)
-            await self._sink(event)
 
     def _close(self, record: AttemptRecord) -> None:
         line = self._line
@@ -317,7 +319,7 @@ class Invocation:
             self._parts.hedger.note_latency((alive - started) / 1e9)
         self._mark(record, ended)
         if self._parts.telemetry.hears(AttemptEnded):
-            self._parts.tell(
+            self._parts.telemetry.emit(
                 unchecked(AttemptEnded)(
                     request_id=line.request_id, at_ns=ended, attempt=record.freeze()
                 )

@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llm_core import Clock, GenerationRequest, ProviderResponse, unchecked
+from llm_core import Clock, GenerationRequest, ProviderResponse, SystemClock, unchecked
 
 if TYPE_CHECKING:
     from llm_core import Generate
@@ -27,8 +27,8 @@ def pipeline_of(wanted: Any, clock: Clock) -> Pipeline[Any, Any] | None:
     kind, _ = _pipeline_classes()
     if isinstance(wanted, kind):
         return wanted
-    if _is_shared_function(wanted):
-        return _pipeline_of_function(wanted, clock)
+    if type(clock) is SystemClock and _is_shared_function(wanted):
+        return _pipeline_of_function(wanted)
     if not callable(wanted) and _is_declarative(wanted):
         return kind.from_config(wanted, clock=clock)
     return kind(wanted, clock=clock)
@@ -64,9 +64,9 @@ def _is_shared_function(wanted: Any) -> bool:
 
 
 @functools.lru_cache(maxsize=32)
-def _pipeline_of_function(function: Callable[..., Any], clock: Clock) -> Pipeline[Any, Any]:
+def _pipeline_of_function(function: Callable[..., Any]) -> Pipeline[Any, Any]:
     kind, _ = _pipeline_classes()
-    return kind(function, clock=clock)
+    return kind(function)
 
 
 def _is_declarative(wanted: Any) -> bool:

@@ -50,6 +50,9 @@ from llm_service.standstill import standstill
 if TYPE_CHECKING:
     from llm_pipeline import Pipeline
 
+WITHOUT_CONTENT = (StreamStarted, UsageUpdate)
+"""Events of a stream that give nothing of the answer."""
+
 
 @immutable
 class PreparedCall(Value):
@@ -234,8 +237,10 @@ class Timeline:
 
     def note_delivery(self, event: StreamEvent) -> None:
         """Note what of a streamed answer the caller gets to see."""
-        self.delivered = self.delivered or not isinstance(event, StreamStarted | UsageUpdate)
-        self._delivered_tool_call = self._delivered_tool_call or isinstance(event, ToolCallStarted)
+        if not isinstance(event, WITHOUT_CONTENT):
+            self.delivered = True
+            if isinstance(event, ToolCallStarted):
+                self._delivered_tool_call = True
 
     @property
     def may_restart(self) -> bool:
