@@ -21,8 +21,9 @@ from llm_gates.feedback import Feedback, LaneFeedback
 from llm_gates.limits import NEVER, Limit
 from llm_gates.lines import Deadlines
 from llm_gates.permit import Admission, ThreadSignal
+from llm_gates.refusals import HOLD, check_room, too_heavy
 from llm_gates.timer import Timer
-from llm_gates.turnstile import HOLD, Turnstile, check_room, too_heavy
+from llm_gates.turnstile import Turnstile
 from llm_gates.weights import check_seconds
 
 __all__ = ["CommonLane", "FairQueue", "Lane"]

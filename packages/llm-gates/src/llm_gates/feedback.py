@@ -16,8 +16,10 @@ from typing import Any
 
 from llm_core import RateLimitFacts, RateLimitWindow
 from llm_gates.bucket import TokenBucket
-from llm_gates.limits import NEVER, FixedWindow, Limit, Metric, SlidingLog
+from llm_gates.fixed_window import FixedWindow
+from llm_gates.limits import NEVER, Limit, Metric
 from llm_gates.permit import GatePermit
+from llm_gates.sliding_log import SlidingLog
 
 __all__ = ["Feedback", "LaneFeedback"]
 

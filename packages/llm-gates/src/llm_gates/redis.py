@@ -17,12 +17,12 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from llm_core import ConfigurationError, InvalidValue
-from llm_gates.courier import RedisUnavailable, Sharing
 from llm_gates.gates import GateSet
 from llm_gates.limits import Limit
 from llm_gates.redis_script import redis_client
 from llm_gates.shared_limits import SharedLimit
 from llm_gates.shared_turnstile import SharedTurnstile
+from llm_gates.sharing import RedisUnavailable, Sharing
 from llm_gates.turnstile import Turnstile
 
 __all__ = ["RedisGateSet", "RedisUnavailable"]

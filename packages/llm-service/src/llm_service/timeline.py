@@ -94,9 +94,12 @@ class AttemptRecord:
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens it used, as far as known."""
+        """The tokens it used, as far as known; those of an answer that got lost on its way are estimated."""
         seen = self.seen
-        return seen.usage if seen else None
+        if seen is not None:
+            return seen.usage
+        lost = self.error is not None and "started" in self.points and self.error.may_be_billed
+        return self.used_when_abandoned if lost else None
 
     def hear(self, event: StreamEvent) -> None:
         """Remember what a stream gave, for the case that its end never comes."""
@@ -165,7 +168,7 @@ class AttemptRecord:
             reserved_tokens=self.call.input_tokens + self.call.output_tokens,
             waited_for=self.waited_for,
             error=error,
-            usage=seen.usage if seen else None,
+            usage=self.usage,
             cost=self.cost,
             finish_reason=seen.finish_reason if seen else None,
             response_id=seen.response_id if seen else None,
