@@ -67,8 +67,9 @@ YARDSTICK_312 = f"{YARDSTICK}, Python 3.12"
 CALLS = 5_000
 THREAD_CALLS = 500
 METHOD = """\
-Costs: every limiter is in a process of its own, ours in one for each work, and all take turns; a round is 5,000 calls, one after the other, of a new
-limiter whose limit is never reached (500 of token-throttle; 500 of each of eight threads where they contend).
+Costs: every limiter is in a process of its own, ours in one for each work, and all take turns; a round is 5,000 calls,
+one after the other, of a new limiter whose limit is never reached (500 of token-throttle; 500 of each of eight threads
+where they contend).
 Figures are CPU time, with threads elapsed time, as threads also wait; the median of the rounds.
 limits answers no instead of waiting, and langchain-core looks again a hundred times a second, both without an order.
 Memory is by `tracemalloc`, the waiting tasks included. A violation is a call that makes more than the limit in any

@@ -3,7 +3,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from llm_core import (
     InvalidValue,
     TelemetryEvent,
 )
+from llm_core.example_call import example_result
 from llm_metrics.debug import ResponseLog, explain, timed
 
 
@@ -117,15 +118,11 @@ class TestExplain:
             "▒ queue  █ call  ░ back-off  ▓ refine",
         ]
 
-    def test_steps_that_were_not_timed_are_drawn_together(
-        self, make_result: Callable[..., GenerationResult[Any]]
-    ) -> None:
-        assert "refine              ····" in explain(make_result(steps=()))
+    def test_steps_that_were_not_timed_are_drawn_together(self) -> None:
+        assert "refine              ····" in explain(example_result(steps=()))
 
-    def test_a_failure_without_attempts_is_still_explained(
-        self, make_result: Callable[..., GenerationResult[Any]]
-    ) -> None:
-        made = make_result()
+    def test_a_failure_without_attempts_is_still_explained(self) -> None:
+        made = example_result()
         nothing = EventTimestamps(requested_at=made.timestamps.requested_at, requested=5)
         failed = replace(
             made,
@@ -156,10 +153,8 @@ class TestExplain:
         with pytest.raises(InvalidValue, match="columns"):
             explain(result, columns=39)
 
-    def test_helper_calls_and_failed_steps_say_what_they_are(
-        self, make_result: Callable[..., GenerationResult[Any]]
-    ) -> None:
-        made = make_result()
+    def test_helper_calls_and_failed_steps_say_what_they_are(self) -> None:
+        made = example_result()
         reask = replace(made.attempts[1], purpose="reask")
         bad = replace(made.steps[0], success=False)
         drawn = explain(replace(made, attempts=(reask,), steps=(bad,)))

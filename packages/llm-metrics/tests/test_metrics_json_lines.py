@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from llm_core import GenerationFinished, GenerationResult, TelemetryEvent
+from llm_core import GenerationFinished, TelemetryEvent
+from llm_core.example_call import events_of, example_result
 from llm_core.testing import ManualClock
 from llm_metrics import JsonLinesTelemetry, json_lines_schema
 from llm_metrics.rotating_file import RotatingFile
@@ -77,10 +77,8 @@ def test_contents_and_secrets_stay_out_by_default(
 
 def test_contents_are_written_on_request_still_without_secrets(
     tmp_path: Path,
-    make_result: Callable[..., GenerationResult[Any]],
-    events_of: Callable[..., list[TelemetryEvent]],
 ) -> None:
-    made = make_result(content={"text": "the answer", "password": "hunter22"})
+    made = example_result(content={"text": "the answer", "password": "hunter22"})
     path = tmp_path / "calls.jsonl"
     lines = written(path, events_of(made), contents=True)
     assert lines[0]["contents"]["request"]["user"] == "the question"
@@ -103,10 +101,8 @@ def test_a_call_whose_start_was_missed_takes_its_ids_from_the_result(
     assert finished["trace_id"] == "a" * 32
 
 
-def test_a_failed_call_says_why(
-    tmp_path: Path, make_result: Callable[..., GenerationResult[Any]]
-) -> None:
-    made = make_result(success=False, trace_id=None)
+def test_a_failed_call_says_why(tmp_path: Path) -> None:
+    made = example_result(success=False, trace_id=None)
     failed = replace(made, error=made.attempts[0].error)
     event = GenerationFinished(request_id="call-1", at_ns=0, result=failed)
     [line] = written(tmp_path / "calls.jsonl", [event])

@@ -3,7 +3,6 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,8 +13,9 @@ import genai_prices
 import pytest
 from genai_prices.data import providers as vendors
 
-from llm_core import Cost, CostStatus, GenerationResult, InvalidValue, LLMError, Usage
+from llm_core import Cost, CostStatus, InvalidValue, LLMError, Usage
 from llm_core import PriceBook as PriceBookInterface
+from llm_core.example_call import example_result
 from llm_metrics import PriceBook, PriceOverrides, Quantities
 
 AT = datetime(2026, 11, 1, tzinfo=UTC)
@@ -274,10 +274,8 @@ def test_a_time_without_timezone_is_refused(book: PriceBook) -> None:
         book.price(USAGES[0], provider="openai", model="gpt-5", at=datetime(2026, 1, 1))
 
 
-def test_stored_usage_is_priced_anew_attempt_by_attempt(
-    make_result: Callable[..., GenerationResult[Any]],
-) -> None:
-    made = make_result()
+def test_stored_usage_is_priced_anew_attempt_by_attempt() -> None:
+    made = example_result()
     cut = replace(made.attempts[1], usage=Usage(input_tokens=10, estimated=True), cost=None)
     billed = replace(
         made.attempts[1],
@@ -296,18 +294,14 @@ def test_stored_usage_is_priced_anew_attempt_by_attempt(
     assert again.cost.source == "override,provider"
 
 
-def test_a_result_without_usage_keeps_its_cost(
-    make_result: Callable[..., GenerationResult[Any]], book: PriceBook
-) -> None:
-    made = make_result()
+def test_a_result_without_usage_keeps_its_cost(book: PriceBook) -> None:
+    made = example_result()
     alone = replace(made, attempts=made.attempts[:1])
     assert book.reprice(alone, at=AT) == alone
 
 
-def test_minutes_of_sound_are_not_priced_anew_as_nothing(
-    make_result: Callable[..., GenerationResult[Any]], book: PriceBook
-) -> None:
-    made = make_result()
+def test_minutes_of_sound_are_not_priced_anew_as_nothing(book: PriceBook) -> None:
+    made = example_result()
     by_the_minute = Cost(amount=Decimal("0.006"), status=CostStatus.PRICED, source="override")
     spoken = replace(made.attempts[1], usage=Usage(), cost=by_the_minute)
     again = book.reprice(replace(made, attempts=(spoken,), cost=by_the_minute), at=AT)

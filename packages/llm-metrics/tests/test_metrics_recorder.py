@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from llm_core import GenerationResult, InvalidValue, TelemetryClient, TelemetryEvent
+from llm_core import InvalidValue, TelemetryClient, TelemetryEvent
+from llm_core.example_call import events_of, example_result
 from llm_core.testing import ManualClock
 from llm_metrics import OTHER, Labels, MetricsRecorder, StatsSnapshot
 
@@ -216,15 +216,12 @@ def test_a_service_feeds_it_as_a_telemetry_backend(
     assert set(seen.by_model) == {"gpt-5-mini"}
 
 
-def test_an_attempt_that_the_gates_refused_was_never_sent(
-    make_result: Callable[..., GenerationResult[Any]],
-    events_of: Callable[..., list[TelemetryEvent]],
-) -> None:
+def test_an_attempt_that_the_gates_refused_was_never_sent() -> None:
     from dataclasses import replace
 
     from llm_core import AttemptTimestamps
 
-    made = make_result()
+    made = example_result()
     refused = replace(made.attempts[0], timestamps=AttemptTimestamps(enqueued=0, ended=5))
     recorder = MetricsRecorder(clock=Time())
     for event in events_of(replace(made, attempts=(refused,))):

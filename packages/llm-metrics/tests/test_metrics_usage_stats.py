@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import io
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from llm_core import (
     Cost,
@@ -17,6 +18,7 @@ from llm_core import (
     TelemetryEvent,
     Usage,
 )
+from llm_core.example_call import example_result
 from llm_metrics import UsageStats
 
 
@@ -35,10 +37,8 @@ def test_a_call_is_added_with_its_attempts_tokens_money_and_waits(
     assert (row.gate_wait_seconds, row.backoff_seconds) == (0.1, 0.2)
 
 
-def test_retries_reasks_and_cut_streams_are_all_paid_for(
-    make_result: Callable[..., GenerationResult[Any]],
-) -> None:
-    made = make_result()
+def test_retries_reasks_and_cut_streams_are_all_paid_for() -> None:
+    made = example_result()
     answer = made.attempts[1]
     price = Cost(amount=Decimal("0.01"), status=CostStatus.PRICED, source="override")
     cut = replace(
@@ -62,10 +62,8 @@ def test_retries_reasks_and_cut_streams_are_all_paid_for(
     assert mini.calls + nano.calls == 1
 
 
-def test_an_unknown_price_is_counted_and_not_a_silent_zero(
-    make_result: Callable[..., GenerationResult[Any]],
-) -> None:
-    made = make_result()
+def test_an_unknown_price_is_counted_and_not_a_silent_zero() -> None:
+    made = example_result()
     unpriced = replace(made.attempts[1], cost=Cost())
     stats = UsageStats()
     stats.record(replace(made, attempts=(unpriced,)))
@@ -73,8 +71,8 @@ def test_an_unknown_price_is_counted_and_not_a_silent_zero(
     assert (row.unpriced_attempts, row.cost) == (1, {})
 
 
-def test_currencies_are_not_mixed(make_result: Callable[..., GenerationResult[Any]]) -> None:
-    made = make_result()
+def test_currencies_are_not_mixed() -> None:
+    made = example_result()
     euro = Cost(amount=Decimal(1), currency="EUR", status=CostStatus.PRICED)
     stats = UsageStats()
     stats.record(made)
@@ -86,11 +84,9 @@ def test_currencies_are_not_mixed(make_result: Callable[..., GenerationResult[An
     }
 
 
-def test_a_failure_without_any_attempt_still_counts(
-    make_result: Callable[..., GenerationResult[Any]],
-) -> None:
+def test_a_failure_without_any_attempt_still_counts() -> None:
     stats = UsageStats()
-    stats.record(make_result(success=False, attempts=(), model=None, provider=None))
+    stats.record(example_result(success=False, attempts=(), model=None, provider=None))
     [row] = stats.rows()
     assert (row.calls, row.failures, row.model) == (1, 1, "")
 
@@ -111,22 +107,39 @@ def test_it_is_data_that_json_takes(result: GenerationResult[Any]) -> None:
     assert row["cost"]["USD"]["amount"] == "0.0002850"
 
 
-def test_the_table_shows_a_row_for_people(
-    make_result: Callable[..., GenerationResult[Any]],
-) -> None:
-    from rich.console import Console
-
-    stats = UsageStats()
-    stats.record(make_result())
-    unpriced = replace(make_result().attempts[1], cost=None)
-    stats.record(make_result(operation_name=None, attempts=(unpriced,)))
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+def shown(stats: UsageStats, *, width: int) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
     console.print(stats.table())
-    console.file.close()
-    shown = console.export_text()
-    assert "openai/gpt-5-mini" in shown
-    assert "0.000285 USD" in shown
-    assert "1 unpriced" in shown
+    return console.export_text()
+
+
+def test_the_table_shows_a_row_for_people() -> None:
+    stats = UsageStats()
+    stats.record(example_result())
+    unpriced = replace(example_result().attempts[1], cost=None)
+    stats.record(example_result(operation_name=None, attempts=(unpriced,)))
+    text = shown(stats, width=200)
+    assert "openai" in text
+    assert "gpt-5-mini" in text
+    assert "0.000285 USD" in text
+    assert "1 unpriced" in text
+
+
+def test_a_terminal_of_80_characters_shows_the_whole_table() -> None:
+    stats = UsageStats()
+    many = Usage(
+        input_tokens=1_234_567_890,
+        output_tokens=98_765_432,
+        cache_read_tokens=1_000_000_000,
+        reasoning_tokens=87_654_321,
+    )
+    attempt = replace(example_result().attempts[1], usage=many, model="claude-sonnet-4-5-20250929")
+    stats.record(example_result(operation_name="summarise_letter", attempts=(attempt,)))
+    text = shown(stats, width=80)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    for figure in ("summarise_letter", "attempts", "reasoning", "1,234,567,890", "87,654,321"):
+        assert figure in text, text
 
 
 def test_without_rich_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

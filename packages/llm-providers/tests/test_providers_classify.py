@@ -6,6 +6,7 @@ import ssl
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx2
 import pytest
 
 from llm_core import ErrorType
@@ -250,6 +251,28 @@ def test_broken_connections(error: Exception, expected: ErrorType, reason: str |
     info = classify_failure(failure, provider="p", model="m")
     assert info.retryable
     assert info.status_code is None
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("http://user:secret@127.0.0.1:9/v1/x?key=1", "http://127.0.0.1:9"),
+        ("https://[::1]:9/v1", "https://[::1]:9"),
+    ],
+)
+def test_a_server_that_cannot_be_reached_is_named_without_its_secrets(
+    address: str, told: str
+) -> None:
+    error = httpx2.ConnectError("refused", request=httpx2.Request("POST", address))
+    failure = transport_failure(error)
+    assert failure is not None
+    assert str(failure) == f"could not connect: {told}: refused"
+
+
+def test_a_failed_connection_to_nobody_knows_where_is_told_without_a_server() -> None:
+    failure = transport_failure(httpx2.ConnectError("refused"))
+    assert failure is not None
+    assert str(failure) == "could not connect: refused"
 
 
 def test_what_is_no_broken_connection() -> None:

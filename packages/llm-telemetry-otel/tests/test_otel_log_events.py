@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,11 +13,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from llm_core import ErrorInfo, GenerationResult, OutputError, TelemetryEvent
+from llm_core import ErrorInfo, OutputError, TelemetryEvent
+from llm_core.example_call import events_of, example_result
 from llm_telemetry_otel import OTelTelemetry, environment, from_environment
-
-Make = Callable[..., GenerationResult[Any]]
-Life = Callable[[GenerationResult[Any]], list[TelemetryEvent]]
 
 
 class Logged:
@@ -44,9 +41,9 @@ class Logged:
         loggers.shutdown()
 
 
-def test_a_failure_is_a_log_record_of_the_calls_span(make_result: Make, events_of: Life) -> None:
+def test_a_failure_is_a_log_record_of_the_calls_span() -> None:
     error = ErrorInfo.from_exception(OutputError("no city in 'the raw answer'"))
-    logged = Logged(events_of(make_result(success=False, error=error)))
+    logged = Logged(events_of(example_result(success=False, error=error)))
     [record] = logged.records
     assert record.event_name == "gen_ai.client.operation.exception"
     assert record.severity_number is SeverityNumber.WARN

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,10 +16,10 @@ from llm_core import (
     EventTimestamps,
     GenerationFinished,
     GenerationRequest,
-    GenerationResult,
     TelemetryEvent,
     Usage,
 )
+from llm_core.example_call import events_of, example_result
 from llm_telemetry_otel import OTelTelemetry
 from llm_telemetry_otel import instruments as instruments_module
 from llm_telemetry_otel.instruments import Instruments
@@ -45,9 +44,6 @@ ATTRIBUTES = {
     "server.address",
     "server.port",
 }
-
-Make = Callable[..., GenerationResult[Any]]
-Life = Callable[[GenerationResult[Any]], list[TelemetryEvent]]
 
 
 def recorded(events: list[TelemetryEvent]) -> dict[str, Any]:
@@ -117,8 +113,8 @@ def test_our_own_numbers_have_our_own_names(events: list[TelemetryEvent]) -> Non
     assert cost.value == pytest.approx(0.000285)
 
 
-def test_a_failure_without_usage_invents_no_numbers(make_result: Make, events_of: Life) -> None:
-    made = make_result()
+def test_a_failure_without_usage_invents_no_numbers() -> None:
+    made = example_result()
     failed = replace(
         made,
         success=False,
@@ -137,8 +133,8 @@ def test_a_failure_without_usage_invents_no_numbers(make_result: Make, events_of
     assert point.attributes["error.type"] == "rate_limited"
 
 
-def test_tokens_that_were_counted_here_are_not_recorded(make_result: Make, events_of: Life) -> None:
-    made = make_result()
+def test_tokens_that_were_counted_here_are_not_recorded() -> None:
+    made = example_result()
     guessed = replace(made.attempts[1], usage=Usage(input_tokens=7, estimated=True))
     known = replace(made.attempts[1], usage=Usage(input_tokens=900, output_tokens=30))
     both = replace(
@@ -152,27 +148,23 @@ def test_tokens_that_were_counted_here_are_not_recorded(make_result: Make, event
     assert "gen_ai.client.token.usage" not in recorded(events_of(only))
 
 
-def test_a_call_that_found_no_model_has_none_among_its_attributes(
-    make_result: Make, events_of: Life
-) -> None:
-    made = make_result(attempts=(), model=None, success=False)
+def test_a_call_that_found_no_model_has_none_among_its_attributes() -> None:
+    made = example_result(attempts=(), model=None, success=False)
     for metric in recorded(events_of(made)).values():
         for point in metric.data.data_points:
             assert None not in point.attributes.values()
 
 
-def test_embeddings_have_no_output_tokens(make_result: Make, events_of: Life) -> None:
+def test_embeddings_have_no_output_tokens() -> None:
     request = GenerationRequest(user="hi", metadata={"gen_ai.operation.name": "embeddings"})
-    made = make_result(request=request, usage=Usage(input_tokens=10))
+    made = example_result(request=request, usage=Usage(input_tokens=10))
     [point] = recorded(events_of(made))["gen_ai.client.token.usage"].data.data_points
     assert point.attributes["gen_ai.token.type"] == "input"
     assert point.attributes["gen_ai.operation.name"] == "embeddings"
 
 
-def test_a_call_that_was_cancelled_before_anything_is_recorded_without_a_time(
-    make_result: Make, events_of: Life
-) -> None:
-    made = make_result()
+def test_a_call_that_was_cancelled_before_anything_is_recorded_without_a_time() -> None:
+    made = example_result()
     times = EventTimestamps(requested_at=made.timestamps.requested_at, requested=0)
     metrics = recorded(events_of(replace(made, attempts=(), timestamps=times)))
     assert "gen_ai.client.operation.duration" not in metrics

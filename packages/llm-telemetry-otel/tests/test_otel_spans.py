@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +22,6 @@ from llm_core import (
     FilePart,
     GenerationFinished,
     GenerationRequest,
-    GenerationResult,
     GenerationStarted,
     ImagePart,
     Message,
@@ -41,10 +39,8 @@ from llm_core import (
     Usage,
 )
 from llm_core import ErrorInfo as Info
+from llm_core.example_call import events_of, example_result
 from llm_telemetry_otel import OTelTelemetry
-
-Life = Callable[[GenerationResult[Any]], list[TelemetryEvent]]
-Make = Callable[..., GenerationResult[Any]]
 
 # gen-ai-spans.md, section "Inference", v1.41.1: attribute -> requirement level.
 TABLE = {
@@ -124,9 +120,9 @@ def attributes_of(span: ReadableSpan) -> dict[str, Any]:
     return dict(span.attributes or {})
 
 
-def full_life(make_result: Make, events_of: Life, **changes: Any) -> list[TelemetryEvent]:
+def full_life(**changes: Any) -> list[TelemetryEvent]:
     """Return the life of a call that has everything an attribute can be made of."""
-    made = make_result(request=FULL_REQUEST, **changes)
+    made = example_result(request=FULL_REQUEST, **changes)
     usage = replace(made.usage, cache_write_tokens=10, reasoning_tokens=5)
     events = events_of(replace(made, usage=usage))
     return [
@@ -152,10 +148,10 @@ def test_a_call_is_a_client_span_named_by_operation_and_model(
     assert call.status.status_code is StatusCode.UNSET
 
 
-def test_the_table_is_followed_attribute_by_attribute(make_result: Make, events_of: Life) -> None:
-    *_, good = Collected(capture_content=True).tell(full_life(make_result, events_of))
-    error = make_result().attempts[0].error
-    failed_life = full_life(make_result, events_of, success=False, error=error)
+def test_the_table_is_followed_attribute_by_attribute() -> None:
+    *_, good = Collected(capture_content=True).tell(full_life())
+    error = example_result().attempts[0].error
+    failed_life = full_life(success=False, error=error)
     *_, failed = Collected(capture_content=True).tell(failed_life)
     found = attributes_of(good) | {"error.type": attributes_of(failed)["error.type"]}
     # Only one answer is ever asked for, and the count is required only if there are more.
@@ -195,17 +191,13 @@ def test_the_table_is_followed_attribute_by_attribute(make_result: Make, events_
         ("llm_service.attempts", 2),
     ],
 )
-def test_an_attribute_has_its_value(
-    collected: Collected, make_result: Make, events_of: Life, name: str, value: Any
-) -> None:
-    *_, call = collected.tell(full_life(make_result, events_of))
+def test_an_attribute_has_its_value(collected: Collected, name: str, value: Any) -> None:
+    *_, call = collected.tell(full_life())
     assert attributes_of(call)[name] == value
 
 
-def test_what_was_said_is_written_only_when_asked_for(
-    collected: Collected, make_result: Make, events_of: Life
-) -> None:
-    spans = collected.tell(full_life(make_result, events_of))
+def test_what_was_said_is_written_only_when_asked_for(collected: Collected) -> None:
+    spans = collected.tell(full_life())
     written = json.dumps([attributes_of(span) for span in spans])
     assert "the question" not in written
     assert "the raw answer" not in written
@@ -264,11 +256,9 @@ def test_waits_and_steps_are_events_of_the_call(
     assert times["llm_service.backoff"] - times["llm_service.queue"] == 150_000_000
 
 
-def test_a_failed_call_has_an_error_and_an_exception_event(
-    collected: Collected, make_result: Make, events_of: Life
-) -> None:
+def test_a_failed_call_has_an_error_and_an_exception_event(collected: Collected) -> None:
     error = Info.from_exception(OutputError("no city in 'the raw answer'"))
-    made = make_result(success=False, error=error)
+    made = example_result(success=False, error=error)
     step = replace(made.steps[0], success=False, error=error)
     *_, call = collected.tell(events_of(replace(made, steps=(step,))))
     assert call.status.status_code is StatusCode.ERROR
@@ -279,10 +269,8 @@ def test_a_failed_call_has_an_error_and_an_exception_event(
     assert "raw answer" not in call.to_json()
 
 
-def test_a_refused_attempt_has_no_span_but_its_wait_is_seen(
-    collected: Collected, make_result: Make, events_of: Life
-) -> None:
-    made = make_result()
+def test_a_refused_attempt_has_no_span_but_its_wait_is_seen(collected: Collected) -> None:
+    made = example_result()
     refused = replace(made.attempts[0], timestamps=AttemptTimestamps(enqueued=0, ended=5_000_000))
     events = events_of(replace(made, attempts=(refused,)))
     [call] = collected.tell(events)
@@ -301,12 +289,10 @@ class TestTraces:
         assert call.parent == outer.get_span_context()
         assert request.name == "request"
 
-    def test_a_received_header_is_taken_where_no_span_is_active(
-        self, collected: Collected, make_result: Make, events_of: Life
-    ) -> None:
+    def test_a_received_header_is_taken_where_no_span_is_active(self, collected: Collected) -> None:
         header = f"00-{'c' * 32}-{'d' * 16}-01"
         asked = replace(FULL_REQUEST, metadata={"traceparent": header, "tracestate": "v=1"})
-        *_, call = collected.tell(events_of(make_result(request=asked)))
+        *_, call = collected.tell(events_of(example_result(request=asked)))
         assert call.parent is not None
         assert f"{call.parent.trace_id:032x}" == "c" * 32
         assert f"{call.parent.span_id:016x}" == "d" * 16
@@ -390,11 +376,11 @@ def test_calls_that_never_finish_are_forgotten_at_last(
     assert list(collected.telemetry._calls) == ["call-3", "call-4"]
 
 
-def test_a_sampler_may_leave_a_call_out(make_result: Make, events_of: Life) -> None:
+def test_a_sampler_may_leave_a_call_out() -> None:
     from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
     telemetry = OTelTelemetry(tracer_provider=TracerProvider(sampler=ALWAYS_OFF))
-    events = events_of(make_result())
+    events = events_of(example_result())
     telemetry.emit(events[0])
     context = telemetry.trace_context("call-1")
     assert context is not None
@@ -412,7 +398,7 @@ def test_closing_exports_and_happens_once() -> None:
 
 
 class TestContents:
-    def test_messages_have_the_conventions_shapes(self, make_result: Make, events_of: Life) -> None:
+    def test_messages_have_the_conventions_shapes(self) -> None:
         call = ToolCall(id="t1", name="find", arguments={"city": "Lima"})
         asked = GenerationRequest(
             messages=(
@@ -430,7 +416,7 @@ class TestContents:
                 Message.tool(ToolResult(tool_call_id="t1", content="found")),
             )
         )
-        made = make_result(
+        made = example_result(
             request=asked,
             reasoning="hm",
             tool_calls=(call,),
@@ -460,8 +446,8 @@ class TestContents:
         kinds = [part["type"] for part in answer["parts"]]
         assert kinds == ["reasoning", "text", "tool_call", "blob"]
 
-    def test_tools_are_described(self, make_result: Make, events_of: Life) -> None:
-        life = full_life(make_result, events_of)
+    def test_tools_are_described(self) -> None:
+        life = full_life()
         *_, span = Collected(capture_content=True).tell(life)
         assert json.loads(attributes_of(span)["gen_ai.tool.definitions"]) == [
             {
@@ -472,21 +458,19 @@ class TestContents:
             }
         ]
 
-    def test_without_an_answer_there_is_none(self, make_result: Make, events_of: Life) -> None:
-        made = make_result(success=False, raw_content=None, finish_reason=None)
+    def test_without_an_answer_there_is_none(self) -> None:
+        made = example_result(success=False, raw_content=None, finish_reason=None)
         *_, span = Collected(capture_content=True).tell(events_of(made))
         assert "gen_ai.output.messages" not in attributes_of(span)
 
 
-def test_embeddings_follow_their_own_table(
-    collected: Collected, make_result: Make, events_of: Life
-) -> None:
+def test_embeddings_follow_their_own_table(collected: Collected) -> None:
     request = GenerationRequest(
         user="the question",
         provider_options={"dimensions": 256},
         metadata={"gen_ai.operation.name": "embeddings"},
     )
-    made = make_result(request=request, usage=Usage(input_tokens=10))
+    made = example_result(request=request, usage=Usage(input_tokens=10))
     *_, call = collected.tell(events_of(made))
     assert (call.name, call.kind) == ("embeddings gpt-5-mini", SpanKind.CLIENT)
     attributes = attributes_of(call)
@@ -496,11 +480,9 @@ def test_embeddings_follow_their_own_table(
     assert "gen_ai.usage.output_tokens" not in attributes
 
 
-def test_a_call_that_found_no_model_is_named_by_its_operation(
-    collected: Collected, make_result: Make
-) -> None:
+def test_a_call_that_found_no_model_is_named_by_its_operation(collected: Collected) -> None:
     asked = GenerationRequest(user="hi")
-    made = make_result(success=False, request=asked, attempts=(), steps=(), model=None)
+    made = example_result(success=False, request=asked, attempts=(), steps=(), model=None)
     started = GenerationStarted(request_id="r", at_ns=0, request=asked)
     finished = GenerationFinished(request_id="r", at_ns=1, result=made)
     [call] = collected.tell([started, finished])

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import urllib.request
-from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import entry_points
-from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -14,12 +12,12 @@ from llm_core import (
     EventTimestamps,
     GenerationFinished,
     GenerationRequest,
-    GenerationResult,
     InvalidValue,
     TelemetryClient,
     TelemetryEvent,
     Usage,
 )
+from llm_core.example_call import example_result
 from llm_telemetry_prometheus import PrometheusTelemetry, from_environment, prometheus_name
 
 SECONDS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92]
@@ -41,8 +39,6 @@ SHARED = {
     "gen_ai_response_model": "gpt-5-mini-2025-08-07",
     "llm_service_operation": "translate",
 }
-
-Make = Callable[..., GenerationResult[Any]]
 
 
 @pytest.fixture
@@ -96,8 +92,8 @@ def test_a_call_is_counted_once_with_its_tokens_times_and_money(
     assert money == pytest.approx(0.000285)
 
 
-def test_a_failure_invents_no_numbers(telemetry: PrometheusTelemetry, make_result: Make) -> None:
-    made = make_result()
+def test_a_failure_invents_no_numbers(telemetry: PrometheusTelemetry) -> None:
+    made = example_result()
     failed = replace(
         made,
         success=False,
@@ -120,10 +116,8 @@ def test_a_failure_invents_no_numbers(telemetry: PrometheusTelemetry, make_resul
     assert telemetry.render().decode().count("operation_duration_seconds_count{") == 1
 
 
-def test_tokens_that_were_counted_here_are_not_recorded(
-    telemetry: PrometheusTelemetry, make_result: Make
-) -> None:
-    made = make_result()
+def test_tokens_that_were_counted_here_are_not_recorded(telemetry: PrometheusTelemetry) -> None:
+    made = example_result()
     guessed = replace(made.attempts[1], usage=Usage(input_tokens=7, estimated=True))
     known = replace(made.attempts[1], usage=Usage(input_tokens=900, output_tokens=30))
     total = Usage(input_tokens=907, output_tokens=30, estimated=True)
@@ -133,11 +127,9 @@ def test_tokens_that_were_counted_here_are_not_recorded(
     assert sample(telemetry, name, gen_ai_token_type="input") == 900
 
 
-def test_embeddings_have_no_output_tokens(
-    telemetry: PrometheusTelemetry, make_result: Make
-) -> None:
+def test_embeddings_have_no_output_tokens(telemetry: PrometheusTelemetry) -> None:
     request = GenerationRequest(user="hi", metadata={"gen_ai.operation.name": "embeddings"})
-    made = make_result(request=request, usage=Usage(input_tokens=10))
+    made = example_result(request=request, usage=Usage(input_tokens=10))
     telemetry.emit(GenerationFinished(request_id="r", at_ns=0, result=made))
     text = telemetry.render().decode()
     assert 'gen_ai_operation_name="embeddings"' in text
@@ -154,10 +146,10 @@ def test_calls_under_way_are_seen(
     assert telemetry.registry.get_sample_value("llm_service_in_flight") == 0
 
 
-def test_a_label_has_a_bounded_number_of_values(make_result: Make) -> None:
+def test_a_label_has_a_bounded_number_of_values() -> None:
     telemetry = PrometheusTelemetry(max_label_values=3)
     for number in range(50):
-        made = make_result(operation_name=f"op-{number}", model=f"model-{number}")
+        made = example_result(operation_name=f"op-{number}", model=f"model-{number}")
         telemetry.emit(GenerationFinished(request_id="r", at_ns=0, result=made))
     text = telemetry.render().decode()
     assert 'llm_service_operation="op-2"' in text

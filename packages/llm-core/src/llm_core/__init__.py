@@ -3,7 +3,7 @@
 Requests, results, errors, clocks and interfaces, on the standard library alone.
 """
 
-from llm_core._codec import to_json
+from llm_core._json_form import to_json
 from llm_core.clock import SystemClock
 from llm_core.error_info import ErrorInfo
 from llm_core.error_types import ERROR_TABLE, ErrorTraits, ErrorType

@@ -1,4 +1,4 @@
-"""Who waits in an event loop that does not run, and so cannot be woken."""
+"""Who waits in an event loop that does not run, and so cannot go."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from llm_gates.permit import AWAY, Admission
 
-__all__ = ["Absent"]
+__all__ = ["Absent", "Leaving"]
 
 
 class Absent:
@@ -52,3 +52,51 @@ class Absent:
     def take(self, loop: asyncio.AbstractEventLoop) -> list[Admission]:
         """Give those back who wait in `loop` and have not given up."""
         return [permit for permit in self._by_loop.pop(loop) if permit.state == AWAY]
+
+
+class Leaving:
+    """Who was told to go and has not gone yet; everything happens under the queue's lock.
+
+    If its event loop stops in between, what it was granted would be of use to nobody.
+    """
+
+    __slots__ = ("_by_loop",)
+
+    def __init__(self) -> None:
+        self._by_loop: dict[asyncio.AbstractEventLoop, dict[Admission, None]] = {}
+
+    def __bool__(self) -> bool:
+        """Return whether there is anybody."""
+        return any(self._by_loop.values())
+
+    def add(self, permit: Admission) -> None:
+        """Note that `permit` was granted; threads need no looking after."""
+        waiter = permit.waiter
+        if not isinstance(waiter, asyncio.Future):
+            return
+        loop = waiter.get_loop()
+        permits = self._by_loop.get(loop)
+        if permits is None:
+            for gone in [loop for loop, permits in self._by_loop.items() if not permits]:
+                del self._by_loop[gone]
+            permits = self._by_loop[loop] = {}
+        permits[permit] = None
+
+    def discard(self, permit: Admission) -> None:
+        """Note that `permit` has gone, or gave up."""
+        if isinstance(permit.waiter, asyncio.Future):
+            permits = self._by_loop.get(permit.waiter.get_loop())
+            if permits is not None:
+                permits.pop(permit, None)
+
+    def recall(self) -> bool:
+        """Take back what was granted to those whose event loop has stopped; return whether there were any."""
+        stuck = [
+            permit
+            for loop, permits in self._by_loop.items()
+            if permits and not loop.is_running()
+            for permit in permits
+        ]
+        for permit in stuck:
+            permit.turnstile.recall(permit)
+        return bool(stuck)

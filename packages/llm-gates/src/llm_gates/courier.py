@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import logging
+import sys
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -93,6 +95,7 @@ class Courier:
             self._script, self._process, self.door, wanted=self._wants_mail, heard=self._ask_now
         )
         self._closed = False
+        self._ends_with_child = False
 
     def send(self, wish: Wish) -> None:
         """Take a wish to the server; RedisUnavailable if it is known not to answer."""
@@ -195,6 +198,17 @@ class Courier:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="llm-gates courier", daemon=True)
             self._thread.start()
+            self._close_with_child()
+
+    def _close_with_child(self) -> None:
+        """Carry what is left when a child of `multiprocessing` ends, which does without `atexit`."""
+        process = sys.modules.get("multiprocessing.process")
+        if self._ends_with_child or process is None or process.parent_process() is None:
+            return
+        self._ends_with_child = True
+        from multiprocessing.util import Finalize
+
+        Finalize(self, _close, args=[weakref.ref(self)], exitpriority=10)
 
     def _run(self) -> None:
         while True:
@@ -400,3 +414,8 @@ class Courier:
             self._rest()
             for wish in self.line.pending():
                 self._fail(wish, RedisUnavailable("the gate was closed"))
+
+
+def _close(reference: weakref.ref[Courier]) -> None:
+    if (courier := reference()) is not None:
+        courier.close()

@@ -150,15 +150,14 @@ class SharedTurnstile(Turnstile):
             self._stand_in = Turnstile(local_share(self.twins, share))
         return self._stand_in
 
-    def leave(self, permit: Admission, *, over: bool = False) -> None:
+    def leave(self, permit: Admission, *, over: bool = False) -> asyncio.Future[None] | None:
         """Let a granted permit go when its time has come; raise what it failed with."""
         with self.door:
             if isinstance(permit.waiter, LLMError):
                 raise permit.waiter
             home = permit.turnstile
         if home is not self:
-            home.leave(permit, over=over)
-            return
+            return home.leave(permit, over=over)
         wish: Wish = permit.entries[0]
         if isinstance(permit.waiter, ThreadSignal):
             try:
@@ -177,6 +176,7 @@ class SharedTurnstile(Turnstile):
             self.in_flight += 1
             if over and not self.holds:
                 self.finish(permit)
+        return None
 
     def withdraw(self, permit: Admission) -> None:
         """Forget a waiter that gave up, wherever it stands; the lock is held."""

@@ -21,7 +21,7 @@ from llm_core import (
     RateLimitFacts,
     SystemClock,
 )
-from llm_gates.absent import Absent
+from llm_gates.absent import Absent, Leaving
 from llm_gates.door import Door
 from llm_gates.estimates import LearnedEstimates
 from llm_gates.feedback import Feedback
@@ -40,7 +40,7 @@ from llm_gates.permit import (
 )
 from llm_gates.refusals import HOLD, check_room, timed_out, too_heavy
 from llm_gates.snapshot import GateSnapshot, LimitSnapshot
-from llm_gates.timer import Timer
+from llm_gates.timer import GRACE_NS, Timer
 from llm_gates.weights import check_seconds
 
 __all__ = ["Turnstile"]
@@ -60,6 +60,7 @@ class Turnstile(Passage):
         "_absent",
         "_blame",
         "_heir",
+        "_leaving",
         "_lines",
         "_real_time",
         "_timer",
@@ -91,6 +92,7 @@ class Turnstile(Passage):
         )
         self._blame = Blame([*[limit.name for limit in self.limits], HOLD])
         self._absent = Absent(self._return_from)
+        self._leaving = Leaving()
         # The queue that this one's limits were put into.
         self._heir: Turnstile | None = None
         # Whether the first one's wait is unknown as long as nobody leaves.
@@ -209,6 +211,8 @@ class Turnstile(Passage):
                 continue
             wait_ns, place = self._plan(head, now)
             if wait_ns:
+                if self._leaving.recall():
+                    continue
                 self._blame.note(now, place)
                 if self._set_timer(head, now, wait_ns):
                     return
@@ -237,6 +241,8 @@ class Turnstile(Passage):
         when = NEVER if self._unknown else now + wait_ns
         if (deadline := self._lines.deadlines.first()) is not None:
             when = min(when, deadline[0])
+        if self._leaving:
+            when = min(when, now + GRACE_NS)
         if when == NEVER:
             self._timer.clear()
             return True
@@ -252,7 +258,9 @@ class Turnstile(Passage):
             [limit.take(cost) for limit, cost in zip(self.limits, permit.costs, strict=True)]
         )
         permit.state = GRANTED
-        if not permit.wake():
+        if permit.wake():
+            self._leaving.add(permit)
+        else:
             self._take_back(permit)
             self._put_away(permit)
 
@@ -270,6 +278,14 @@ class Turnstile(Passage):
     def set_aside(self, permit: Admission) -> None:
         """Take a waiter whose event loop does not run out of the way until it does; the lock is held."""
         self._remove(permit)
+        self._put_away(permit)
+
+    def recall(self, permit: Admission) -> None:
+        """Put a waiter out of the way who was told to go before its event loop stopped; the lock is held."""
+        assert isinstance(permit.waiter, asyncio.Future)
+        self._take_back(permit)
+        # The old one is resolved, or will be: whoever wakes up from it waits for this one.
+        permit.waiter = permit.waiter.get_loop().create_future()
         self._put_away(permit)
 
     def _put_away(self, permit: Admission) -> None:
@@ -296,15 +312,21 @@ class Turnstile(Passage):
         self._remove(permit)
         self._fail(permit, timed_out(permit.timeout, name, wait_ns / 1e9, self._lines.count))
 
-    def leave(self, permit: Admission, *, over: bool = False) -> None:
+    def leave(self, permit: Admission, *, over: bool = False) -> asyncio.Future[None] | None:
         """Stamp a granted permit at the moment its waiter really goes; raise what it failed with.
 
+        Returns what to wait for if the grant was taken back meanwhile, because the event loop had stopped.
         `over` says that the call has ended for the gate with that, if nothing holds it.
         """
         self.key.get()
         try:
-            if isinstance(permit.waiter, LLMError):
-                raise permit.waiter
+            waiter = permit.waiter
+            if isinstance(waiter, LLMError):
+                raise waiter
+            if permit.state != GRANTED:
+                assert isinstance(waiter, asyncio.Future)
+                return waiter
+            self._leaving.discard(permit)
             clock = self.monotonic_ns
             now = clock()
             taken = permit.entries
@@ -327,6 +349,7 @@ class Turnstile(Passage):
                 self.in_flight += 1
             if self.shared or (self._unknown and self._lines.count):
                 self._after_change(now)
+            return None
         finally:
             self.key.put(None)
             if self.errands:
@@ -348,6 +371,7 @@ class Turnstile(Passage):
 
     def _take_back(self, permit: Admission) -> None:
         permit.state = ENDED
+        self._leaving.discard(permit)
         for limit, cost, taken in zip(self.limits, permit.costs, permit.entries, strict=True):
             limit.drop(cost, taken)
         permit.entries = ()

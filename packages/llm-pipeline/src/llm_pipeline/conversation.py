@@ -6,6 +6,7 @@ from typing import Any
 
 from llm_core import (
     UNSET,
+    Generate,
     GenerationRequest,
     GenerationResult,
     Message,
@@ -16,7 +17,7 @@ from llm_core import (
     immutable,
 )
 
-__all__ = ["Answer", "ask", "ask_again"]
+__all__ = ["Answer", "ask", "ask_again", "require_model"]
 
 
 @immutable
@@ -92,10 +93,19 @@ async def ask_again(context: StepContext, answer: str, complaint: str, *, purpos
     return await _send(context, _helper(request, **changes), purpose)
 
 
-async def _send(context: StepContext, request: GenerationRequest, purpose: str) -> Answer:
+def require_model(context: StepContext, asker: str) -> Generate:
+    """Return the context's way to ask a model; raises OutputError, which names `asker`, where there is none."""
     if context.generate is None:
-        raise OutputError(f"{purpose}: no model is at hand (the context has no `generate`)")
-    result = await context.generate(request, purpose=purpose)
+        raise OutputError(
+            f"{asker}: no model is at hand; run the pipeline through a service, "
+            "or with a context that has `generate`"
+        )
+    return context.generate
+
+
+async def _send(context: StepContext, request: GenerationRequest, purpose: str) -> Answer:
+    generate = require_model(context, purpose)
+    result = await generate(request, purpose=purpose)
     if not result.success:
         message = result.error.message if result.error is not None else "no reason given"
         error = OutputError(f"{purpose}: the model gave no answer: {message}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import ssl
 from typing import Any
+from urllib.parse import urlsplit
 
 from llm_core import ErrorType
 from llm_providers.wire import TransportFailure
@@ -41,12 +42,13 @@ _BY_NAME = {
     "ProxyError": (ErrorType.CONNECTION, "the proxy failed"),
     "UnsupportedProtocol": (
         ErrorType.INVALID_REQUEST,
-        "the base URL has no usable protocol",
+        "the base URL must begin with http:// or https://",
     ),
     "InvalidURL": (ErrorType.INVALID_REQUEST, "the base URL is no URL"),
     "DecodingError": (ErrorType.SERVER_ERROR, "the body's compression is broken"),
     "TooManyRedirects": (ErrorType.SERVER_ERROR, "too many redirects"),
 }
+_NEVER_CONNECTED = {"ConnectError", "ConnectTimeout"}
 
 # Where the request had no connection to go out on.
 _UNSENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"})
@@ -67,6 +69,8 @@ def transport_failure(error: BaseException) -> TransportFailure | None:
     told = str(cause or chain[-1]) or type(chain[-1]).__name__
     if "LocalProtocolError" in _names(chain):
         told = "a header, the method or the path is malformed"  # its own words quote the key
+    if _NEVER_CONNECTED.intersection(_names(chain)) and (server := _server(chain)):
+        told = f"{server}: {told}"
     details: dict[str, Any] = {"reason": reason} if reason else {}
     if name in _UNSENT or reason in ("dns", "refused"):
         details["sent"] = False
@@ -84,6 +88,19 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 def _names(chain: list[BaseException]) -> list[str]:
     return [kind.__name__ for error in chain for kind in type(error).__mro__]
+
+
+def _server(chain: list[BaseException]) -> str | None:
+    """Return where the request was to go, without path, user and password; None if no error of the chain knows."""
+    for error in chain:
+        try:
+            request: Any = getattr(error, "request", None)
+            parts = urlsplit(str(getattr(request, "url", "")))
+        except (RuntimeError, ValueError):  # the former is httpx's word for: no request is known
+            continue
+        if parts.hostname:
+            return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    return None
 
 
 def _reason(chain: list[BaseException]) -> tuple[str | None, BaseException | None]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
-from llm_core import LLMCallRequest, ReasoningEffort, UnsupportedFeature
+from llm_core import LLMCallRequest, Modality, ReasoningEffort, UnsupportedFeature
 
 __all__ = ["Feature", "FeatureFilter"]
 
@@ -35,6 +37,18 @@ class Feature(StrEnum):
     STOP = "stop"
     SEED = "seed"
     PREVIOUS_RESPONSE_ID = "previous_response_id"
+
+
+_ASKED: Mapping[Feature, Callable[[LLMCallRequest], bool]] = MappingProxyType(
+    {
+        Feature.VERBOSITY: lambda request: request.verbosity is not None,
+        Feature.SEED: lambda request: request.seed is not None,
+        Feature.PREVIOUS_RESPONSE_ID: lambda request: request.previous_response_id is not None,
+        Feature.AUDIO_OUTPUT: lambda request: Modality.AUDIO in request.output_modalities,
+        Feature.IMAGE_OUTPUT: lambda request: Modality.IMAGE in request.output_modalities,
+    }
+)
+"""How a request asks for what a protocol without a field for it would pass over in silence."""
 
 
 class FeatureFilter:
@@ -74,6 +88,12 @@ class FeatureFilter:
         if feature not in self._lacking:
             return True
         return self.refuse(feature.value, hint)
+
+    def allow_the_rest(self) -> None:
+        """Do as `allow` for what a request asks for in fields that only some protocols have."""
+        for feature, is_asked in _ASKED.items():
+            if is_asked(self._request):
+                self.allow(feature)
 
     def allow_effort(self, effort: ReasoningEffort) -> bool:
         """Do as `allow` for a reasoning effort; ``none`` is given anyway by a model that cannot reason."""

@@ -125,14 +125,20 @@ def _part(block: dict[str, Any]) -> Part | None:
         return _invalid_tool_call(block)
     if kind == "non_standard":
         return _vendors_own(block["value"])
-    raise UnsupportedFeature(f"content of type {kind!r} cannot be sent")
+    raise _unknown(kind)
+
+
+def _unknown(kind: object) -> UnsupportedFeature:
+    return UnsupportedFeature(
+        f"a message holds content of type {kind!r}; expected text, image, audio, file, reasoning or tool_call"
+    )
 
 
 def _image(block: Mapping[str, Any]) -> ImagePart:
     extras = block.get("extras") or {}
     url = block.get("url")
     if block.get("base64") is None and url is None:
-        raise UnsupportedFeature("an image must be given as base64 or by url")
+        raise UnsupportedFeature("an image without data: give it as base64 or by url")
     return ImagePart(
         data=_bytes(block),
         url=url if block.get("base64") is None else None,
@@ -144,7 +150,7 @@ def _image(block: Mapping[str, Any]) -> ImagePart:
 def _audio(block: Mapping[str, Any]) -> AudioPart:
     data = _bytes(block)
     if data is None:
-        raise UnsupportedFeature("audio must be given as base64")
+        raise UnsupportedFeature("audio without data: give it as base64")
     subtype = str(block.get("mime_type") or "audio/wav").partition("/")[2]
     return AudioPart(data=data, format=_AUDIO_FORMATS.get(subtype, subtype))
 
@@ -153,7 +159,7 @@ def _file(block: Mapping[str, Any]) -> FilePart:
     extras = block.get("extras") or {}
     data, url, file_id = _bytes(block), block.get("url"), block.get("file_id")
     if data is None and url is None and file_id is None:
-        raise UnsupportedFeature("a file must be given as base64, by url, or by file_id")
+        raise UnsupportedFeature("a file without data: give it as base64, by url, or by file_id")
     return FilePart(
         data=data,
         url=url if data is None else None,
@@ -181,7 +187,7 @@ def _vendors_own(value: Mapping[str, Any]) -> Part | None:
         return _tool_call({**value, "args": value.get("input") or {}})
     if set(value) == {"cachePoint"}:
         return None
-    raise UnsupportedFeature(f"content of type {kind!r} cannot be sent")
+    raise _unknown(kind)
 
 
 def _tool_call(call: Mapping[str, Any]) -> ToolCall:
@@ -208,8 +214,12 @@ def _tool_result(message: ToolMessage) -> ToolResult:
         content = message.content
     else:
         parts = _parts(message)
-        if not all(isinstance(part, TextPart) for part in parts):
-            raise UnsupportedFeature("the result of a tool must be text")
+        other = next((part for part in parts if not isinstance(part, TextPart)), None)
+        if other is not None:
+            raise UnsupportedFeature(
+                f"the result of tool call {message.tool_call_id!r} holds {type(other).__name__}, "
+                "expected text only"
+            )
         content = "".join(part.text for part in parts if isinstance(part, TextPart))
     return ToolResult(
         tool_call_id=message.tool_call_id, content=content, is_error=message.status == "error"

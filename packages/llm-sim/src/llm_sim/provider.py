@@ -6,11 +6,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 from llm_core import (
     AudioDelta,
-    AudioPart,
     Clock,
     ErrorInfo,
     ErrorType,
@@ -19,8 +17,6 @@ from llm_core import (
     Part,
     ProviderError,
     ProviderResponse,
-    RateLimitFacts,
-    RateLimitWindow,
     ReasoningDelta,
     ReasoningPart,
     StreamDone,
@@ -36,54 +32,21 @@ from llm_core import (
     ToolCallStarted,
     Usage,
 )
-from llm_sim import exchange, openai_wire, tokens
+from llm_sim import openai_wire, tokens
+from llm_sim.call_reply import error_of, facts_of, response_of
 from llm_sim.call_request import Turns, ask_of
 from llm_sim.errors import Refusal
-from llm_sim.exchange import Ask, Call, Reply, Stamp
+from llm_sim.exchange import Ask, Call, Reply
 from llm_sim.faults import HEADER as FAULT_HEADER
 from llm_sim.faults import Faults
-from llm_sim.fields import read_object
 from llm_sim.latency import Latency
-from llm_sim.limits import LimitName, Limits
+from llm_sim.limits import Limits
 from llm_sim.referee import Report
 from llm_sim.simulator import Settings, Simulator
-from llm_sim.sound import encode
 
 _KEY = "in-process"
 _STORED_TURNS = 4096
 """How many replies are kept for `previous_response_id`; the oldest are forgotten."""
-
-_FINISH = {
-    "stop": FinishReason.STOP,
-    "stop_sequence": FinishReason.STOP,
-    "length": FinishReason.LENGTH,
-    "tool_calls": FinishReason.TOOL_CALLS,
-    "content_filter": FinishReason.CONTENT_FILTER,
-    "refusal": FinishReason.REFUSAL,
-}
-
-_LIMIT_FIELDS: tuple[tuple[LimitName, str], ...] = (
-    ("rpd", "requests"),
-    ("rpm", "requests"),
-    ("tpm", "tokens"),
-    ("itpm", "input_tokens"),
-    ("otpm", "output_tokens"),
-)
-"""Which limit fills which field of the facts; of requests a day and a minute the latter."""
-
-_STATUS_TYPES = {
-    401: ErrorType.AUTHENTICATION,
-    403: ErrorType.PERMISSION,
-    404: ErrorType.MODEL_NOT_FOUND,
-    408: ErrorType.TIMEOUT_READ,
-    429: ErrorType.RATE_LIMITED,
-    503: ErrorType.OVERLOADED,
-    529: ErrorType.OVERLOADED,
-}
-_CODE_TYPES = {
-    "insufficient_quota": ErrorType.QUOTA_EXHAUSTED,
-    "unsupported_country_region_territory": ErrorType.UNSUPPORTED_REGION,
-}
 
 _WIRE_ERRORS = {
     "stall": (ErrorType.TIMEOUT_READ, "the answer stopped half-way"),
@@ -207,12 +170,13 @@ class SimProvider:
             except Refusal as refusal:
                 call.status = refusal.status
                 simulator.end(call, refusal)
-                raise ProviderError(self._error_of(refusal, request, stamp)) from refusal
+                error = error_of(refusal, request, stamp, provider=self._name)
+                raise ProviderError(error) from refusal
             call.status = 200
             first, each = simulator.pace(reply)
-            taken = _Taken(
-                call, reply, self._response(ask, request, reply, call, stamp), first, each
-            )
+            facts = facts_of(simulator, call)
+            response = response_of(ask, request, reply, stamp, provider=self._name, facts=facts)
+            taken = _Taken(call, reply, response, first, each)
             if request.timeout_seconds is not None:
                 taken.timeout_seconds = request.timeout_seconds
             self._keep(taken.response, ask, reply)
@@ -286,51 +250,6 @@ class SimProvider:
         )
         if len(self._turns) > _STORED_TURNS:
             self._turns.popitem(last=False)
-
-    def _response(
-        self, ask: Ask, request: LLMCallRequest, reply: Reply, call: Call, stamp: Stamp
-    ) -> ProviderResponse:
-        return ProviderResponse(
-            provider=self._name,
-            model=request.model,
-            parts=tuple(_parts(ask, reply)),
-            usage=_usage(reply.usage),
-            finish_reason=_FINISH[reply.finish_reason],
-            response_id=stamp.id("resp_"),
-            provider_request_id=stamp.id("req_"),
-            rate_limits=self._facts(call),
-            structured_by="native" if request.response_schema is not None else None,
-        )
-
-    def _facts(self, call: Call) -> RateLimitFacts | None:
-        simulator = self.simulator
-        account = simulator.book.account_name(call.key, call.model)
-        readings = simulator.book.readings(account, simulator.clock())
-        windows: dict[str, Any] = {
-            field: RateLimitWindow(
-                limit=readings[name].allowed,
-                remaining=readings[name].remaining,
-                reset_seconds=readings[name].reset_seconds,
-            )
-            for name, field in _LIMIT_FIELDS
-            if name in readings
-        }
-        return RateLimitFacts(**windows) if windows else None
-
-    def _error_of(self, refusal: Refusal, request: LLMCallRequest, stamp: Stamp) -> ErrorInfo:
-        default = ErrorType.SERVER_ERROR if refusal.status >= 500 else ErrorType.INVALID_REQUEST
-        kind = _CODE_TYPES.get(refusal.code or "") or _STATUS_TYPES.get(refusal.status, default)
-        return ErrorInfo.of(
-            kind,
-            refusal.message,
-            retryable=not refusal.final,
-            retry_after=refusal.retry_after_seconds,
-            status_code=refusal.status,
-            code=refusal.code,
-            provider=self._name,
-            model=request.model,
-            provider_request_id=stamp.id("req_"),
-        )
 
 
 class _Taken:
@@ -408,33 +327,3 @@ def _collect(said: list[Part], event: StreamEvent) -> None:
             said.append(ToolCall(id=name_of_call, name=name, complete=False))
         case ToolCallEnded(tool_call=call):
             said[-1] = call
-
-
-def _parts(ask: Ask, reply: Reply) -> Iterator[Part]:
-    if reply.reasoning:
-        yield ReasoningPart(text=reply.reasoning)
-    if ask.wants_audio:
-        yield AudioPart(
-            data=encode(reply.audio, ask.wants_audio), format=ask.wants_audio, transcript=reply.text
-        )
-    elif reply.pieces or reply.refusal:
-        yield TextPart(text=reply.text or reply.refusal)
-    for call in reply.tool_calls:
-        yield ToolCall(
-            id=call.id,
-            name=call.name,
-            arguments=read_object(call.arguments),
-            arguments_text=call.arguments,
-        )
-
-
-def _usage(used: exchange.Usage) -> Usage:
-    return Usage(
-        input_tokens=used.input_tokens,
-        output_tokens=used.output_tokens,
-        cache_read_tokens=used.cached_tokens,
-        cache_write_tokens=used.cache_write_tokens,
-        reasoning_tokens=used.reasoning_tokens,
-        audio_input_tokens=used.audio_input_tokens,
-        audio_output_tokens=used.audio_output_tokens,
-    )

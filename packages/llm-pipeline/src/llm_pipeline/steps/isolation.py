@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from llm_core import InvalidValue, OutputError, ResponseSchema, StepContext
-from llm_pipeline.conversation import ask
+from llm_pipeline.conversation import ask, require_model
 from llm_pipeline.conversion import convert
 from llm_pipeline.step import INTERNAL, Outcome, Step
 from llm_pipeline.steps.text import compile_pattern, require_text
@@ -83,8 +83,7 @@ class SemanticIsolation(Step[str, str]):
         if self.compiled is not None and self.compiled.fullmatch(text.strip()):
             trail = {"called": False, "verbatim": True, "paraphrased": False}
             return Outcome(text.strip(), trail=trail, skipped=True)
-        if context.generate is None:
-            raise OutputError(f"{self.name}: no model is at hand (the context has no `generate`)")
+        require_model(context, self.name)
         return self._isolated(text, context)
 
     async def _isolated(self, text: str, context: StepContext) -> Outcome:

@@ -7,7 +7,6 @@ from typing import Any
 from llm_core import (
     LLMCallRequest,
     Message,
-    Modality,
     ReasoningEffort,
     Role,
     Sampling,
@@ -102,7 +101,7 @@ def prepare_messages(
     _add_sampling(body, request.sampling, features)
     if request.stop and features.allow(Feature.STOP):
         body["stop_sequences"] = list(request.stop)
-    _refuse_the_rest(request, features)
+    features.allow_the_rest()
     return PreparedCall(
         path="/v1/messages",
         body=merged_options(body, request.provider_options),
@@ -233,17 +232,4 @@ def _add_sampling(body: dict[str, Any], sampling: Sampling | None, features: Fea
             body[feature.value] = value
     for feature in (Feature.FREQUENCY_PENALTY, Feature.PRESENCE_PENALTY):
         if getattr(sampling, feature.value) is not None:
-            features.allow(feature)
-
-
-def _refuse_the_rest(request: LLMCallRequest, features: FeatureFilter) -> None:
-    asked = {
-        Feature.VERBOSITY: request.verbosity is not None,
-        Feature.SEED: request.seed is not None,
-        Feature.PREVIOUS_RESPONSE_ID: request.previous_response_id is not None,
-        Feature.AUDIO_OUTPUT: Modality.AUDIO in request.output_modalities,
-        Feature.IMAGE_OUTPUT: Modality.IMAGE in request.output_modalities,
-    }
-    for feature, wanted in asked.items():
-        if wanted:
             features.allow(feature)

@@ -10,7 +10,6 @@ from llm_core import (
     ImagePart,
     LLMCallRequest,
     Message,
-    Modality,
     ReasoningEffort,
     ReasoningPart,
     Role,
@@ -84,7 +83,7 @@ def prepare_ollama(
     options = _options(request, features)
     if options:
         body["options"] = options
-    _refuse_the_rest(request, features)
+    features.allow_the_rest()
     return PreparedCall(
         path="/api/chat",
         body=merged_options(body, request.provider_options),
@@ -192,15 +191,3 @@ def _options(request: LLMCallRequest, features: FeatureFilter) -> dict[str, Any]
     if request.seed is not None:
         options["seed"] = request.seed
     return options
-
-
-def _refuse_the_rest(request: LLMCallRequest, features: FeatureFilter) -> None:
-    asked = {
-        Feature.VERBOSITY: request.verbosity is not None,
-        Feature.PREVIOUS_RESPONSE_ID: request.previous_response_id is not None,
-        Feature.AUDIO_OUTPUT: Modality.AUDIO in request.output_modalities,
-        Feature.IMAGE_OUTPUT: Modality.IMAGE in request.output_modalities,
-    }
-    for feature, wanted in asked.items():
-        if wanted:
-            features.allow(feature)
