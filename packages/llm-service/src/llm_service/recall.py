@@ -22,7 +22,6 @@ from llm_core import (
     ReasoningPart,
     TextPart,
 )
-from llm_service.cache_key import cache_key
 from llm_service.ledger import total_cost
 from llm_service.parts import EngineParts
 from llm_service.single_flight import SingleFlight
@@ -79,6 +78,9 @@ class Recall:
         """Put a stored answer into the line of a request that the cache concerns; a stale one is renewed beside it."""
         policy = line.request.cache
         assert policy is not None, "look_up is for requests that the cache concerns"
+        # Only now, as it brings json and hashlib, which programs without a cache need not wait for.
+        from llm_service.cache_key import cache_key
+
         line.cache_key = cache_key(call.provider.name, call.request, tenant=line.request.tenant)
         if policy.mode is CacheMode.USE:
             stored = await self._get(line.cache_key)

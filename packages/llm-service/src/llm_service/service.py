@@ -120,7 +120,9 @@ class BaseLLMService:
         *How much.* `max_rpm`, `max_tpm` and `max_concurrent_requests` hold for each model of each provider by itself,
         as vendors count them; `limits` gives single ones others, by ``provider/model``, model or provider, and
         operations limits of their own by ``operation:NAME``, which go before those in the code.
-        `gate` replaces all of these. `breaker` says when a model that keeps failing is left alone; None never.
+        `gate` replaces all of these. A worker that is forked while calls hold its slots never sees those given back: let
+        a program that forks make the gate in each worker, or share a `RedisGateSet`, which begins anew there.
+        `breaker` says when a model that keeps failing is left alone; None never.
 
         *How persistently.* `retry` is for failures that may pass, `hedge` for unusually slow answers (off by default).
         `restart_streams` lets a stream that fails after its first token begin anew, though never after a tool call;
