@@ -18,6 +18,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -281,7 +282,8 @@ def lint(session: nox.Session) -> None:
 @nox.session(requires=["wheels"])
 def types(session: nox.Session) -> None:
     """Check the types of every package and of the repository's own code with mypy, strictly."""
-    install(session, [*everything(), *group("docs"), *group("repository"), *group("types")])
+    checked = ("bench", "docs", "repository", "types")
+    install(session, [*everything(), *chain.from_iterable(map(group, checked))])
     session.run("mypy")
 
 

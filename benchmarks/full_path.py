@@ -19,9 +19,11 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from llm_core import InvocationAttempt
 from llm_core.testing import FixedPriceBook
 from llm_gates import ConcurrencyGate, GateSet, RpmGate, TpmGate
 from llm_providers import OpenAIProvider
@@ -69,7 +71,26 @@ class Simulator:
         return found
 
 
-async def flood(sim: Simulator, calls: int) -> tuple[collections.Counter[str], float, float]:
+@dataclass(slots=True)
+class Ledger:
+    """What the results say was spent: of answers that arrived, and of those that got lost and may be billed."""
+
+    known: Decimal = Decimal(0)
+    lost: int = 0
+    lost_at_least: Decimal = Decimal(0)
+
+    def add(self, attempt: InvocationAttempt) -> None:
+        if attempt.cost is None or attempt.usage is None:
+            return
+        amount = attempt.cost.amount or Decimal(0)
+        if attempt.usage.estimated:
+            self.lost += 1
+            self.lost_at_least += amount
+        else:
+            self.known += amount
+
+
+async def flood(sim: Simulator, calls: int) -> tuple[collections.Counter[str], float, Ledger]:
     """Send `calls` requests as fast as the gates allow; return how they ended, seconds, and money."""
     gates = GateSet(
         RpmGate(REQUESTS_A_MINUTE, guard_seconds=GUARD_SECONDS),
@@ -85,19 +106,20 @@ async def flood(sim: Simulator, calls: int) -> tuple[collections.Counter[str], f
         telemetry="none",
     )
     ends: collections.Counter[str] = collections.Counter()
-    money = Decimal(0)
+    ledger = Ledger()
     started = time.monotonic()
     async with service:
         requests = (f"question {number}" for number in range(calls))
         async for _, result in service.generate_many(requests, in_flight=2 * IN_FLIGHT):
             ends["ok" if result.success else str(result.error and result.error.type)] += 1
             ends["attempts"] += len(result.attempts)
-            money += result.cost.amount or 0
-    return ends, time.monotonic() - started, float(money)
+            for attempt in result.attempts:
+                ledger.add(attempt)
+    return ends, time.monotonic() - started, ledger
 
 
 def show(name: str, sim: Simulator, calls: int) -> dict[str, Any]:
-    ends, seconds, money = asyncio.run(flood(sim, calls))
+    ends, seconds, ledger = asyncio.run(flood(sim, calls))
     report = sim.report()
     use = next(limit["utilisation"] for limit in report["limits"] if limit["name"] == "rpm")
     refused = report["by_status"].get("429", 0)
@@ -106,7 +128,9 @@ def show(name: str, sim: Simulator, calls: int) -> dict[str, Any]:
     print(f"  arrived at the vendor {report['calls']} (attempts on our ledger {ends['attempts']})")
     print(f"  rate-limit answers    {refused}, violated windows {report['violations']}")
     print(f"  use of the limit      {use:.2%} of {REQUESTS_A_MINUTE} a minute")
-    print(f"  billed / our ledger   {report['cost_usd']} / {money:.8f} USD")
+    print(f"  billed                {report['cost_usd']} USD")
+    print(f"  on our ledger         {ledger.known} USD, and at least {ledger.lost_at_least} USD")
+    print(f"                        for {ledger.lost} answers that got lost and may be billed")
     return {"use": use, "refused": refused, "ends": ends, "report": report}
 
 

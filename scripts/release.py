@@ -1,4 +1,4 @@
-"""Release one package: `hatch run nox -s release -- llm-gates minor`, with `--dry-run` to look first.
+"""Release one package: `hatch run -- nox -s release -- llm-gates minor`, with `--dry-run` to look first.
 
 It bumps the version, moves the bounds of the packages that depend on it, writes the changelog from
 its fragments, commits and tags. Nothing is pushed and nothing is uploaded.

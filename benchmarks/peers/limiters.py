@@ -28,7 +28,8 @@ def llm_gates(limit: int, seconds: float) -> Acquire:
 def aiolimiter(limit: int, seconds: float) -> Acquire:
     from aiolimiter import AsyncLimiter
 
-    return AsyncLimiter(limit, seconds).acquire
+    acquire: Acquire = AsyncLimiter(limit, seconds).acquire
+    return acquire
 
 
 def pyrate_limiter(limit: int, seconds: float) -> Acquire:
@@ -44,8 +45,8 @@ def throttled_py(limit: int, seconds: float) -> Acquire:
     from throttled.asyncio import Throttled, rate_limiter
 
     quota = rate_limiter.per_duration(timedelta(seconds=seconds), limit, burst=limit)
-    limiter = Throttled(key="x", quota=quota, timeout=HUGE)
-    return limiter.limit
+    acquire: Acquire = Throttled(key="x", quota=quota, timeout=HUGE).limit
+    return acquire
 
 
 def langchain_core(limit: int, seconds: float) -> Acquire:

@@ -247,3 +247,23 @@ class TestErrorInfo:
     def test_output_errors_are_not_the_providers(self) -> None:
         info = ErrorInfo.from_exception(OutputError("no city in it"))
         assert (info.type, info.message) == (ErrorType.OUTPUT_INVALID, "no city in it")
+
+
+@pytest.mark.parametrize(
+    ("info", "may_be"),
+    [
+        (ErrorInfo.of(ErrorType.CONNECTION, "reset"), True),
+        (ErrorInfo.of(ErrorType.CONNECTION, "refused", details={"sent": False}), False),
+        (ErrorInfo.of(ErrorType.TIMEOUT_READ, "no answer within 60 s"), True),
+        (ErrorInfo.of(ErrorType.TIMEOUT_READ, "the vendor timed out", status_code=408), False),
+        (ErrorInfo.of(ErrorType.TIMEOUT_CONNECT, "no connection"), False),
+        (ErrorInfo.of(ErrorType.SERVER_ERROR, "an empty body", status_code=200), True),
+        (ErrorInfo.of(ErrorType.SERVER_ERROR, "failed", status_code=500), False),
+        (ErrorInfo.of(ErrorType.RATE_LIMITED, "slow down", status_code=429), False),
+    ],
+    ids=lambda value: value.message if isinstance(value, ErrorInfo) else "",
+)
+def test_an_answer_that_got_lost_may_be_billed_and_a_refusal_is_not(
+    info: ErrorInfo, may_be: bool
+) -> None:
+    assert info.may_be_billed is may_be

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 
 from llm_gates.bucket import TokenBucket
-from llm_gates.limits import NEVER, FixedWindow, Limit, Metric, SlidingLog, aligned
+from llm_gates.fixed_window import FixedWindow, aligned
+from llm_gates.limits import NEVER, Limit, Metric
+from llm_gates.sliding_log import SlidingLog
 
 CAPACITY = 10
 WINDOW = 1_000

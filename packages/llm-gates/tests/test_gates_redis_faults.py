@@ -182,6 +182,17 @@ class TestFork:
             for thread in threads:
                 thread.join(10)
 
+    def test_a_child_that_ends_gives_its_slots_back_at_once(
+        self, redis_url: str, prefix: str
+    ) -> None:
+        with RedisGateSet(ConcurrencyGate(1), prefix=prefix, url=redis_url) as gates:
+
+            def work() -> bool:
+                return passes(gates, timeout=2)
+
+            assert in_child(work)
+            assert passes(gates, timeout=1)
+
     def test_a_child_knows_the_limit_that_was_changed(self, redis_url: str, prefix: str) -> None:
         gate = rpm(5)
         with RedisGateSet(gate, prefix=prefix, url=redis_url) as gates:

@@ -12,7 +12,7 @@ import pytest
 
 from llm_core import GateTimeout
 from llm_core.testing import ManualClock
-from llm_gates import ConcurrencyGate, GateSet, KeyedGates, RpmGate, TpmGate
+from llm_gates import ConcurrencyGate, GatePermit, GateSet, KeyedGates, RpmGate, TpmGate
 
 
 async def rest() -> None:
@@ -118,6 +118,89 @@ def test_a_waiter_that_was_away_too_long_times_out(loop: asyncio.AbstractEventLo
     with pytest.raises(GateTimeout):
         loop.run_until_complete(waiting)
     assert gate.snapshot().queued == 0
+
+
+def grant_and_stop(held: GatePermit, loop: asyncio.AbstractEventLoop) -> None:
+    """Release a slot in the last turn of a loop, so that whoever it goes to there does not wake up any more."""
+    loop.call_soon(loop.stop)
+    loop.call_soon(held.release)
+    loop.run_forever()
+
+
+@pytest.mark.parametrize("tenants", [False, True])
+def test_what_was_granted_in_a_loop_that_stopped_goes_to_the_next(
+    tenants: bool, loop: asyncio.AbstractEventLoop
+) -> None:
+    gates = gate_or_tenants(tenants, ConcurrencyGate(1))
+    order: list[str] = []
+
+    async def call(name: str) -> None:
+        async with gates.admit():
+            order.append(name)
+
+    with gates.admit_sync() as held:
+        first = loop.create_task(call("first"))
+        loop.run_until_complete(rest())
+        grant_and_stop(held, loop)
+    with gates.admit_sync(timeout=1):
+        order.append("passing")
+    loop.run_until_complete(first)
+    assert order == ["passing", "first"]
+    assert gates.snapshot().in_flight == gates.snapshot().queued == 0
+
+
+def test_a_thread_that_waits_already_gets_what_was_granted_in_a_loop_that_stopped(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    gate = ConcurrencyGate(1)
+
+    def in_a_thread() -> None:
+        with gate.admit_sync():
+            pass
+
+    async def acquire() -> None:
+        (await gate.acquire()).release()
+
+    thread = threading.Thread(target=in_a_thread)
+    with gate.admit_sync() as held:
+        first = loop.create_task(acquire())
+        loop.run_until_complete(rest())
+        thread.start()
+        while gate.snapshot().queued < 2:
+            time.sleep(0.001)
+        grant_and_stop(held, loop)
+    thread.join(5)
+    assert not thread.is_alive()
+    loop.run_until_complete(asyncio.wait_for(first, 5))
+    assert gate.snapshot().limits[0].used == 0
+
+
+def test_the_last_loop_that_runs_is_served_when_all_others_stop() -> None:
+    gate = RpmGate(1, per_seconds=0.2, guard_seconds=0)
+    loops = [asyncio.new_event_loop() for _ in range(3)]
+    threads = [threading.Thread(target=loop.run_forever) for loop in loops]
+    for thread in threads:
+        thread.start()
+
+    async def call() -> None:
+        async with gate.admit():
+            pass
+
+    asyncio.run_coroutine_threadsafe(call(), loops[0]).result(5)
+    waiting = []
+    for loop in loops:
+        waiting.append(asyncio.run_coroutine_threadsafe(call(), loop))
+        asyncio.run_coroutine_threadsafe(rest(), loop).result(5)
+    for loop, thread in zip(loops[:2], threads[:2], strict=True):
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(5)
+    waiting[2].result(5)
+    for loop in loops[:2]:
+        loop.run_until_complete(asyncio.gather(*asyncio.all_tasks(loop)))
+    loops[2].call_soon_threadsafe(loops[2].stop)
+    threads[2].join(5)
+    for loop in loops:
+        loop.close()
 
 
 def waiting_call(gates: GateSet, loop: asyncio.AbstractEventLoop) -> object:

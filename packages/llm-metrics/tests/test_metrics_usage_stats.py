@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import sys
 from dataclasses import replace
@@ -7,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from llm_core import (
     Cost,
@@ -105,20 +107,39 @@ def test_it_is_data_that_json_takes(result: GenerationResult[Any]) -> None:
     assert row["cost"]["USD"]["amount"] == "0.0002850"
 
 
-def test_the_table_shows_a_row_for_people() -> None:
-    from rich.console import Console
+def shown(stats: UsageStats, *, width: int) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(stats.table())
+    return console.export_text()
 
+
+def test_the_table_shows_a_row_for_people() -> None:
     stats = UsageStats()
     stats.record(example_result())
     unpriced = replace(example_result().attempts[1], cost=None)
     stats.record(example_result(operation_name=None, attempts=(unpriced,)))
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(stats.table())
-    console.file.close()
-    shown = console.export_text()
-    assert "openai/gpt-5-mini" in shown
-    assert "0.000285 USD" in shown
-    assert "1 unpriced" in shown
+    text = shown(stats, width=200)
+    assert "openai" in text
+    assert "gpt-5-mini" in text
+    assert "0.000285 USD" in text
+    assert "1 unpriced" in text
+
+
+def test_a_terminal_of_80_characters_shows_the_whole_table() -> None:
+    stats = UsageStats()
+    many = Usage(
+        input_tokens=1_234_567_890,
+        output_tokens=98_765_432,
+        cache_read_tokens=1_000_000_000,
+        reasoning_tokens=87_654_321,
+    )
+    attempt = replace(example_result().attempts[1], usage=many, model="claude-sonnet-4-5-20250929")
+    stats.record(example_result(operation_name="summarise_letter", attempts=(attempt,)))
+    text = shown(stats, width=80)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    for figure in ("summarise_letter", "attempts", "reasoning", "1,234,567,890", "87,654,321"):
+        assert figure in text, text
 
 
 def test_without_rich_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

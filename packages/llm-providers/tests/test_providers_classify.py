@@ -6,6 +6,7 @@ import ssl
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx2
 import pytest
 
 from llm_core import ErrorType
@@ -252,6 +253,28 @@ def test_broken_connections(error: Exception, expected: ErrorType, reason: str |
     assert info.status_code is None
 
 
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("http://user:secret@127.0.0.1:9/v1/x?key=1", "http://127.0.0.1:9"),
+        ("https://[::1]:9/v1", "https://[::1]:9"),
+    ],
+)
+def test_a_server_that_cannot_be_reached_is_named_without_its_secrets(
+    address: str, told: str
+) -> None:
+    error = httpx2.ConnectError("refused", request=httpx2.Request("POST", address))
+    failure = transport_failure(error)
+    assert failure is not None
+    assert str(failure) == f"could not connect: {told}: refused"
+
+
+def test_a_failed_connection_to_nobody_knows_where_is_told_without_a_server() -> None:
+    failure = transport_failure(httpx2.ConnectError("refused"))
+    assert failure is not None
+    assert str(failure) == "could not connect: refused"
+
+
 def test_what_is_no_broken_connection() -> None:
     assert transport_failure(ValueError("x")) is None
     loop = ValueError("a")
@@ -279,3 +302,22 @@ def test_a_header_that_cannot_be_sent_is_not_quoted() -> None:
     assert failure is not None
     assert failure.error_type is T.INVALID_REQUEST
     assert "hush" not in str(failure)
+
+
+@pytest.mark.parametrize(
+    ("error", "sent"),
+    [
+        (chained(RuntimeError(), ConnectionRefusedError(111, "refused")), False),
+        (chained(RuntimeError(), socket.gaierror(-2, "no such name")), False),
+        (ConnectTimeout(), False),
+        (ReadError(), True),
+        (chained(ReadError(), ConnectionResetError(104, "reset")), True),
+        (chained(ReadError(), ssl.SSLError(1, "bad record")), True),
+    ],
+)
+def test_a_connection_that_never_was_is_told_from_one_that_broke(
+    error: Exception, sent: bool
+) -> None:
+    failure = transport_failure(error)
+    assert failure is not None
+    assert failure.details.get("sent", True) is sent

@@ -199,7 +199,10 @@ async def test_a_server_that_is_not_there(kind: Any) -> None:
             await provider.invoke(HELLO)
         (failed,) = [event async for event in provider.stream(HELLO)]
     for info in (caught.value.info, failed.error):
-        assert (info.type, info.details) == (ErrorType.CONNECTION, {"reason": "refused"})
+        assert (info.type, info.details) == (
+            ErrorType.CONNECTION,
+            {"reason": "refused", "sent": False},
+        )
         assert info.status_code is None
 
 
@@ -221,7 +224,7 @@ async def test_a_server_that_speaks_no_tls(kind: Any) -> None:
             with pytest.raises(ProviderError) as caught:
                 await provider.invoke(HELLO)
     assert caught.value.info.type is ErrorType.CONNECTION
-    assert caught.value.info.details == {"reason": "tls"}
+    assert caught.value.info.details == {"reason": "tls", "sent": False}
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,19 @@ def test_the_schema_accepts_what_is_good_and_refuses_the_rest(command: Folder) -
     assert schema["$defs"]["RateLimits"]["properties"]["max_rpm"]["description"]
 
 
+def test_the_schema_says_what_every_key_means(command: Folder) -> None:
+    schema = json.loads(command("schema").stdout)
+    sections = {"the file": schema, **schema["$defs"]}
+    silent = [
+        f"{section}.{key}"
+        for section, part in sections.items()
+        for key, field in part.get("properties", {}).items()
+        # A key that holds a section is described by that section.
+        if not field.get("description") and "$ref" not in json.dumps(field)
+    ]
+    assert silent == []
+
+
 def test_check_is_content_with_a_good_file_and_mentions_missing_secrets(command: Folder) -> None:
     done = command("check", command.write("llm.yaml", GOOD))
     assert (done.return_value, done.stdout) == (0, "llm.yaml: good\n")

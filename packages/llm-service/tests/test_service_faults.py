@@ -1,23 +1,24 @@
 """Every fault a vendor can show, through the whole service over real HTTP.
 
 For each fault: plain and streamed, sync and async, without a ladder, with a fallback model and with a fallback value.
-Nothing is ever thrown, the kind of failure is right, and the gates get everything back.
+Nothing is ever thrown, the kind of failure is right, the gates get everything back, and the ledger is the vendor's bill.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from llm_core import DegradedReason, GenerationResult, StreamResult
+from llm_core import CostStatus, DegradedReason, ErrorType, GenerationResult, StreamResult
 from llm_core.testing import FixedPriceBook
 from llm_providers import OpenAIProvider
 from llm_providers.testing import FAULT_TABLE, FaultRow, Outcome
 from llm_service import BaseLLMService, Fallback, RetryPolicy
-from llm_sim import SimServer
+from llm_sim import Report, SimServer
 from llm_sim.faults import Faults
 
 pytestmark = pytest.mark.realtime
@@ -75,18 +76,18 @@ async def serve(sim: SimServer) -> AsyncIterator[Callable[..., BaseLLMService]]:
         await service.aclose()
 
 
-async def in_all_ways(service: BaseLLMService, **request: Any) -> list[tuple[str, Any]]:
-    """Ask plain and streamed, async and sync; return each way with its result."""
+async def in_all_ways(
+    service: BaseLLMService, **request: Any
+) -> AsyncIterator[tuple[str, GenerationResult[Any]]]:
+    """Ask plain and streamed, async and sync, one after the other; give each way with its result."""
+    yield "plain", await service.generate(**request)
+    yield "plain", service.generate_sync(**request)
     *_, streamed = [event async for event in service.stream(**request)]
-    *_, streamed_sync = list(service.stream_sync(**request))
     assert isinstance(streamed, StreamResult)
-    assert isinstance(streamed_sync, StreamResult)
-    return [
-        ("plain", await service.generate(**request)),
-        ("plain", service.generate_sync(**request)),
-        ("streamed", streamed.result),
-        ("streamed", streamed_sync.result),
-    ]
+    yield "streamed", streamed.result
+    *_, streamed = list(service.stream_sync(**request))
+    assert isinstance(streamed, StreamResult)
+    yield "streamed", streamed.result
 
 
 def expected(row: FaultRow, way: str) -> Outcome:
@@ -103,7 +104,7 @@ async def test_a_fault_is_a_typed_result_in_every_way_of_calling(
     row: FaultRow, serve: Callable[..., BaseLLMService]
 ) -> None:
     service = serve()
-    for way, result in await in_all_ways(service, user=f"fault {row.fault}"):
+    async for way, result in in_all_ways(service, user=f"fault {row.fault}"):
         assert isinstance(result, GenerationResult)
         want = expected(row, way)
         assert (result.error and result.error.type) == want.error_type, (way, result.error)
@@ -124,7 +125,7 @@ async def test_a_fault_is_made_up_for_by_a_fallback_model_or_value(
     row: FaultRow, serve: Callable[..., BaseLLMService]
 ) -> None:
     service = serve(fallbacks=[Fallback(model="gpt-5-nano")])
-    for way, result in await in_all_ways(service, user=f"fault {row.fault}", fallback_value="mine"):
+    async for way, result in in_all_ways(service, user=f"fault {row.fault}", fallback_value="mine"):
         want = expected(row, way)
         assert result.success, (way, result.error)
         seen = want.keeps_text and way == "streamed"
@@ -141,18 +142,63 @@ async def test_a_fault_is_made_up_for_by_a_fallback_model_or_value(
     assert_gates_are_whole(service)
 
 
-async def test_the_ledger_is_what_the_vendor_billed_to_the_digit(
-    sim: SimServer, serve: Callable[..., BaseLLMService]
+async def bill(sim: SimServer) -> Report:
+    """Return the vendor's bill once it has seen the end of every call."""
+    async with asyncio.timeout(5):
+        while (report := sim.report()).running:
+            await asyncio.sleep(0.005)
+    return report
+
+
+@pytest.mark.parametrize("row", FAULT_TABLE, ids=lambda row: row.fault)
+async def test_the_ledger_is_what_the_vendor_billed_to_the_digit_unless_the_answer_got_lost(
+    row: FaultRow, sim: SimServer, serve: Callable[..., BaseLLMService]
 ) -> None:
     service = serve()
     sim.reset()
-    results = []
-    for fault in ("429", "500", "slow_body", "split_emoji", "wrong_content_type"):
-        results += [result for _, result in await in_all_ways(service, user=f"fault {fault}")]
+    async for _, result in in_all_ways(service, user=f"fault {row.fault}"):
+        billed = await bill(sim)
+        sim.reset()
 
-    billed = sim.report()
+        assert (len(result.attempts), billed.calls) == (1, 1)
+        if result.success or not billed.cost_usd:
+            assert result.usage.input_tokens == billed.usage.input_tokens
+            assert result.usage.output_tokens == billed.usage.output_tokens
+            assert result.cost.amount == billed.cost_usd
+            assert result.cost.status is CostStatus.PRICED
+        else:
+            assert result.usage.estimated
+            assert result.usage.input_tokens > 0
+            assert 0 < result.cost.amount <= billed.cost_usd
+            assert result.cost.status is CostStatus.ESTIMATED
 
-    assert sum(result.usage.input_tokens for result in results) == billed.usage.input_tokens
-    assert sum(result.usage.output_tokens for result in results) == billed.usage.output_tokens
-    assert sum(result.cost.amount for result in results) == billed.cost_usd
-    assert sum(len(result.attempts) for result in results) == billed.calls
+
+async def test_the_retry_of_a_lost_answer_leaves_both_attempts_on_the_ledger(
+    sim: SimServer, serve: Callable[..., BaseLLMService]
+) -> None:
+    service = serve(fallbacks=[Fallback(model="gpt-5-nano")])
+    result = await service.generate(user="fault reset")
+
+    lost, answered = result.attempts
+    assert (lost.usage.estimated, answered.usage.estimated) == (True, False)
+    assert (lost.cost.status, answered.cost.status) == (CostStatus.ESTIMATED, CostStatus.PRICED)
+    assert result.cost.amount == lost.cost.amount + answered.cost.amount
+    assert result.cost.status is CostStatus.ESTIMATED
+
+
+async def test_what_never_reached_the_vendor_costs_nothing() -> None:
+    with SimServer() as gone:
+        url = gone.openai_base_url
+    service = BaseLLMService(
+        model="gpt-5-mini",
+        provider=OpenAIProvider(api_key="simulated", base_url=url),
+        retry=RetryPolicy(max_attempts=1),
+        price_book=PRICES,
+        telemetry="none",
+    )
+    async with service:
+        result = await service.generate("anyone there?")
+    assert result.error is not None
+    assert result.error.type is ErrorType.CONNECTION
+    assert result.attempts[0].usage is None
+    assert (result.cost.amount, result.cost.status) == (0, CostStatus.PRICED)

@@ -52,7 +52,8 @@ class Layout:
                 field.name,
                 f"{cls.__name__}.{field.name}",
                 field.default,
-                self.codecs[field.name].check,
+                # None is no matter of the check, but of the values besides.
+                _inner(self.codecs[field.name]).check,
                 _values_besides(hints[field.name]),
             )
             for field in written

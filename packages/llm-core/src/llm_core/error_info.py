@@ -17,6 +17,16 @@ __all__ = ["ErrorInfo"]
 
 # Stands for the error table's word until the record is made; nobody sees it afterwards.
 _BY_TABLE: Final = cast("bool", UNSET)
+# What a call comes to whose answer got lost on its way, or arrived in pieces.
+_UNREADABLE = frozenset(
+    {
+        ErrorType.CONNECTION,
+        ErrorType.SERVER_ERROR,
+        ErrorType.TIMEOUT_DEADLINE,
+        ErrorType.TIMEOUT_READ,
+        ErrorType.TRUNCATED,
+    }
+)
 
 
 @immutable
@@ -77,6 +87,16 @@ class ErrorInfo(CheckedRecord):
         kind = ErrorType.INTERNAL if isinstance(error, Exception) else ErrorType.CANCELLED
         text = str(error)
         return cls(type=kind, message=f"{name}: {text}" if text else name, exception=name)
+
+    @property
+    def may_be_billed(self) -> bool:
+        """Whether the vendor may have made an answer, and bills it, although none arrived that can be read.
+
+        So it is after a broken connection, a time-out, or a success whose body makes no sense; not after a refusal,
+        nor if nothing was sent, which providers tell by ``details["sent"]``.
+        """
+        refused = self.status_code is not None and self.status_code >= 400
+        return self.type in _UNREADABLE and not refused and self.details.get("sent", True) is True
 
     def to_exception(self) -> ProviderError:
         """Return an exception that carries this; `GenerationResult.unwrap` raises it."""

@@ -87,6 +87,9 @@ class ProviderResponse(Record):
     @property
     def text(self) -> str:
         """The text parts joined, without anything in between."""
+        parts = self.parts
+        if len(parts) == 1 and type(parts[0]) is TextPart:  # as in most replies
+            return parts[0].text
         return "".join([part.text for part in self.parts if isinstance(part, TextPart)])
 
     @property

@@ -151,6 +151,12 @@ class BreakerLimit(Limit):
             )
         return None
 
+    def try_take(self, now: int, cost: Any) -> Any:
+        """Do as `take` and `stamp`: whoever is let in need not wait."""
+        if self.state is BreakerState.HALF_OPEN:
+            self._probing += 1
+        return (self._state_number, now)
+
     def take(self, cost: Any) -> Any:
         """Count a probe, if probes are what passes; return the number of the state."""
         if self.state is BreakerState.HALF_OPEN:

@@ -8,7 +8,8 @@ from enum import StrEnum
 from typing import Any
 
 from llm_core import Clock
-from llm_gates.limits import NEVER, FixedWindow, Metric
+from llm_gates.fixed_window import FixedWindow
+from llm_gates.limits import NEVER, Metric
 
 __all__ = ["CalendarWindow", "Period", "next_start"]
 

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import itertools
 import logging
+import sys
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from llm_core import GateTimeout, LLMError, WaitError
+from llm_core import GateTimeout, LLMError
 from llm_gates.door import Door
 from llm_gates.limits import Limit
 from llm_gates.listener import Listener
 from llm_gates.outbox import Outbox
 from llm_gates.redis_script import Answer, RedisScript
+from llm_gates.refusals import HOLD, timed_out, too_heavy
 from llm_gates.shared_limits import shared_limit
-from llm_gates.turnstile import HOLD, too_heavy
+from llm_gates.sharing import RedisUnavailable, Sharing
 from llm_gates.wishes import DONE, GONE, PENDING, TRAVELLING, Wish, WishLine
 
-__all__ = ["Courier", "RedisUnavailable", "Sharing"]
+__all__ = ["Courier"]
 
 _logger = logging.getLogger(__name__)
 
@@ -33,25 +35,6 @@ _RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 """After which times a lost server is tried again; the last one for ever."""
 _IDLE_SECONDS = 10.0
 """After how much time without anything to do the thread ends and its connection is closed."""
-
-
-class RedisUnavailable(WaitError):
-    """The server that keeps the common limits does not answer, and the gate was told to fail then."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sharing:
-    """How the limits are shared."""
-
-    prefix: str
-    """The beginning of all keys; what the sharing processes have in common."""
-    make_client: Callable[[], Any]
-    lease_seconds: float
-    """After how long the slots of a process that has died come back."""
-    horizon_seconds: float
-    """How far ahead an admission may tell when the call may go."""
-    stand_in: float | None
-    """The share of the limits that this process has alone while the server is lost; None if calls fail then."""
 
 
 class Courier:
@@ -112,6 +95,7 @@ class Courier:
             self._script, self._process, self.door, wanted=self._wants_mail, heard=self._ask_now
         )
         self._closed = False
+        self._ends_with_child = False
 
     def send(self, wish: Wish) -> None:
         """Take a wish to the server; RedisUnavailable if it is known not to answer."""
@@ -214,6 +198,17 @@ class Courier:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="llm-gates courier", daemon=True)
             self._thread.start()
+            self._close_with_child()
+
+    def _close_with_child(self) -> None:
+        """Carry what is left when a child of `multiprocessing` ends, which does without `atexit`."""
+        process = sys.modules.get("multiprocessing.process")
+        if self._ends_with_child or process is None or process.parent_process() is None:
+            return
+        self._ends_with_child = True
+        from multiprocessing.util import Finalize
+
+        Finalize(self, _close, args=[weakref.ref(self)], exitpriority=10)
 
     def _run(self) -> None:
         while True:
@@ -380,16 +375,10 @@ class Courier:
 
     def _fail_late(self) -> None:
         for wish in self.line.impatient(time.monotonic()):
-            self._fail(wish, self._timed_out(wish, wish.waited_for or self._name(0), None))
+            self._fail(wish, self._timed_out(wish, wish.waited_for or self._name(0), 0.0))
 
-    def _timed_out(self, wish: Wish, name: str, wait_seconds: float | None) -> GateTimeout:
-        needs = "more" if wait_seconds is None else f"at least {wait_seconds:.3f} s more"
-        timeout, queued = wish.permit.timeout, self.line.waiting
-        return GateTimeout(
-            f"timeout: got {timeout!r}, but {name} needs {needs} with {queued} calls in the queue",
-            retry_after=wait_seconds,
-            details={"limit": name, "timeout": timeout, "queued": queued},
-        )
+    def _timed_out(self, wish: Wish, name: str, wait_seconds: float) -> GateTimeout:
+        return timed_out(wish.permit.timeout, name, wait_seconds, self.line.waiting)
 
     def _take_back(self, wish: Wish) -> None:
         """Give back everything of an admission that was never used."""
@@ -425,3 +414,8 @@ class Courier:
             self._rest()
             for wish in self.line.pending():
                 self._fail(wish, RedisUnavailable("the gate was closed"))
+
+
+def _close(reference: weakref.ref[Courier]) -> None:
+    if (courier := reference()) is not None:
+        courier.close()

@@ -17,8 +17,8 @@ T = TypeVar("T")
 class Door:
     """A lock, with errands for whoever leaves it.
 
-    The lock is a queue that holds one key: to take the key and to put it back costs half of what a `threading.Lock`
-    does, because neither parses arguments, and blocks just as well.
+    The lock is a queue that holds one key: to take the key and to put it back costs less than half of what `with` does
+    on a `threading.Lock`, and blocks just as well (see docs/decisions/0011).
 
     Errands are for what cannot be done at once: callbacks, which may use the gate again, and what a destructor has to
     say. The garbage collector may call one in the middle of anything, so that it must never wait for a lock that its

@@ -15,14 +15,16 @@ from collections import deque
 from collections.abc import Iterable
 
 from llm_core import Clock, LLMError, SystemClock
+from llm_gates.absent import Leaving
 from llm_gates.door import Door
 from llm_gates.estimates import LearnedEstimates
 from llm_gates.feedback import Feedback, LaneFeedback
 from llm_gates.limits import NEVER, Limit
 from llm_gates.lines import Deadlines
 from llm_gates.permit import Admission, ThreadSignal
-from llm_gates.timer import Timer
-from llm_gates.turnstile import HOLD, Turnstile, check_room, too_heavy
+from llm_gates.refusals import HOLD, check_room, too_heavy
+from llm_gates.timer import GRACE_NS, Timer
+from llm_gates.turnstile import Turnstile
 from llm_gates.weights import check_seconds
 
 __all__ = ["CommonLane", "FairQueue", "Lane"]
@@ -40,6 +42,7 @@ class FairQueue:
         self.held_until = 0
         self.round: deque[Lane] = deque()
         self.deadlines = Deadlines()
+        self.leaving = Leaving()
         # Headers speak of the whole account, that is, of the common limits and of the calls of all lanes.
         self.feedback = Feedback(self.limits)
         self._order = itertools.count()
@@ -91,6 +94,8 @@ class FairQueue:
                 self._leave_round(lane)
                 continue
             own_wait = lane.own_wait(head, now)
+            if own_wait and self.leaving.recall():
+                continue
             if own_wait:
                 self._leave_round(lane)
                 if own_wait < NEVER:
@@ -101,11 +106,13 @@ class FairQueue:
                 self.round.rotate(-1)
                 continue
             wait_ns = lane.common_wait(head, now)
+            if wait_ns and self.leaving.recall():
+                continue
             if wait_ns:
-                return self._set_timer(head, now + wait_ns if wait_ns < NEVER else NEVER)
+                return self._set_timer(head, now, now + wait_ns if wait_ns < NEVER else NEVER)
             lane.deficit -= lane.share_of(head)
             lane.admit_head(head, now)
-        return self._set_timer(None, NEVER)
+        return self._set_timer(None, now, NEVER)
 
     def _may_send(self, lane: Lane, head: Admission) -> bool:
         share = lane.share_of(head)
@@ -130,7 +137,7 @@ class FairQueue:
             if lane.asleep_at == lane.nap:
                 self.join(lane)
 
-    def _set_timer(self, head: Admission | None, when: int) -> bool:
+    def _set_timer(self, head: Admission | None, now: int, when: int) -> bool:
         """Set the timer; return False, and set aside whom it was to be set for, if the event loop does not run."""
         asleep = self._asleep
         # A lane whose waiters have all given up has nobody in whose loop a timer could be set.
@@ -143,6 +150,8 @@ class FairQueue:
         if deadline is not None and deadline[0] < when:
             when = deadline[0]
             head = head or deadline[1]
+        if self.leaving:
+            when = min(when, now + GRACE_NS)
         if head is None or when >= NEVER:
             self.timer.clear()
             return True
@@ -199,6 +208,7 @@ class Lane(Turnstile):
         self.short = False
         self.shared = True
         self._lines.deadlines = queue.deadlines
+        self._leaving = queue.leaving
         self._timer = queue.timer
         self.feedback = LaneFeedback(queue.feedback, self._own)
 

@@ -16,8 +16,10 @@ from typing import Any
 
 from llm_core import RateLimitFacts, RateLimitWindow
 from llm_gates.bucket import TokenBucket
-from llm_gates.limits import NEVER, FixedWindow, Limit, Metric, SlidingLog
+from llm_gates.fixed_window import FixedWindow
+from llm_gates.limits import NEVER, Limit, Metric
 from llm_gates.permit import GatePermit
+from llm_gates.sliding_log import SlidingLog
 
 __all__ = ["Feedback", "LaneFeedback"]
 
@@ -98,7 +100,10 @@ class ForeignUse:
         self.foreign = foreign
         self._seen_at = seen_at
         self._age += 0.1 * (now - seen_at - self._age)
-        self._keep_free(now)
+        if foreign or self._kept is not None:
+            self._keep_free(now)
+        else:  # nobody else is there, as for most
+            self._fresh_until = now + round(2 * self._age) + self._window // 100
 
     def _began(self, now: int, seen_at: int, window: RateLimitWindow) -> int:
         if not isinstance(self.limit, FixedWindow):
@@ -256,11 +261,15 @@ class Feedback:
         }
         for _, book in self._books:
             window = told[book.limit.metric]
-            if window is None or not self._meant(book.limit, window):
+            if window is None:
+                continue
+            if len(self._rivals[book.limit.metric]) > 1 and not self._meant(book.limit, window):
                 continue
             if window.limit:
                 # Never above what the user has set, and back to it when the provider allows it again.
-                book.limit.set_capacity(min(window.limit, book.wanted))
+                capacity = min(window.limit, book.wanted)
+                if capacity != book.limit.capacity:
+                    book.limit.set_capacity(capacity)
             book.observe(now, seen_at, book.limit.guard_ns + doubt, window)
 
     def want(self, limit: Limit, capacity: int) -> None:
@@ -272,8 +281,6 @@ class Feedback:
     def _meant(self, limit: Limit, window: RateLimitWindow) -> bool:
         """Whether a header speaks of this limit: the one of its size, else the longest of its metric."""
         rivals = self._rivals[limit.metric]
-        if len(rivals) == 1:
-            return True
         exact = [rival for rival in rivals if rival.capacity == window.limit]
         return limit is (exact[0] if exact else max(rivals, key=lambda rival: rival.window_ns or 0))
 

@@ -219,13 +219,14 @@ class GateSet:
                 return permit
         permit = self.admit(tokens=tokens)
         # The wait stands here because a coroutine of its own would cost each waiter a quarter more memory.
-        if (future := turnstile.begin(permit)) is not None:
+        future = turnstile.begin(permit)
+        while future is not None:
             try:
                 await future
             except BaseException:
                 turnstile.door.do(turnstile.withdraw, permit)
                 raise
-            turnstile.leave(permit, over=True)
+            future = turnstile.leave(permit, over=True)
         return permit
 
     def acquire_sync(self, tokens: int = 0) -> GatePermit:

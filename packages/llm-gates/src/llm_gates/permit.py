@@ -257,19 +257,21 @@ class AsyncAdmission(Admission):
                 return self
             if self.state != NEW:
                 raise RuntimeError(_ENTERED_TWICE)
-            future = asyncio.get_running_loop().create_future()
-            turnstile.enqueue(self, future)
+            first = asyncio.get_running_loop().create_future()
+            turnstile.enqueue(self, first)
         finally:
             turnstile.key.put(None)
             if turnstile.errands:
                 turnstile.door.tidy()
         # The wait stands here and not in a coroutine of its own, which would cost each waiter a frame.
-        try:
-            await future
-        except BaseException:
-            turnstile.door.do(turnstile.withdraw, self)
-            raise
-        turnstile.leave(self)
+        future: asyncio.Future[None] | None = first
+        while future is not None:
+            try:
+                await future
+            except BaseException:
+                turnstile.door.do(turnstile.withdraw, self)
+                raise
+            future = turnstile.leave(self)
         return self
 
     async def __aexit__(

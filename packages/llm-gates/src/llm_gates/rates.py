@@ -9,8 +9,10 @@ from typing import ClassVar, Literal
 from llm_core import Clock, InvalidValue
 from llm_gates.bucket import TokenBucket
 from llm_gates.calendar import CalendarWindow, Period
+from llm_gates.fixed_window import FixedWindow
 from llm_gates.gates import GateSet
-from llm_gates.limits import ConcurrencyLimit, FixedWindow, Limit, Metric, SlidingLog
+from llm_gates.limits import ConcurrencyLimit, Limit, Metric
+from llm_gates.sliding_log import SlidingLog
 from llm_gates.weights import check_limit, check_seconds
 
 __all__ = [

@@ -10,19 +10,18 @@ from __future__ import annotations
 import atexit
 import functools
 import math
-import os
 import weakref
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from llm_core import ConfigurationError, InvalidValue
-from llm_gates.courier import RedisUnavailable, Sharing
+from llm_core import ConfigurationError, InvalidValue, begin_anew_in_children
 from llm_gates.gates import GateSet
 from llm_gates.limits import Limit
 from llm_gates.redis_script import redis_client
 from llm_gates.shared_limits import SharedLimit
 from llm_gates.shared_turnstile import SharedTurnstile
+from llm_gates.sharing import RedisUnavailable, Sharing
 from llm_gates.turnstile import Turnstile
 
 __all__ = ["RedisGateSet", "RedisUnavailable"]
@@ -101,6 +100,7 @@ class RedisGateSet(GateSet):
             gate._enter(turnstile)
         self._use(turnstile)
         _living().add(self)
+        begin_anew_in_children(self)
 
     _turnstile: SharedTurnstile
 
@@ -161,18 +161,12 @@ def _origin(limit: Limit) -> Limit:
 
 @functools.cache
 def _living() -> weakref.WeakSet[RedisGateSet]:
-    # At first use, because importing registers nothing; the system keeps such functions for good.
+    # At first use, because importing registers nothing; the interpreter keeps such a function for good.
     sets: weakref.WeakSet[RedisGateSet] = weakref.WeakSet()
-
-    def begin_anew() -> None:
-        for gates in list(sets):
-            gates.begin_anew()
 
     def close() -> None:
         for gates in list(sets):
             gates.close()
 
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=begin_anew)
     atexit.register(close)
     return sets

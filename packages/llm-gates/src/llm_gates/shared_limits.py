@@ -10,16 +10,10 @@ from typing import Any
 from llm_core import ConfigurationError, ErrorInfo
 from llm_gates.bucket import TokenBucket
 from llm_gates.calendar import CalendarWindow, next_start
-from llm_gates.limits import (
-    FINE_ENTRIES,
-    GRAINS,
-    ConcurrencyLimit,
-    FixedWindow,
-    Limit,
-    Metric,
-    SlidingLog,
-)
+from llm_gates.fixed_window import FixedWindow
+from llm_gates.limits import ConcurrencyLimit, Limit, Metric
 from llm_gates.outbox import Outbox
+from llm_gates.sliding_log import FINE_ENTRIES, GRAINS, SlidingLog
 
 __all__ = ["SharedLimit", "local_share", "shared_limit"]
 

@@ -8,15 +8,17 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from llm_core import InvalidValue, LLMError, QueueFull, RateLimitFacts
-from llm_gates.courier import Courier, Sharing
+from llm_core import InvalidValue, LLMError, RateLimitFacts
+from llm_gates.courier import Courier
 from llm_gates.door import Door
 from llm_gates.estimates import LearnedEstimates
 from llm_gates.limits import Limit, Metric
 from llm_gates.permit import ENDED, ENTERED, GRANTED, WAITING, Admission, GatePermit, ThreadSignal
+from llm_gates.refusals import check_room, too_heavy
 from llm_gates.shared_limits import SharedLimit, local_share, share_of
+from llm_gates.sharing import Sharing
 from llm_gates.snapshot import GateSnapshot, LimitSnapshot
-from llm_gates.turnstile import Turnstile, too_heavy
+from llm_gates.turnstile import Turnstile
 from llm_gates.weights import check_seconds
 from llm_gates.wishes import Wish
 
@@ -100,11 +102,7 @@ class SharedTurnstile(Turnstile):
         for limit, cost in zip(self.limits, costs, strict=True):
             if cost > limit.capacity:
                 raise too_heavy(limit, cost)
-        if self.max_queue is not None and self.queued >= self.max_queue:
-            raise QueueFull(
-                f"the queue is full: {self.queued} calls wait already (max_queue={self.max_queue})",
-                details={"queued": self.queued, "max_queue": self.max_queue},
-            )
+        check_room(self.queued, self.max_queue)
         permit.enqueued = self.monotonic_ns()
         permit.waiter = waiter
         permit.deadline = None
@@ -152,15 +150,14 @@ class SharedTurnstile(Turnstile):
             self._stand_in = Turnstile(local_share(self.twins, share))
         return self._stand_in
 
-    def leave(self, permit: Admission, *, over: bool = False) -> None:
+    def leave(self, permit: Admission, *, over: bool = False) -> asyncio.Future[None] | None:
         """Let a granted permit go when its time has come; raise what it failed with."""
         with self.door:
             if isinstance(permit.waiter, LLMError):
                 raise permit.waiter
             home = permit.turnstile
         if home is not self:
-            home.leave(permit, over=over)
-            return
+            return home.leave(permit, over=over)
         wish: Wish = permit.entries[0]
         if isinstance(permit.waiter, ThreadSignal):
             try:
@@ -179,6 +176,7 @@ class SharedTurnstile(Turnstile):
             self.in_flight += 1
             if over and not self.holds:
                 self.finish(permit)
+        return None
 
     def withdraw(self, permit: Admission) -> None:
         """Forget a waiter that gave up, wherever it stands; the lock is held."""

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from llm_core import Clock, LLMError, SystemClock
 from llm_gates.permit import Admission, ThreadSignal
 
-__all__ = ["Timer"]
+__all__ = ["GRACE_NS", "Timer"]
 
 _GRACE_SECONDS = 0.25
-"""How late a timer must be before another event loop than its own looks after it."""
+GRACE_NS = round(_GRACE_SECONDS * 1e9)
+"""How late a timer, or whoever was told to go, must be before somebody else looks after it."""
 _SAME_NS = 1_000
 """Times closer than this are one time, so that rounding does not set the timer again and again."""
 
@@ -30,7 +31,7 @@ class Timer:
         "_handle",
         "_home",
         "_real_time",
-        "_watcher",
+        "_watchers",
         "_when",
     )
 
@@ -41,8 +42,8 @@ class Timer:
         self._home: asyncio.AbstractEventLoop | ThreadSignal | None = None
         self._when = 0
         self._handle: asyncio.TimerHandle | asyncio.Task[None] | None = None
-        # Another loop, which looks after the timer: whoever waits there need not suffer when the first loop stops.
-        self._watcher: asyncio.AbstractEventLoop | None = None
+        # The other loops in which somebody waits, who need not suffer when the loop of the timer stops.
+        self._watchers: set[asyncio.AbstractEventLoop] = set()
         # A timer of another thread's loop cannot be taken back at once; it finds itself outdated instead.
         self._generation = 0
 
@@ -80,29 +81,30 @@ class Timer:
         """When somebody else should look whether it has fired; None if it is set in no event loop."""
         if self._home is None or isinstance(self._home, ThreadSignal):
             return None
-        return self._when + round(_GRACE_SECONDS * 1e9)
+        return self._when + GRACE_NS
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Look after the timer from `loop`, if it is set in another one and nobody does so yet."""
+        """Look after the timer from `loop` as long as it is set, if it is set in another one."""
         if loop is self._home or self.overdue_at is None or not self._real_time:
             return
-        watched = self._watcher is not None and self._watcher.is_running()
-        if not watched and loop.is_running():
-            self._watcher = loop
+        if loop not in self._watchers and loop.is_running():
+            for gone in [watcher for watcher in list(self._watchers) if watcher.is_closed()]:
+                self._watchers.discard(gone)
+            self._watchers.add(loop)
             loop.call_soon_threadsafe(self._look_later, loop)
 
     def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Here the lock is not held: who sets the timer meanwhile must not take the loop for one that looks.
+        self._watchers.discard(loop)
         overdue_at = self.overdue_at
-        if overdue_at is None:
-            self._watcher = None
-            return
-        delay = max((overdue_at - self._clock.monotonic_ns()) / 1e9, _GRACE_SECONDS)
-        loop.call_later(delay, self._look, loop)
+        if overdue_at is not None:
+            self._watchers.add(loop)
+            delay = max((overdue_at - self._clock.monotonic_ns()) / 1e9, _GRACE_SECONDS)
+            loop.call_later(delay, self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._watcher is loop:
-            self._fire()
-            self._look_later(loop)
+        self._fire()
+        self._look_later(loop)
 
     def clear(self) -> None:
         """Do not fire."""

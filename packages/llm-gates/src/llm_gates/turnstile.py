@@ -16,44 +16,40 @@ from typing import Any
 from llm_core import (
     Clock,
     ConfigurationError,
-    CostExceedsLimit,
-    GateTimeout,
     InvalidValue,
     LLMError,
-    QueueFull,
     RateLimitFacts,
     SystemClock,
 )
+from llm_gates.absent import Absent, Leaving
 from llm_gates.door import Door
 from llm_gates.estimates import LearnedEstimates
 from llm_gates.feedback import Feedback
-from llm_gates.ledger import Ledger
 from llm_gates.limits import NEVER, Limit
 from llm_gates.lines import Blame, Deadlines, Lines
+from llm_gates.passage import Passage
 from llm_gates.permit import (
     AWAY,
     ENDED,
     ENTERED,
     GRANTED,
     WAITING,
-    Acquired,
     Admission,
     GatePermit,
     ThreadSignal,
 )
+from llm_gates.refusals import HOLD, check_room, timed_out, too_heavy
 from llm_gates.snapshot import GateSnapshot, LimitSnapshot
-from llm_gates.timer import Timer
+from llm_gates.timer import GRACE_NS, Timer
 from llm_gates.weights import check_seconds
 
 __all__ = ["Turnstile"]
 
 
 _AGING_SECONDS = 30.0
-HOLD = "hold"
-"""The name under which waits for a provider's Retry-After are reported."""
 
 
-class Turnstile(Ledger):
+class Turnstile(Passage):
     """The queue of one set of limits.
 
     `aging_seconds` is how much longer than its neighbour a call must have waited to overtake one whose
@@ -61,9 +57,10 @@ class Turnstile(Ledger):
     """
 
     __slots__ = (
-        "_away",
+        "_absent",
         "_blame",
         "_heir",
+        "_leaving",
         "_lines",
         "_real_time",
         "_timer",
@@ -94,92 +91,13 @@ class Turnstile(Ledger):
             deadlines=Deadlines(),
         )
         self._blame = Blame([*[limit.name for limit in self.limits], HOLD])
-        # Who waits in event loops that do not run.
-        self._away: dict[asyncio.AbstractEventLoop, list[Admission]] = {}
+        self._absent = Absent(self._return_from)
+        self._leaving = Leaving()
         # The queue that this one's limits were put into.
         self._heir: Turnstile | None = None
         # Whether the first one's wait is unknown as long as nobody leaves.
         self._unknown = False
         self._timer = Timer(self.clock, self.pump)
-
-    @property
-    def busy(self) -> bool:
-        """Whether a newcomer may not pass at once."""
-        return self._busy
-
-    @busy.setter
-    def busy(self, busy: bool) -> None:
-        self._busy = busy
-        self.open = None if busy else self.alone
-
-    def pass_through(self, permit: Admission) -> bool:
-        """Admit `permit` at once if nothing stands in its way; the lock is held."""
-        if permit.state or (self._busy and not self._clear_hold()):
-            return False
-        clock = self.monotonic_ns
-        now = clock()
-        costs = self.unit_costs or self._costs_of(permit)
-        if self._refusing and (error := self._refusal(costs, now)):
-            raise error
-        if self.single is not None:
-            entry = self.single.try_take(now, costs[0])
-            if entry is None:
-                return False
-            permit.entries = (entry,)
-        elif self.pair is not None:
-            entries = self._pass_both(now, costs)
-            if entries is None:
-                return False
-            permit.entries = entries
-        else:
-            limits = self.limits
-            for limit, cost in zip(limits, costs):  # noqa: B905 - strict costs a third of it
-                if limit.used + cost > limit.capacity and limit.plan(now, cost):
-                    return False
-            permit.entries = tuple(
-                [limit.try_take(now, cost) for limit, cost in zip(limits, costs)]  # noqa: B905
-            )
-        permit.costs = costs
-        permit.state = ENTERED
-        self.in_flight += 1
-        if self.feedback is not None:
-            self.feedback.note(now, permit)
-        return True
-
-    def _pass_both(self, now: int, costs: tuple[Any, ...]) -> tuple[Any, Any] | None:
-        """Take requests and tokens, the usual set: a loop would cost as much as all the rest."""
-        assert self.pair is not None
-        first, second = self.pair
-        one, other = costs
-        if first.used + one > first.capacity and first.plan(now, one):
-            return None
-        if second.used + other > second.capacity and second.plan(now, other):
-            return None
-        return first.try_take(now, one), second.try_take(now, other)
-
-    def acquire_both(self, tokens: int) -> Acquired | None:
-        """Admit a call that has ended for the gate at once, by requests and tokens; None if it must wait."""
-        self.key.get()
-        try:
-            if self._busy:
-                return None
-            costs = self._pick((1, tokens))
-            clock = self.monotonic_ns
-            entries = self._pass_both(clock(), costs)
-        finally:
-            self.key.put(None)
-            if self.errands:
-                self.door.tidy()
-        if entries is None:
-            return None
-        permit = Acquired()
-        permit.turnstile = self
-        permit.tokens = tokens
-        permit.output_tokens = None
-        permit.costs = costs
-        permit.entries = entries
-        permit.state = ENDED
-        return permit
 
     def begin(self, permit: Admission) -> asyncio.Future[None] | None:
         """Admit `permit` at once and return None, or put it into the queue and return what to wait for.
@@ -202,7 +120,6 @@ class Turnstile(Ledger):
                 self.door.tidy()
 
     def _clear_hold(self) -> bool:
-        """Return whether nobody waits and no hold is on any more."""
         if self._lines.count or self.monotonic_ns() < self.held_until:
             return False
         self.busy = False
@@ -254,17 +171,8 @@ class Turnstile(Ledger):
             if at_least > wait_ns:
                 wait_ns, name = at_least, limit.name
         if timeout <= 0 or wait_ns > timeout * 1e9:
-            raise self._timed_out(permit, name, wait_ns)
+            raise timed_out(permit.timeout, name, wait_ns / 1e9, self._lines.count)
         self._lines.deadlines.add(permit, now + round(timeout * 1e9))
-
-    def _timed_out(self, permit: Admission, name: str, wait_ns: int) -> GateTimeout:
-        wait = f"at least {wait_ns / 1e9:.3f} s more" if wait_ns else "an unknown time"
-        return GateTimeout(
-            f"timeout: got {permit.timeout!r}, but {name} needs {wait} "
-            f"with {self._lines.count} calls in the queue",
-            retry_after=wait_ns / 1e9 if wait_ns else None,
-            details={"limit": name, "timeout": permit.timeout, "queued": self._lines.count},
-        )
 
     def _after_change(self, now: int) -> None:
         if self._heir is not None:
@@ -303,6 +211,8 @@ class Turnstile(Ledger):
                 continue
             wait_ns, place = self._plan(head, now)
             if wait_ns:
+                if self._leaving.recall():
+                    continue
                 self._blame.note(now, place)
                 if self._set_timer(head, now, wait_ns):
                     return
@@ -331,6 +241,8 @@ class Turnstile(Ledger):
         when = NEVER if self._unknown else now + wait_ns
         if (deadline := self._lines.deadlines.first()) is not None:
             when = min(when, deadline[0])
+        if self._leaving:
+            when = min(when, now + GRACE_NS)
         if when == NEVER:
             self._timer.clear()
             return True
@@ -346,7 +258,9 @@ class Turnstile(Ledger):
             [limit.take(cost) for limit, cost in zip(self.limits, permit.costs, strict=True)]
         )
         permit.state = GRANTED
-        if not permit.wake():
+        if permit.wake():
+            self._leaving.add(permit)
+        else:
             self._take_back(permit)
             self._put_away(permit)
 
@@ -366,27 +280,21 @@ class Turnstile(Ledger):
         self._remove(permit)
         self._put_away(permit)
 
-    def _put_away(self, permit: Admission) -> None:
+    def recall(self, permit: Admission) -> None:
+        """Put a waiter out of the way who was told to go before its event loop stopped; the lock is held."""
         assert isinstance(permit.waiter, asyncio.Future)
-        loop = permit.waiter.get_loop()
-        away = self._away.get(loop)
-        if away is None:
-            for gone in [gone for gone in self._away if gone.is_closed()]:
-                del self._away[gone]
-            try:
-                loop.call_soon_threadsafe(self._return_from, loop)
-            except RuntimeError:
-                # It is closed, so that nobody can ever be woken there.
-                return
-            away = self._away[loop] = []
-        permit.state = AWAY
-        permit.entries = self._blame.so_far(self.monotonic_ns())
-        away.append(permit)
+        self._take_back(permit)
+        # The old one is resolved, or will be: whoever wakes up from it waits for this one.
+        permit.waiter = permit.waiter.get_loop().create_future()
+        self._put_away(permit)
+
+    def _put_away(self, permit: Admission) -> None:
+        if self._absent.add(permit):
+            permit.entries = self._blame.so_far(self.monotonic_ns())
 
     def _return_from(self, loop: asyncio.AbstractEventLoop) -> None:
         with self.door:
-            permits = [permit for permit in self._away.pop(loop) if permit.state == AWAY]
-            self._put_back(permits)
+            self._put_back(self._absent.take(loop))
             for place, limit in enumerate(self.limits):
                 self._fail_heavier(place, limit)
             self._pump(self.monotonic_ns())
@@ -402,17 +310,23 @@ class Turnstile(Ledger):
     def refuse(self, permit: Admission, name: str, wait_ns: int) -> None:
         """Fail a waiter because it would have to wait `wait_ns` more for `name`; the lock is held."""
         self._remove(permit)
-        self._fail(permit, self._timed_out(permit, name, wait_ns))
+        self._fail(permit, timed_out(permit.timeout, name, wait_ns / 1e9, self._lines.count))
 
-    def leave(self, permit: Admission, *, over: bool = False) -> None:
+    def leave(self, permit: Admission, *, over: bool = False) -> asyncio.Future[None] | None:
         """Stamp a granted permit at the moment its waiter really goes; raise what it failed with.
 
+        Returns what to wait for if the grant was taken back meanwhile, because the event loop had stopped.
         `over` says that the call has ended for the gate with that, if nothing holds it.
         """
         self.key.get()
         try:
-            if isinstance(permit.waiter, LLMError):
-                raise permit.waiter
+            waiter = permit.waiter
+            if isinstance(waiter, LLMError):
+                raise waiter
+            if permit.state != GRANTED:
+                assert isinstance(waiter, asyncio.Future)
+                return waiter
+            self._leaving.discard(permit)
             clock = self.monotonic_ns
             now = clock()
             taken = permit.entries
@@ -435,6 +349,7 @@ class Turnstile(Ledger):
                 self.in_flight += 1
             if self.shared or (self._unknown and self._lines.count):
                 self._after_change(now)
+            return None
         finally:
             self.key.put(None)
             if self.errands:
@@ -456,6 +371,7 @@ class Turnstile(Ledger):
 
     def _take_back(self, permit: Admission) -> None:
         permit.state = ENDED
+        self._leaving.discard(permit)
         for limit, cost, taken in zip(self.limits, permit.costs, permit.entries, strict=True):
             limit.drop(cost, taken)
         permit.entries = ()
@@ -542,27 +458,4 @@ class Turnstile(Ledger):
     @property
     def queued(self) -> int:
         """How many wait."""
-        return self._lines.count + sum(
-            permit.state == AWAY
-            for loop, away in self._away.items()
-            if not loop.is_closed()
-            for permit in away
-        )
-
-
-def check_room(queued: int, max_queue: int | None) -> None:
-    """Raise QueueFull if nobody more may wait."""
-    if max_queue is not None and queued >= max_queue:
-        raise QueueFull(
-            f"the queue is full: {queued} calls wait already (max_queue={max_queue})",
-            details={"queued": queued, "max_queue": max_queue},
-        )
-
-
-def too_heavy(limit: Limit, cost: Any) -> CostExceedsLimit:
-    """Return the error for a call that weighs more than a whole limit."""
-    return CostExceedsLimit(
-        f"{limit.metric.name.lower()}: got {cost!r}, but {limit.name} never admits more than "
-        f"{limit.capacity!r} at once",
-        details={"limit": limit.name, "cost": str(cost), "capacity": str(limit.capacity)},
-    )
+        return self._lines.count + len(self._absent)

@@ -12,9 +12,12 @@ __all__ = ["check_limit", "check_seconds", "check_weights"]
 
 def check_weights(tokens: Any, output_tokens: Any = None, cost: Any = None) -> None:
     """Raise InvalidValue for a weight that would make room in a limit, or spoil its sums."""
-    if not _is_whole(tokens) or tokens < 0:
+    # A plain int, as nearly all are, needs no further look.
+    if not (tokens.__class__ is int or _is_whole(tokens)) or tokens < 0:
         raise InvalidValue.of("tokens", tokens, "a whole number of at least 0")
-    if output_tokens is not None and (not _is_whole(output_tokens) or output_tokens < 0):
+    if output_tokens is not None and (
+        not (output_tokens.__class__ is int or _is_whole(output_tokens)) or output_tokens < 0
+    ):
         raise InvalidValue.of(
             "output_tokens", output_tokens, "a whole number of at least 0, or None"
         )

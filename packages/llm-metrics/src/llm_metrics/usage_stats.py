@@ -174,17 +174,18 @@ class UsageStats:
         Raises MissingDependencyError without the extra `table`.
         """
         try:
+            from rich.box import HORIZONTALS
             from rich.table import Table
         except ImportError as missing:
             message = "UsageStats.table needs rich: install the extra llm-metrics[table]"
             raise MissingDependencyError(message) from missing
-        table = Table(title="LLM usage")
-        for heading in ("operation", "model"):
-            table.add_column(heading)
-        for heading in _NUMBERS:
-            table.add_column(heading, justify="right")
+        table = Table(title="LLM usage", box=HORIZONTALS, show_lines=True, padding=(0, 1, 0, 0))
+        table.add_column("\n".join(_NAMES), overflow="fold")
+        for headings in _NUMBERS:
+            table.add_column("\n".join(headings), justify="right", no_wrap=True)
         for row in self.rows():
-            table.add_row(row.operation or "-", f"{row.provider}/{row.model}", *_numbers(row))
+            names = (row.operation or "-", row.provider or "-", row.model or "-")
+            table.add_row(*map("\n".join, (names, *_numbers(row))))
         return table
 
     def _of(self, key: _Key) -> _Sums:
@@ -198,26 +199,23 @@ def _rows(sums: Mapping[_Key, _Sums]) -> tuple[UsageRow, ...]:
     return tuple(sums[key].row(*key) for key in sorted(sums))
 
 
+# Related figures stand below each other, as twelve columns do not fit a terminal of 80 characters.
+_NAMES = ("operation", "provider", "model")
 _NUMBERS = (
-    "calls",
-    "failed",
-    "attempts",
-    "in",
-    "cached",
-    "out",
-    "reasoning",
-    "cost",
-    "wait",
-    "pause",
+    ("calls", "attempts", "failed"),
+    ("in", "cached"),
+    ("out", "reasoning"),
+    ("cost",),
+    ("wait", "pause"),
 )
 
 
-def _numbers(row: UsageRow) -> Iterable[str]:
+def _numbers(row: UsageRow) -> Iterable[tuple[str, ...]]:
     usage = row.usage
-    yield from (str(number) for number in (row.calls, row.failures, row.attempts))
-    yield from (f"{usage.input_tokens:,}", f"{usage.cache_read_tokens:,}")
-    yield from (f"{usage.output_tokens:,}", f"{usage.reasoning_tokens:,}")
-    money = " + ".join(f"{cost.amount:.6f} {name}" for name, cost in sorted(row.cost.items()))
-    more = f" + {row.unpriced_attempts} unpriced" if row.unpriced_attempts else ""
-    yield (money + more).removeprefix(" + ") or "-"
-    yield from (f"{row.gate_wait_seconds:.1f} s", f"{row.backoff_seconds:.1f} s")
+    yield f"{row.calls:,}", f"{row.attempts:,}", f"{row.failures:,}"
+    yield f"{usage.input_tokens:,}", f"{usage.cache_read_tokens:,}"
+    yield f"{usage.output_tokens:,}", f"{usage.reasoning_tokens:,}"
+    money = [f"{cost.amount:.6f} {name}" for name, cost in sorted(row.cost.items())]
+    unpriced = [f"{row.unpriced_attempts:,} unpriced"] if row.unpriced_attempts else []
+    yield tuple(money + unpriced) or ("-",)
+    yield f"{row.gate_wait_seconds:,.1f} s", f"{row.backoff_seconds:,.1f} s"

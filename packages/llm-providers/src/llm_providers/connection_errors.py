@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import socket
 import ssl
+from typing import Any
+from urllib.parse import urlsplit
 
 from llm_core import ErrorType
 from llm_providers.wire import TransportFailure
@@ -40,29 +42,38 @@ _BY_NAME = {
     "ProxyError": (ErrorType.CONNECTION, "the proxy failed"),
     "UnsupportedProtocol": (
         ErrorType.INVALID_REQUEST,
-        "the base URL has no usable protocol",
+        "the base URL must begin with http:// or https://",
     ),
     "InvalidURL": (ErrorType.INVALID_REQUEST, "the base URL is no URL"),
     "DecodingError": (ErrorType.SERVER_ERROR, "the body's compression is broken"),
     "TooManyRedirects": (ErrorType.SERVER_ERROR, "too many redirects"),
 }
+_NEVER_CONNECTED = {"ConnectError", "ConnectTimeout"}
+
+# Where the request had no connection to go out on.
+_UNSENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"})
 
 
 def transport_failure(error: BaseException) -> TransportFailure | None:
     """Describe `error`, looking along its causes; None if it has nothing to do with the connection.
 
-    `details["reason"]` is ``dns``, ``tls``, ``refused`` or ``reset`` where that is known.
+    `details["reason"]` is ``dns``, ``tls``, ``refused`` or ``reset`` where that is known, and `details["sent"]` is false
+    where the request cannot have reached the vendor.
     """
     chain = _chain(error)
-    known = next((_BY_NAME[name] for name in _names(chain) if name in _BY_NAME), None)
+    name = next((name for name in _names(chain) if name in _BY_NAME), None)
     reason, cause = _reason(chain)
-    if known is None and reason is None:
+    if name is None and reason is None:
         return None
-    error_type, words = known or (ErrorType.CONNECTION, "the connection failed")
+    error_type, words = _BY_NAME.get(name or "", (ErrorType.CONNECTION, "the connection failed"))
     told = str(cause or chain[-1]) or type(chain[-1]).__name__
     if "LocalProtocolError" in _names(chain):
         told = "a header, the method or the path is malformed"  # its own words quote the key
-    details = {"reason": reason} if reason else {}
+    if _NEVER_CONNECTED.intersection(_names(chain)) and (server := _server(chain)):
+        told = f"{server}: {told}"
+    details: dict[str, Any] = {"reason": reason} if reason else {}
+    if name in _UNSENT or reason in ("dns", "refused"):
+        details["sent"] = False
     return TransportFailure(error_type, f"{words}: {told}", details)
 
 
@@ -77,6 +88,19 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 def _names(chain: list[BaseException]) -> list[str]:
     return [kind.__name__ for error in chain for kind in type(error).__mro__]
+
+
+def _server(chain: list[BaseException]) -> str | None:
+    """Return where the request was to go, without path, user and password; None if no error of the chain knows."""
+    for error in chain:
+        try:
+            request: Any = getattr(error, "request", None)
+            parts = urlsplit(str(getattr(request, "url", "")))
+        except (RuntimeError, ValueError):  # the former is httpx's word for: no request is known
+            continue
+        if parts.hostname:
+            return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    return None
 
 
 def _reason(chain: list[BaseException]) -> tuple[str | None, BaseException | None]:

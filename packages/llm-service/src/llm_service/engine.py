@@ -37,7 +37,7 @@ from llm_core import (
     TraceContext,
     unchecked,
 )
-from llm_metrics import active_trace
+from llm_metrics import Labels, active_trace
 from llm_service.estimate import estimate_tokens
 from llm_service.invocation import Invocation, Sink
 from llm_service.ladder import Fallback
@@ -104,6 +104,8 @@ class GenerationEngine:
         """Tell that the call began; its trace is a tracer's, else the active one, else ids of its own."""
         telemetry = self._parts.telemetry
         line.trace = active_trace()
+        if not telemetry.hears(GenerationStarted):
+            return
         if line.trace is None and not telemetry.makes_spans:
             line.trace = TraceContext.new(local=True)
         telemetry.emit(
@@ -121,7 +123,7 @@ class GenerationEngine:
         try:
             line.pipeline = pipeline_of(line.request.pipeline, self._parts.clock)
             call = self._prepare(line, line.request.model)
-            if self._recall_stage.concerns(line.request):
+            if self._parts.cache is not None and self._recall_stage.concerns(line.request):
                 await self._recall(line, call, sink)
             else:
                 await self._invoke(line, call, sink)
@@ -161,7 +163,9 @@ class GenerationEngine:
         self, line: Timeline, call: PreparedCall, sink: Sink | None
     ) -> ProviderResponse:
         """Ask the model, then those below it on the ladder; raises the last error if all fail."""
-        rungs = [rung for rung in self._parts.fallbacks if rung.model != line.request.model]
+        rungs = list(self._parts.fallbacks)
+        if rungs:
+            rungs = [rung for rung in rungs if rung.model != line.request.model]
         first_error: ErrorInfo | None = None
         while True:
             try:
@@ -209,7 +213,8 @@ class GenerationEngine:
         line.mark("refine_started")
         ask_again = partial(self._generate_for_step, line)
         refining = refine(line.pipeline, text, line.request, response, ask_again)
-        refined = await self._in_time(line, refining)
+        # Most calls have no deadline, and need no timer.
+        refined = await (refining if line.deadline_ns is None else self._in_time(line, refining))
         refined_at = line.mark("refined")
         line.content = refined.content
         line.error = None if refined.success else refined.error
@@ -217,17 +222,16 @@ class GenerationEngine:
         line.steps.extend(refined.steps)
         if self._parts.telemetry.hears(StepEnded):
             for step in refined.steps:
-                self._parts.tell(StepEnded(request_id=line.request_id, at_ns=refined_at, step=step))
+                self._parts.telemetry.emit(
+                    StepEnded(request_id=line.request_id, at_ns=refined_at, step=step)
+                )
 
     async def _in_time(
         self, line: Timeline, refining: Awaitable[PipelineResult[Any]]
     ) -> PipelineResult[Any]:
-        """Await the pipeline within what is left of the deadline; most calls have none, and need no timer."""
-        remaining = line.remaining_seconds()
-        if remaining is None:
-            return await refining
+        """Await the pipeline within what is left of the deadline."""
         try:
-            async with asyncio.timeout(remaining):
+            async with asyncio.timeout(line.remaining_seconds()):
                 return await refining
         except TimeoutError:
             raise DeadlineExceeded("the deadline passed in the pipeline") from None
@@ -251,7 +255,15 @@ class GenerationEngine:
     def _finish(self, line: Timeline) -> GenerationResult[Any]:
         completed = line.mark("completed")
         result = line.result(rates_after=self._parts.metrics.per_minute())
-        self._parts.tell(
+        if result.backoff.backoffs:
+            labels = Labels(
+                line.request.operation_name or "",
+                line.model or "",
+                line.provider_name or "",
+                line.tenant,
+            )
+            self._parts.metrics.mark_waited(labels, backoff_seconds=result.backoff.backoff_seconds)
+        self._parts.telemetry.emit(
             unchecked(GenerationFinished)(
                 request_id=line.request_id, at_ns=completed, result=result
             )
@@ -277,7 +289,7 @@ class GenerationEngine:
         if request.model is None:
             changes["model"] = line.request.model
         helper = Timeline(request.replace(**changes), self._parts.clock)
-        helper.trace = line.trace
+        helper.trace, helper.tenant = line.trace, line.tenant
         try:
             helper.pipeline = pipeline_of(helper.request.pipeline, self._parts.clock)
             call = self._prepare(helper, helper.request.model)

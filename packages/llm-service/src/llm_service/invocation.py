@@ -29,14 +29,13 @@ from llm_core import (
     StreamEvent,
     StreamFailed,
     StreamRestarted,
-    StreamStarted,
     Usage,
-    UsageUpdate,
     unchecked,
 )
+from llm_metrics import Labels
 from llm_service.hedging import Signs
 from llm_service.parts import EngineParts
-from llm_service.timeline import AttemptRecord, PreparedCall, Timeline
+from llm_service.timeline import WITHOUT_CONTENT, AttemptRecord, PreparedCall, Timeline
 
 __all__ = ["Invocation", "Sink"]
 
@@ -61,11 +60,16 @@ class Invocation:
         self._gate = parts.gate_of(
             call.provider.name, call.request.model, line.request.operation_name
         )
+        self._labels = Labels(
+            line.request.operation_name or "", call.request.model, call.provider.name, line.tenant
+        )
         self._signs: Signs | None = None
         """What the attempts of a race show of themselves; None where none is run."""
 
     async def run(self) -> ProviderResponse:
         """Ask until there is an answer or the retry policy gives up; raises the last error."""
+        if self._sink is not None:
+            await self._announce_restart(self._sink)
         try:
             record = await self._try_once()
         except ProviderError as error:
@@ -89,19 +93,19 @@ class Invocation:
         async def attempt() -> AttemptRecord:
             if failures:
                 raise failures.pop()
+            if self._sink is not None:
+                await self._announce_restart(self._sink)
             return await self._try_once()
 
         answered: AttemptRecord = await retrying(attempt)
         return answered
 
-    async def _try_once(self) -> AttemptRecord:
-        if self._sink is not None:
-            await self._announce_restart(self._sink)
+    def _try_once(self) -> Awaitable[AttemptRecord]:
         hedger = self._parts.hedger
         if hedger is None:
-            return await self._attempt("answer")
+            return self._attempt("answer")
         self._signs = Signs()
-        return await hedger.race(self._attempt, self._signs)
+        return hedger.race(self._attempt, self._signs)
 
     def _may_retry(self, error: BaseException) -> bool:
         if not isinstance(error, ProviderError) or not error.retryable:
@@ -124,7 +128,7 @@ class Invocation:
             async with self._gate.admit(
                 tokens=call.input_tokens + call.output_tokens,
                 output_tokens=call.output_tokens,
-                cost=self._worst_case(),
+                cost=self._worst_case() if self._parts.counts_money else None,
                 key=line.request.tenant,
                 timeout=self._patience(),
                 priority=line.request.priority,
@@ -181,7 +185,7 @@ class Invocation:
             self._gate.hold(min(refusal.retry_after, longest))
 
     def _settle(self, record: AttemptRecord, permit: Permit) -> None:
-        used = record.usage or _NO_USAGE
+        used = record.response.usage if record.response is not None else _NO_USAGE
         cost = record.cost = self._price(record)
         permit.settle(
             tokens=used.total_tokens,
@@ -197,23 +201,31 @@ class Invocation:
             raise DeadlineExceeded("the deadline passed in the queue; nothing was sent")
         started = line.clock.monotonic_ns()
         record.points["started"] = record.points["request_sent"] = started
+        parts.metrics.mark_sent(self._labels)
+        if parts.telemetry.hears(AttemptStarted):
+            self._tell_start(record, started)
+        request = call.request
+        if line.trace is not None or remaining is not None or parts.telemetry.makes_spans:
+            request = self._outgoing(record, remaining)
+        ask = self._ask_in_span if parts.telemetry.makes_spans else self._ask
+        asking = ask(record, request)
+        return asking if remaining is None else self._in_time(record, asking, remaining)
+
+    def _tell_start(self, record: AttemptRecord, started: int) -> None:
+        provider = self._call.provider
         # Not every provider has a place in a network.
-        host, port = getattr(call.provider, "server_address", None) or (None, None)
-        parts.tell(
+        host, port = getattr(provider, "server_address", None) or (None, None)
+        self._parts.telemetry.emit(
             unchecked(AttemptStarted)(
-                request_id=line.request_id,
+                request_id=self._line.request_id,
                 at_ns=started,
                 number=record.number,
-                provider=call.provider.name,
-                model=call.request.model,
+                provider=provider.name,
+                model=self._call.request.model,
                 server_address=host,
                 server_port=port,
             )
         )
-        request = self._outgoing(record, remaining)
-        ask = self._ask_in_span if parts.telemetry.makes_spans else self._ask
-        asking = ask(record, request)
-        return asking if remaining is None else self._in_time(record, asking, remaining)
 
     def _outgoing(self, record: AttemptRecord, remaining: float | None) -> LLMCallRequest:
         """Return the call with what is left of the deadline, and with the trace if anybody traces."""
@@ -250,7 +262,8 @@ class Invocation:
             return await self._listen(record, request)
         response = await self._call.provider.invoke(request)
         record.points["first_byte"] = self._line.clock.monotonic_ns()
-        self._leads(record)
+        if self._signs is not None:
+            self._leads(record)
         return response
 
     def _leads(self, record: AttemptRecord) -> bool:
@@ -258,6 +271,8 @@ class Invocation:
         return self._signs is None or self._signs.lead(record.purpose)
 
     async def _listen(self, record: AttemptRecord, request: LLMCallRequest) -> ProviderResponse:
+        line, sink = self._line, self._sink
+        assert sink is not None, "only streamed calls listen"
         stream = self._call.provider.stream(request)
         try:
             async for event in stream:
@@ -266,7 +281,10 @@ class Invocation:
                     return event.response
                 if isinstance(event, StreamFailed):
                     raise ProviderError(event.error)
-                await self._pass_on(record, event)
+                self._note(record, event)
+                if self._signs is None or self._leads(record):
+                    line.note_delivery(event)
+                    await sink(event)
         finally:
             aclose: Any = getattr(stream, "aclose", None)
             if aclose is not None:
@@ -274,21 +292,22 @@ class Invocation:
         cut = record.abandoned("the stream ended without a terminal event", ErrorType.TRUNCATED)
         raise ProviderError(cut)
 
-    async def _pass_on(self, record: AttemptRecord, event: StreamEvent) -> None:
-        """Note what came and hand it to the sink, unless another attempt was faster."""
+    def _note(self, record: AttemptRecord, event: StreamEvent) -> None:
+        """Note what came, and when."""
         now = self._line.clock.monotonic_ns()
-        record.points.setdefault("first_byte", now)
-        if not isinstance(event, StreamStarted | UsageUpdate):
-            if "first_token" not in record.points:
-                record.points["first_token"] = now
-                self._parts.tell(
-                    FirstToken(request_id=self._line.request_id, at_ns=now, number=record.number)
+        points = record.points
+        if "first_byte" not in points:
+            points["first_byte"] = now
+        if not isinstance(event, WITHOUT_CONTENT):
+            if "first_token" not in points:
+                points["first_token"] = now
+                self._parts.telemetry.emit(
+                    unchecked(FirstToken)(
+                        request_id=self._line.request_id, at_ns=now, number=record.number
+                    )
                 )
-            record.points["last_token"] = now
+            points["last_token"] = now
         record.hear(event)
-        if self._leads(record) and self._sink is not None:
-            self._line.note_delivery(event)
-            await self._sink(event)
 
     def _close(self, record: AttemptRecord) -> None:
         line = self._line
@@ -298,21 +317,44 @@ class Invocation:
             started = record.points["started"]
             alive = record.points.get("first_token", ended)
             self._parts.hedger.note_latency((alive - started) / 1e9)
-        self._parts.tell(
-            unchecked(AttemptEnded)(
-                request_id=line.request_id, at_ns=ended, attempt=record.freeze()
+        self._mark(record, ended)
+        if self._parts.telemetry.hears(AttemptEnded):
+            self._parts.telemetry.emit(
+                unchecked(AttemptEnded)(
+                    request_id=line.request_id, at_ns=ended, attempt=record.freeze()
+                )
             )
+
+    def _mark(self, record: AttemptRecord, ended: int) -> None:
+        """Tell the metrics of an attempt that ended; one that the gates refused has only waited."""
+        metrics, points = self._parts.metrics, record.points
+        if record.waited_for is not None:
+            queued = points["admitted"] - points["enqueued"]
+            metrics.mark_waited(self._labels, queue_seconds=queued / 1e9)
+        started = points.get("started")
+        if started is None:
+            return
+        seen, first = record.seen, points.get("first_token")
+        mark = metrics.mark_received if record.error is None else metrics.mark_failed
+        mark(
+            self._labels,
+            input_tokens=seen.usage.input_tokens if seen else 0,
+            output_tokens=seen.usage.output_tokens if seen else 0,
+            latency_seconds=(ended - started) / 1e9,
+            first_token_seconds=None if first is None else (first - started) / 1e9,
         )
 
     def _price(self, record: AttemptRecord) -> Cost | None:
         """Return what the attempt cost: the provider's own bill, or its tokens by the price book."""
-        if record.response is not None and record.response.cost is not None:
-            return record.response.cost
-        return None if record.usage is None else self._cost_of(record.usage)
+        seen = record.seen
+        if seen is None:
+            return None
+        billed = seen.cost if seen is record.response else None
+        return self._cost_of(seen.usage) if billed is None else billed
 
     def _worst_case(self) -> Decimal | None:
         """Return what the reserved tokens would cost, for limits of money; None without a price."""
-        if self._parts.price_book is None or not self._parts.counts_money:
+        if self._parts.price_book is None:
             return None
         call = self._call
         reserved = Usage(input_tokens=call.input_tokens, output_tokens=call.output_tokens)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from llm_core import Cost, CostStatus, Usage
+from llm_core import Cost, CostStatus, InvocationAttempt, Usage
 
-__all__ = ["total_cost", "total_usage"]
+__all__ = ["bill", "total_cost"]
 
 _NO_USAGE = Usage()
 _NO_COST = Cost.total([])
 
 
-def total_usage(usages: Sequence[Usage]) -> Usage:
-    """Return the sum of tokens."""
-    # Most calls have one attempt, whose usage is the sum.
-    return sum(usages[1:], usages[0]) if usages else _NO_USAGE
+def bill(attempts: Sequence[InvocationAttempt]) -> tuple[Usage, Cost]:
+    """Return the tokens and the money of all attempts together."""
+    if len(attempts) == 1:  # as in most calls
+        only = attempts[0]
+        return only.usage or _NO_USAGE, only.cost or _NO_COST
+    usages = [attempt.usage for attempt in attempts if attempt.usage is not None]
+    costs = [attempt.cost for attempt in attempts if attempt.cost is not None]
+    return sum(usages[1:], usages[0]) if usages else _NO_USAGE, total_cost(costs)
 
 
 def total_cost(costs: Iterable[Cost]) -> Cost:

@@ -11,7 +11,6 @@ from llm_core import (
     PriceBook,
     Provider,
     ResponseCache,
-    TelemetryEvent,
 )
 from llm_metrics import MetricsRecorder, TelemetryFanOut
 from llm_service.hedging import Hedger
@@ -33,9 +32,9 @@ class EngineParts:
     retry: RetryPolicy
     clock: Clock
     telemetry: TelemetryFanOut
-    """Metrics, usage and the backends that were chosen; contains what any of them raises."""
+    """Usage and the backends that were chosen; contains what any of them raises."""
     metrics: MetricsRecorder
-    """One of those who listen to `telemetry`; here it is asked for the rates that results tell."""
+    """Told of every attempt, and asked for the rates that results tell."""
     fallbacks: tuple[Fallback, ...] = ()
     hedger: Hedger | None = None
     price_book: PriceBook | None = None
@@ -46,10 +45,6 @@ class EngineParts:
     """Whether a gate may limit money, so that reservations are worth being priced."""
     budgets: dict[str, RetryBudget] = field(default_factory=dict)
     """The retry budget of each provider, made when it is first needed."""
-
-    def tell(self, event: TelemetryEvent) -> None:
-        """Give an event to all who listen."""
-        self.telemetry.emit(event)
 
     def budget_of(self, provider: str) -> RetryBudget:
         """Return the provider's retry budget."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+import types
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llm_core import Clock, GenerationRequest, ProviderResponse
+from llm_core import Clock, GenerationRequest, ProviderResponse, SystemClock, unchecked
 
 if TYPE_CHECKING:
     from llm_core import Generate
@@ -26,22 +27,24 @@ def pipeline_of(wanted: Any, clock: Clock) -> Pipeline[Any, Any] | None:
     kind, _ = _pipeline_classes()
     if isinstance(wanted, kind):
         return wanted
+    if type(clock) is SystemClock and _is_shared_function(wanted):
+        return _pipeline_of_function(wanted)
     if not callable(wanted) and _is_declarative(wanted):
         return kind.from_config(wanted, clock=clock)
     return kind(wanted, clock=clock)
 
 
-async def refine(
+def refine(
     pipeline: Pipeline[Any, Any],
     text: str,
     request: GenerationRequest,
     response: ProviderResponse,
     generate: Generate,
-) -> PipelineResult[Any]:
-    """Run the pipeline on the reply's `text`; never raises."""
+) -> Coroutine[Any, Any, PipelineResult[Any]]:
+    """Run the pipeline on the reply's `text`; what is returned, once awaited, never raises."""
     _, context_of = _pipeline_classes()
-    context = context_of(request=request, response=response, generate=generate)
-    return await pipeline.run(text, context=context)
+    context = unchecked(context_of)(request=request, response=response, generate=generate)
+    return pipeline.run(text, context=context)
 
 
 @functools.cache
@@ -50,6 +53,20 @@ def _pipeline_classes() -> tuple[type[Pipeline[Any, Any]], type[RunContext]]:
     from llm_pipeline import Pipeline, RunContext
 
     return Pipeline, RunContext
+
+
+def _is_shared_function(wanted: Any) -> bool:
+    """Whether it is a function that holds nothing of one call, as those of modules and classes are."""
+    kind = type(wanted)
+    if kind is types.FunctionType:
+        return wanted.__closure__ is None and wanted.__defaults__ is None
+    return kind is types.MethodDescriptorType
+
+
+@functools.lru_cache(maxsize=32)
+def _pipeline_of_function(function: Callable[..., Any]) -> Pipeline[Any, Any]:
+    kind, _ = _pipeline_classes()
+    return kind(function)
 
 
 def _is_declarative(wanted: Any) -> bool:

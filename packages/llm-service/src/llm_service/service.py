@@ -163,7 +163,7 @@ class BaseLLMService:
             fallbacks=tuple(map(_as_fallback, fallbacks)),
             restart_streams=restart_streams,
             hedger=Hedger(hedge) if hedge else None,
-            telemetry=TelemetryFanOut([self._metrics, self._usage, self._telemetry]),
+            telemetry=TelemetryFanOut([self._usage, self._telemetry]),
             metrics=self._metrics,
             price_book=price_book,
             cache=cache,
@@ -439,7 +439,8 @@ class BaseLLMService:
         kept: list[GenerationResult[Any]] = []
         try:
             with self._in_flight.enter():
-                return with_playable_audio(await engine.generate(request, sink, kept.append))
+                result = await engine.generate(request, sink, kept.append)
+            return result if result.audio is None else with_playable_audio(result)
         except EndedByClosing:
             return self._ended(kept, request)
 

@@ -44,11 +44,14 @@ from llm_core import (
     unchecked,
 )
 from llm_service.estimate import estimate_text_tokens
-from llm_service.ledger import total_cost, total_usage
+from llm_service.ledger import bill
 from llm_service.standstill import standstill
 
 if TYPE_CHECKING:
     from llm_pipeline import Pipeline
+
+WITHOUT_CONTENT = (StreamStarted, UsageUpdate)
+"""Events of a stream that give nothing of the answer."""
 
 
 @immutable
@@ -91,9 +94,12 @@ class AttemptRecord:
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens it used, as far as known."""
+        """The tokens it used, as far as known; those of an answer that got lost on its way are estimated."""
         seen = self.seen
-        return seen.usage if seen else None
+        if seen is not None:
+            return seen.usage
+        lost = self.error is not None and "started" in self.points and self.error.may_be_billed
+        return self.used_when_abandoned if lost else None
 
     def hear(self, event: StreamEvent) -> None:
         """Remember what a stream gave, for the case that its end never comes."""
@@ -162,7 +168,7 @@ class AttemptRecord:
             reserved_tokens=self.call.input_tokens + self.call.output_tokens,
             waited_for=self.waited_for,
             error=error,
-            usage=seen.usage if seen else None,
+            usage=self.usage,
             cost=self.cost,
             finish_reason=seen.finish_reason if seen else None,
             response_id=seen.response_id if seen else None,
@@ -180,8 +186,10 @@ class Timeline:
         self.request = request
         self.clock = clock
         self.request_id = request.request_id or os.urandom(16).hex()
+        self.tenant = request.tenant or ""
+        """Whose traffic it is in the metrics; a helper call's is that of the call it helps."""
         self.trace: TraceContext | None = None
-        """The span of the call, or the one that was active when it came; None if nobody traces."""
+        """The span of the call, or the one that was active when it came; None if nobody asks for one."""
         self.rates_before = (0.0, 0.0)
         self.requested_at: datetime = clock.now()
         self.points: dict[str, int] = {"requested": clock.monotonic_ns()}
@@ -232,8 +240,10 @@ class Timeline:
 
     def note_delivery(self, event: StreamEvent) -> None:
         """Note what of a streamed answer the caller gets to see."""
-        self.delivered = self.delivered or not isinstance(event, StreamStarted | UsageUpdate)
-        self._delivered_tool_call = self._delivered_tool_call or isinstance(event, ToolCallStarted)
+        if not isinstance(event, WITHOUT_CONTENT):
+            self.delivered = True
+            if isinstance(event, ToolCallStarted):
+                self._delivered_tool_call = True
 
     @property
     def may_restart(self) -> bool:
@@ -279,7 +289,8 @@ class Timeline:
 
     def result(self, rates_after: tuple[float, float] | None = None) -> GenerationResult[Any]:
         """Freeze everything known into the result; `rates_after` are requests and tokens per minute at its end."""
-        attempts = tuple(attempt.freeze() for attempt in self.attempts)
+        attempts = tuple([attempt.freeze() for attempt in self.attempts])
+        usage, cost = bill(attempts)
         trace = self.trace or TraceContext.new()
         # After a failure the partial reply stands in, so that what had arrived is not lost.
         seen = self.response or (self.error.partial if self.error else None)
@@ -294,8 +305,8 @@ class Timeline:
             raw_content=seen.text if seen else None,
             error=self.error or self.made_up_for,
             degraded=self.degraded,
-            usage=total_usage([a.usage for a in attempts if a.usage is not None]),
-            cost=total_cost([a.cost for a in attempts if a.cost]),
+            usage=usage,
+            cost=cost,
             attempts=attempts,
             backoff=self._backoff(),
             steps=tuple(self.steps),

@@ -133,6 +133,13 @@ def test_the_demo_gets_every_capital_right_and_fits_80_columns(shell: Any) -> No
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
+def test_a_quiet_demo_has_its_table_and_nothing_on_stderr(shell: Any) -> None:
+    examples = Path(__file__).parents[4] / "examples"
+    done = shell("demo", "-q", "--examples", str(examples))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "50 of 50 right" in done.stdout
+
+
 def test_the_demo_imports_the_sdk_before_the_first_call_which_would_else_seem_slow(
     shell: Any,
 ) -> None:

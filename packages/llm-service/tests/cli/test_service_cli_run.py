@@ -243,6 +243,17 @@ def test_a_second_run_beside_the_first_is_refused(slow_shell: Any) -> None:
     assert "another run is writing it" in shell.one_line(second)
 
 
+def test_a_run_with_failures_tells_the_reason_of_one_and_what_to_do(shell: Any) -> None:
+    lines = ['{"user": "good"}', '{"user": "?", "model": "bad-model", "max_attempts": 1}']
+    shell.write("in.jsonl", *lines)
+    first = shell(*RUN).stderr.splitlines()
+    again = shell(*RUN).stderr.splitlines()
+    for told, advice in (first[-2:], again[-2:]):
+        assert told.startswith("llm-service: line 2: model_not_found: ")
+        assert "bad-model" in told
+        assert advice == "llm-service: --retry-failed sends again what failed"
+
+
 def test_failures_can_be_sent_again_alone(shell: Any) -> None:
     lines = ['{"user": "good"}', '{"user": "?", "model": "bad-model", "max_attempts": 1}']
     shell.write("in.jsonl", *lines)

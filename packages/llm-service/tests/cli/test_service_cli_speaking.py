@@ -79,6 +79,11 @@ def test_images_are_files_or_addresses(shell: Any) -> None:
         (["--image", "none.png"], "none.png: no such file"),
         (["--image", "empty"], "empty: an empty file"),
         (["--image", "."], ".: cannot be read"),
+        (["--image", "list.json"], "list.json: not an image; expected PNG, JPEG"),
+        (
+            ["--schema", "typo.json"],
+            "typo.json: JsonSchemaValidation.schema: got {'type': 'objekt'}",
+        ),
         (["--schema", "empty"], "empty: not JSON"),
         (["--schema", "list.json"], "list.json: expected a JSON object"),
         (["--schema", "none.json"], "none.json: got {}, expected"),
@@ -89,6 +94,7 @@ def test_images_are_files_or_addresses(shell: Any) -> None:
 def test_a_wrong_option_is_one_line(shell: Any, option: list[str], complaint: str) -> None:
     shell.write("list.json", "[]")
     shell.write("none.json", "{}")
+    shell.write("typo.json", '{"type": "objekt"}')
     (shell.folder / "empty").write_bytes(b"")
     done = shell(*ASK, "?", *option)
     if complaint.startswith("none.json"):

@@ -10,22 +10,30 @@ from typing import Any
 import click
 
 from llm_core import ImagePart, InvalidValue, ResponseSchema
+from llm_pipeline import JsonSchemaValidation
+from llm_providers.media import image_media_type
 
 __all__ = ["read_image", "read_schema"]
 
 
 def read_image(source: str) -> ImagePart:
-    """Return the image at a path or URL; a ClickException for a file that cannot be read or is empty."""
+    """Return the image at a path or URL; a ClickException for a file that cannot be read or is none."""
     if re.match(r"https?://|data:", source):
         return ImagePart(url=source)
     data = _read(Path(source))
     if not data:
         raise click.ClickException(f"{source}: an empty file, expected an image")
-    return ImagePart(data=data)
+    image = ImagePart(data=data)
+    try:
+        return ImagePart(data=data, media_type=image_media_type(image))
+    except InvalidValue:
+        raise click.ClickException(
+            f"{source}: not an image; expected PNG, JPEG, GIF, WebP or another known format"
+        ) from None
 
 
 def read_schema(path: Path) -> ResponseSchema:
-    """Return the JSON Schema in a file, named by its title or its file name."""
+    """Return the JSON Schema in a file, named by its title or its file name; a ClickException for what is none."""
     try:
         schema: Any = json.loads(_read(path))
     except (ValueError, RecursionError) as error:
@@ -35,6 +43,7 @@ def read_schema(path: Path) -> ResponseSchema:
     title = str(schema.get("title") or path.stem)
     name = re.sub(r"[^a-zA-Z0-9_-]+", "_", title)[:64].strip("_") or "answer"
     try:
+        JsonSchemaValidation(schema=schema)
         return ResponseSchema(name=name, json_schema=schema)
     except InvalidValue as error:
         raise click.ClickException(f"{path}: {error}") from None

@@ -196,7 +196,11 @@ def _run(options: RunOptions) -> int:
                 journal.publish(in_input_order=options.order == "input")
                 BatchLedger(output).remove()
                 options.say(journal.index.tally.line(total, time.monotonic() - began))
-            return 1 if journal.index.tally.failed else 0
+            if not journal.index.tally.failed:
+                return 0
+            options.say(journal.index.tally.first_failure)
+            options.say("--retry-failed sends again what failed")
+            return 1
     except OSError as error:
         raise click.ClickException(f"{output}: cannot be written: {error.strerror}") from None
 

@@ -19,6 +19,8 @@ class Tally:
         self.degraded: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
         """By error type."""
+        self.first_failure = ""
+        """What went wrong with the first result that failed, and which line of the input it answers."""
         self.attempts = 0
         self.cached = 0
         self.input_tokens = 0
@@ -34,7 +36,9 @@ class Tally:
         if result.get("success"):
             self.succeeded += 1
         else:
-            self.failures[(result.get("error") or {}).get("type") or "unknown"] += 1
+            error = result.get("error") or {}
+            self.failures[error.get("type") or "unknown"] += 1
+            self.first_failure = self.first_failure or _told(result, error)
         if result.get("degraded"):
             self.degraded[result["degraded"].get("reason") or "unknown"] += 1
         self.attempts += len(result.get("attempts") or ())
@@ -73,6 +77,13 @@ class Tally:
             kinds = ", ".join(f"{count} {name}" for name, count in self.failures.most_common())
             words.append(f"failed: {kinds}")
         return ", ".join(words)
+
+
+def _told(result: Mapping[str, Any], error: Mapping[str, Any]) -> str:
+    line = ((result.get("request") or {}).get("metadata") or {}).get("input_line")
+    where = f"line {line}: " if line is not None else ""
+    words = " ".join(str(error.get("message") or "no reason given").split())
+    return f"{where}{error.get('type') or 'unknown'}: {words}"
 
 
 def shown_cost(tally: Tally) -> str:

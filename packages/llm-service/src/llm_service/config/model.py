@@ -107,6 +107,7 @@ class FallbackConfig(_Section):
     """A model that answers when the ones before it could not."""
 
     model: ModelName
+    """A model's name, an alias, or provider/model."""
     when: Listed[ErrorType] | None = None
     """The error types after which it is asked; left out: all that the error table lets fall back."""
 
@@ -154,6 +155,7 @@ class ProviderConfig(_Section):
     kind: ProviderKind | None = None
     """Left out: the provider's own name says it."""
     base_url: Url | None = None
+    """Where its API is, such as https://host/v1; left out: the vendor's own address."""
     api_key: ApiKey | None = None
     """Where the key is: env:NAME or file:PATH. Left out: the vendor's usual variable."""
     timeout_seconds: Seconds | None = None
@@ -242,11 +244,13 @@ class BreakerConfig(_Section):
     """When a model that keeps failing is left alone; what is left out is as in `BreakerPolicy`."""
 
     enabled: bool = True
+    """Whether models are left alone at all."""
     failure_rate: Part | None = None
     """The part of calls that must fail."""
     least_calls: Count | None = None
     """How many calls must have ended in the window before any rate means something."""
     window_seconds: Seconds | None = None
+    """How far back calls count."""
     slow_seconds: Seconds | None = None
     """From which duration on a call is slow."""
     slow_rate: Part | None = None
@@ -254,6 +258,7 @@ class BreakerConfig(_Section):
     open_seconds: Seconds | None = None
     """How long the model is left alone the first time."""
     most_open_seconds: Seconds | None = None
+    """The longest that the model is left alone, however often the probes fail."""
     probes: Count | None = None
     """How many calls are let through to try, and must succeed."""
 
@@ -268,6 +273,7 @@ class CachePolicyConfig(_Section):
     """Whether answers are given again, and for how long."""
 
     mode: CacheMode = CacheMode.OFF
+    """use: what is in the cache answers; refresh: every request is sent. Both keep the answer, off does neither."""
     ttl_seconds: Seconds | None = None
     """The age up to which an answer is fresh."""
     stale_seconds: ZeroOrMoreSeconds = 0.0
@@ -305,9 +311,11 @@ class OperationConfig(_Section):
     """What holds for one business operation, in place of the service's own settings."""
 
     model: ModelName | None = None
+    """A model's name, an alias, or provider/model."""
     deadline_seconds: Seconds | None = None
     """Time for everything: queue, attempts, pauses, refinement."""
     max_attempts: Count | None = None
+    """All attempts together; 1 never retries."""
     limits: RateLimits | None = None
     """What this operation may use of all models together, besides the models' own limits."""
     pipeline: tuple[Any, ...] | None = None
