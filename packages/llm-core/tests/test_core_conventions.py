@@ -290,3 +290,15 @@ def test_a_failure_is_measured_under_its_kind_of_error() -> None:
     assert list(conventions.measurements(result, conventions.result_attributes(result))) == [
         (conventions.OPERATION_DURATION, 1.0, {"error.type": "timeout_read"})
     ]
+
+
+def test_embeddings_are_measured_without_output_tokens() -> None:
+    result = GenerationResult(
+        request=GenerationRequest(user="hi", metadata={"gen_ai.operation.name": "embeddings"}),
+        success=True,
+        usage=Usage(input_tokens=10),
+        timestamps=EventTimestamps(requested_at=datetime(2026, 1, 1, tzinfo=UTC), requested=0),
+    )
+    assert list(conventions.measurements(result, conventions.result_attributes(result))) == [
+        (conventions.TOKEN_USAGE, 10, {"gen_ai.token.type": "input"})
+    ]
