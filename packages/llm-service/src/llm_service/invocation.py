@@ -334,23 +334,22 @@ class Invocation:
         started = points.get("started")
         if started is None:
             return
-        seen, first = record.seen, points.get("first_token")
+        used, first = record.usage, points.get("first_token")
         mark = metrics.mark_received if record.error is None else metrics.mark_failed
         mark(
             self._labels,
-            input_tokens=seen.usage.input_tokens if seen else 0,
-            output_tokens=seen.usage.output_tokens if seen else 0,
+            input_tokens=used.input_tokens if used else 0,
+            output_tokens=used.output_tokens if used else 0,
             latency_seconds=(ended - started) / 1e9,
             first_token_seconds=None if first is None else (first - started) / 1e9,
         )
 
     def _price(self, record: AttemptRecord) -> Cost | None:
         """Return what the attempt cost: the provider's own bill, or its tokens by the price book."""
-        seen = record.seen
-        if seen is None:
-            return None
-        billed = seen.cost if seen is record.response else None
-        return self._cost_of(seen.usage) if billed is None else billed
+        if record.response is not None and record.response.cost is not None:
+            return record.response.cost
+        used = record.usage
+        return None if used is None else self._cost_of(used)
 
     def _worst_case(self) -> Decimal | None:
         """Return what the reserved tokens would cost, for limits of money; None without a price."""
