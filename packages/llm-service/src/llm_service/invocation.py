@@ -346,9 +346,8 @@ class Invocation:
 
     def _price(self, record: AttemptRecord) -> Cost | None:
         """Return what the attempt cost: the provider's own bill, or its tokens by the price book."""
-        response = record.response
-        if response is not None and response.cost is not None:
-            return response.cost
+        if record.response is not None and record.response.cost is not None:
+            return record.response.cost
         used = record.usage
         return None if used is None else self._cost_of(used)
 
