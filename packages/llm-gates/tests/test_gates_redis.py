@@ -418,6 +418,7 @@ def run_workers(url: str, prefix: str, seconds: float) -> list[dict[str, Any]]:
     return [json.loads(output) for output in outputs]
 
 
+@pytest.mark.realtime
 def test_four_processes_stay_under_one_limit_and_share_it(redis_url: str) -> None:
     # Other programs may starve one of the processes; a gate that is unfair is unfair each time.
     for attempt in range(3):
