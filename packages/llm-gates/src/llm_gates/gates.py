@@ -11,7 +11,7 @@ from llm_gates.limits import Limit
 from llm_gates.permit import ENDED, Acquired, AsyncAdmission, GatePermit, SyncAdmission
 from llm_gates.snapshot import GateSnapshot
 from llm_gates.turnstile import Turnstile
-from llm_gates.weights import check_weights
+from llm_gates.weights import check_estimate, check_weights
 
 __all__ = ["GateSet"]
 
@@ -123,13 +123,7 @@ class GateSet:
             or output_tokens is not None
             or cost is not None
         ):
-            check_weights(tokens, output_tokens, cost)
-            if output_tokens is not None and output_tokens > tokens:
-                raise InvalidValue.of(
-                    "output_tokens",
-                    output_tokens,
-                    f"at most tokens={tokens!r}, of which it is a part",
-                )
+            check_estimate(tokens, output_tokens, cost)
         permit.tokens = tokens
         permit.output_tokens = output_tokens
         permit.cost = cost
@@ -162,13 +156,7 @@ class GateSet:
             or output_tokens is not None
             or cost is not None
         ):
-            check_weights(tokens, output_tokens, cost)
-            if output_tokens is not None and output_tokens > tokens:
-                raise InvalidValue.of(
-                    "output_tokens",
-                    output_tokens,
-                    f"at most tokens={tokens!r}, of which it is a part",
-                )
+            check_estimate(tokens, output_tokens, cost)
         permit.tokens = tokens
         permit.output_tokens = output_tokens
         permit.cost = cost

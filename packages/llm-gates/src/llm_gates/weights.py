@@ -7,7 +7,7 @@ from typing import Any
 
 from llm_core import InvalidValue
 
-__all__ = ["check_limit", "check_seconds", "check_weights"]
+__all__ = ["check_estimate", "check_limit", "check_seconds", "check_weights"]
 
 
 def check_weights(tokens: Any, output_tokens: Any = None, cost: Any = None) -> None:
@@ -45,3 +45,12 @@ def check_seconds(field: str, seconds: Any) -> None:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def check_estimate(tokens: int, output_tokens: int | None, cost: Decimal | None) -> None:
+    """Raise InvalidValue for what no call can ask for: as `check_weights`, or more output than tokens."""
+    check_weights(tokens, output_tokens, cost)
+    if output_tokens is not None and output_tokens > tokens:
+        raise InvalidValue.of(
+            "output_tokens", output_tokens, f"at most tokens={tokens!r}, of which it is a part"
+        )
