@@ -1,6 +1,6 @@
 """Every page, one after the other, whatever becomes of one of them.
 
-    hatch run bench all                        # half an hour on a quiet machine
+    hatch run bench all                        # about twenty minutes on a quiet machine
     hatch run bench all gates imports          # only these
     hatch run bench all --rounds=1 --dry-run   # whether each works: options are handed on
 
