@@ -1,6 +1,6 @@
 """CPU of a plain call and of a streamed chunk, beside the bare SDK and what is built on it, and memory over many calls.
 
-    hatch run bench providers                     # all of it, three minutes
+    hatch run bench providers                     # all of it, a minute and a half
     hatch run bench providers --memory-calls 0    # without the long memory run; writes no page
     hatch run bench providers --no-peers          # ours and the bare SDK
 
@@ -47,15 +47,17 @@ PLAIN_RATIO = 1.10
 CHUNK_RATIO = 1.0
 """A streamed chunk must cost less than the SDK's."""
 MEMORY_GROWTH_MEGABYTES = 2.0
+PLAIN, STREAMS = 50, 2
+MEMORY_CALLS = 20_000
 KINDS = {
-    "plain call": (100, "A plain call, Chat Completions"),
-    "stream": (3, "A streamed chunk, Chat Completions"),
-    "plain call, Responses": (100, "A plain call, Responses"),
-    "stream, Responses": (3, "A streamed chunk, Responses"),
+    "plain call": (PLAIN, "A plain call, Chat Completions"),
+    "stream": (STREAMS, "A streamed chunk, Chat Completions"),
+    "plain call, Responses": (PLAIN, "A plain call, Responses"),
+    "stream, Responses": (STREAMS, "A streamed chunk, Responses"),
 }
 """How often a work is done in a round, and the title of its table."""
-METHOD = """\
-Each contender is a process of its own and makes one call after the other; a round is 100 plain calls or 3 streams of
+METHOD = f"""\
+Each contender is a process of its own and makes one call after the other; a round is {PLAIN} plain calls or {STREAMS} streams of
 400 chunks, and all contenders take turns. Figures are CPU time of the client's process, the median of the rounds.
 The server is a process that sends canned bytes with rate-limit headers, one write to the socket for each chunk.
 Each contender reads its whole answer: text, usage and, for ours, the rate-limit headers and the timestamps.
@@ -142,7 +144,7 @@ def tables(found: dict[str, list[Measured]], grown: list[tuple[str, float, float
 def main() -> int:
     """Run everything; returns the exit code."""
     options = read_options(
-        __doc__, rounds=11, memory_calls={"type": int, "default": 100_000, "metavar": "N"}
+        __doc__, rounds=15, memory_calls={"type": int, "default": MEMORY_CALLS, "metavar": "N"}
     )
     calls = options.given.memory_calls
     with canned_server() as base_url:

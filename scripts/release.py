@@ -2,6 +2,7 @@
 
 It bumps the version, moves the bounds of the packages that depend on it, writes the changelog from
 its fragments, commits and tags. Nothing is pushed and nothing is uploaded.
+A package's first release takes `first` for the part: the version that stands there, not one after it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-PARTS = ("major", "minor", "patch")
+FIRST = "first"
+PARTS = ("major", "minor", "patch", FIRST)
 
 
 class ReleaseRefused(Exception):
@@ -68,12 +70,13 @@ def run(command: Sequence[str | Path], folder: Path) -> str:
 
 
 def bumped(version: Version, part: str) -> Version:
-    """Return `version` with its `part` one higher and what is smaller at 0."""
+    """Return `version` with its `part` one higher and what is smaller at 0; for `first` as it is."""
     major, minor, patch = version.major, version.minor, version.micro
     following = {
         "major": (major + 1, 0, 0),
         "minor": (major, minor + 1, 0),
         "patch": (major, minor, patch + 1),
+        FIRST: (major, minor, patch),
     }
     return Version(".".join(map(str, following[part])))
 
@@ -125,6 +128,8 @@ def plan(root: Path, package: str, part: str) -> Release:
         new=new,
         bounds=tuple(bounds_to_move(root, package, new)),
     )
+    if part == FIRST and (tags := run(["git", "tag", "--list", f"{package}-v*"], root)):
+        raise ReleaseRefused(f"{package} has releases already: {', '.join(tags.splitlines())}")
     if run(["git", "tag", "--list", release.tag], root):
         raise ReleaseRefused(f"the tag {release.tag} is there already: {package} {new} is released")
     return release
@@ -172,6 +177,9 @@ def describe(root: Path, release: Release) -> Iterator[str]:
     yield f"{release.package} {release.old} -> {release.new}, tag {release.tag}"
     for bound in release.bounds:
         yield f"{bound.pyproject.parent.name}: {bound.old} -> {bound.new}"
+    if release.bounds:
+        due = sorted({bound.pyproject.parent.name for bound in release.bounds})
+        yield f"to be released after it, as their requirements change: {', '.join(due)}"
     yield ""
     yield towncrier(root, release, "--draft")
 
@@ -193,10 +201,11 @@ def main(arguments: Sequence[str] | None = None, root: Path | None = None) -> in
     if wanted.dry_run:
         print("\na dry run: nothing was changed")
         return 0
+    before = run(["git", "rev-parse", "--short", "HEAD"], root)
     try:
         carry_out(root, release)
     except ReleaseRefused as refusal:
-        undo = "git reset --hard && git clean -fd packages"
+        undo = f"git reset --hard {before} && git clean -fd packages"
         print(f"stopped half-way: {refusal}\ntake it back with: {undo}", file=sys.stderr)
         return 1
     print(f"\ncommitted and tagged; to publish: git push origin HEAD {release.tag}")

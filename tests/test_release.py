@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,12 +46,23 @@ def add_package(tree: Path, name: str, *, needs: str = "", extra: str = "") -> N
     (folder / "CHANGELOG.md").write_text(f"# Changelog\n\n{marker}")
 
 
+def commit_all(tree: Path) -> None:
+    git(tree, "init", "--quiet")
+    git(tree, "add", "--all")
+    git(tree, "commit", "--quiet", "--message", "Begin")
+
+
 @pytest.fixture
-def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A committed repository of three packages, with this one's settings and command."""
+def committer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who commits, where git has not been told."""
     for variable, value in {"NAME": "Anna", "EMAIL": "anna@example.org"}.items():
         monkeypatch.setenv(f"GIT_AUTHOR_{variable}", value)
         monkeypatch.setenv(f"GIT_COMMITTER_{variable}", value)
+
+
+@pytest.fixture
+def tree(tmp_path: Path, committer: None) -> Path:
+    """A committed repository of three packages, with this one's settings and command."""
     (tmp_path / "scripts").mkdir()
     for file in ("pyproject.toml", "scripts/release.py"):
         (tmp_path / file).write_bytes((ROOT / file).read_bytes())
@@ -58,9 +71,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     add_package(tmp_path, "llm-sim", extra='"llm-core[fast]>=0.1,<0.2", "llm-core-x>=0.1"')
     fragment = tmp_path / "packages" / "llm-core" / "changelog.d" / "+clocks.added.md"
     fragment.write_text("Clocks can be wound by hand.\n")
-    git(tmp_path, "init", "--quiet")
-    git(tmp_path, "add", "--all")
-    git(tmp_path, "commit", "--quiet", "--message", "Begin")
+    commit_all(tmp_path)
     return tmp_path
 
 
@@ -86,6 +97,20 @@ class TestRelease:
         assert '"llm-core[fast]>=0.2,<0.3", "llm-core-x>=0.1"' in pyproject(tree, "llm-sim")
         said = tree / "packages" / "llm-gates" / "changelog.d" / "+needs-llm-core.changed.md"
         assert said.read_text("utf-8") == "Needs `llm-core` 0.2.\n"
+
+    def test_the_packages_whose_bounds_move_are_named_as_due(self, tree: Path) -> None:
+        ran = release(tree, "llm-core", "minor")
+        assert "to be released after it, as their requirements change: llm-gates, llm-sim\n" in (
+            ran.stdout
+        )
+
+    def test_a_first_release_is_of_the_version_that_stands_there(self, tree: Path) -> None:
+        ran = release(tree, "llm-core", "first")
+        assert ran.returncode == 0, ran.stderr
+        assert 'version = "0.1.3"' in pyproject(tree, "llm-core")
+        changelog = (tree / "packages" / "llm-core" / "CHANGELOG.md").read_text("utf-8")
+        assert "## 0.1.3 (" in changelog
+        assert git(tree, "tag", "--points-at", "HEAD") == "llm-core-v0.1.3"
 
     def test_a_patch_moves_no_bound(self, tree: Path) -> None:
         assert release(tree, "llm-core", "patch").returncode == 0
@@ -119,7 +144,7 @@ class TestRefusal:
             (["llm-cor", "minor"], "no package 'llm-cor': choose one of llm-core, llm-gates"),
             (
                 ["llm-core", "tiny"],
-                "no part 'tiny' of a version: choose one of major, minor, patch",
+                "no part 'tiny' of a version: choose one of major, minor, patch, first",
             ),
             (["llm-gates", "minor"], "write packages/llm-gates/changelog.d/+word.changed.md"),
         ],
@@ -145,17 +170,73 @@ class TestRefusal:
         assert ran.returncode == 1
         assert "llm-core 0.2.0 is released" in ran.stderr
 
-    def test_a_failure_half_way_says_how_to_take_it_back(self, tree: Path) -> None:
-        hook = tree / ".git" / "hooks" / "pre-commit"
-        hook.parent.mkdir(exist_ok=True)
-        hook.write_text("#!/bin/sh\necho 'the hook says no' >&2\nexit 1\n")
-        hook.chmod(0o755)
+    def test_a_second_first_release_is_refused(self, tree: Path) -> None:
+        git(tree, "tag", "llm-core-v0.1.2")
+        ran = release(tree, "llm-core", "first")
+        assert ran.returncode == 1
+        assert "llm-core has releases already: llm-core-v0.1.2" in ran.stderr
+
+    @pytest.mark.parametrize("hook", ["pre-commit", "reference-transaction"])
+    def test_a_failure_half_way_says_how_to_take_it_back(self, tree: Path, hook: str) -> None:
+        """Before the commit, and between it and the tag."""
+        script = tree / ".git" / "hooks" / hook
+        script.parent.mkdir(exist_ok=True)
+        only_tags = "grep -q refs/tags || exit 0\n" if hook == "reference-transaction" else ""
+        script.write_text(f"#!/bin/sh\n{only_tags}echo 'the hook says no' >&2\nexit 1\n")
+        script.chmod(0o755)
         ran = release(tree, "llm-core", "minor")
+        script.unlink()
         assert ran.returncode == 1
         assert "the hook says no" in ran.stderr
-        assert "git reset --hard && git clean -fd packages" in ran.stderr
-        subprocess.run(
-            "git reset --hard && git clean -fd packages", cwd=tree, shell=True, check=True
-        )
+        undo = ran.stderr.partition("take it back with: ")[2]
+        subprocess.run(undo, cwd=tree, shell=True, check=True, capture_output=True)
         assert git(tree, "status", "--porcelain") == ""
+        assert git(tree, "log", "--format=%s") == "Begin"
         assert 'version = "0.1.3"' in pyproject(tree, "llm-core")
+
+
+class TestThisTree:
+    """The packages as they are, copied without their code."""
+
+    @pytest.fixture
+    def copy(self, tmp_path: Path, committer: None) -> Path:
+        files = ["pyproject.toml", "scripts/release.py"]
+        files += [
+            str(path.relative_to(ROOT))
+            for pattern in ("pyproject.toml", "CHANGELOG.md", "changelog.d/*")
+            for path in ROOT.glob(f"packages/*/{pattern}")
+        ]
+        for file in files:
+            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / file).write_bytes((ROOT / file).read_bytes())
+        # Whatever was released last, there is something to release.
+        new = tmp_path / "packages" / "llm-core" / "changelog.d" / "+new.added.md"
+        new.write_text("Something new.\n")
+        commit_all(tmp_path)
+        return tmp_path
+
+    def test_a_minor_release_of_the_lowest_package_leaves_bounds_that_can_be_met(
+        self, copy: Path
+    ) -> None:
+        ran = release(copy, "llm-core", "minor")
+        assert ran.returncode == 0, ran.stderr
+        assert git(copy, "status", "--porcelain") == ""
+        projects = [
+            tomllib.loads(path.read_text("utf-8"))["project"]
+            for path in copy.glob("packages/*/pyproject.toml")
+        ]
+        versions = {project["name"]: project["version"] for project in projects}
+        needed = [
+            Requirement(written)
+            for project in projects
+            for written in chain(
+                project["dependencies"], *project.get("optional-dependencies", {}).values()
+            )
+        ]
+        siblings = [need for need in needed if need.name in versions]
+        assert [need for need in siblings if versions[need.name] not in need.specifier] == []
+        assert sum(need.name == "llm-core" for need in siblings) == len(projects) - 1
+        assert git(copy, "tag") == f"llm-core-v{versions['llm-core']}"
+        changelog = (copy / "packages" / "llm-core" / "CHANGELOG.md").read_text("utf-8")
+        assert f"## {versions['llm-core']} (" in changelog
+        assert "- Something new." in changelog

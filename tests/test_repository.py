@@ -252,6 +252,20 @@ class TestShape:
         assert (package.folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
 
     @every_package
+    def test_its_metadata_is_complete_and_like_that_of_the_others(self, package: Package) -> None:
+        first = PACKAGES[0].project
+        for field in ("readme", "requires-python", "license", "license-files", "authors"):
+            assert package.project[field] == first[field], field
+        own = ("Framework :: ", "Topic :: ")
+        shared = [
+            [name for name in project["classifiers"] if not name.startswith(own)]
+            for project in (package.project, first)
+        ]
+        assert shared[0] == shared[1]
+        assert package.project["keywords"][0] == "llm"
+        assert package.project["classifiers"] == sorted(package.project["classifiers"])
+
+    @every_package
     def test_its_readme_opens_with_its_description(self, package: Package) -> None:
         title, _, text = (package.folder / "README.md").read_text("utf-8").partition("\n")
         said = " ".join(text.replace("`", "").split())
@@ -367,6 +381,22 @@ def test_no_document_installs_a_package_by_a_name_that_a_stranger_may_own() -> N
         if bare.search(line)
     ]
     assert not wrong, "say it as the root README does"
+
+
+def test_every_link_of_a_document_to_the_outside_is_well_formed_and_written_in_one_way() -> None:
+    """Whether it is there cannot be told without a network."""
+    documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("packages/**/*.md")]
+    links = {
+        link
+        for document in documents
+        for link in re.findall(r"(?:\]\(|<)(\w+://[^)>]*)[)>]", document.read_text("utf-8"))
+    }
+    address = re.compile(
+        r"https://([a-z\d-]+\.)+[a-z]{2,}(/[\w.~%+-]+)*/?(\?[\w=&%+-]+)?(#[\w-]+)?"
+    )
+    assert [link for link in sorted(links) if not address.fullmatch(link)] == []
+    plain = [link.removesuffix("/").lower() for link in links]
+    assert len(set(plain)) == len(plain), sorted(links)
 
 
 @pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="README.md is not in this tree yet")

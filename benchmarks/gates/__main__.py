@@ -17,7 +17,6 @@ from collections.abc import Callable
 
 from benchmarks.flood import flooded
 from benchmarks.gates.promises import (
-    Promise,
     cost_of_waiting,
     promises,
     redis_answers,
@@ -25,15 +24,18 @@ from benchmarks.gates.promises import (
 )
 from benchmarks.harness import (
     Contender,
+    Finding,
     Headline,
     Measured,
     Page,
-    Table,
     against,
     compared,
+    findings_table,
+    missed_targets,
     publish,
     ratios,
     read_options,
+    spread,
     started,
     take_turns,
     where_peers_are_better,
@@ -99,16 +101,16 @@ def works(running: dict[str, Contender]) -> dict[str, Callable[[], float]]:
     return found
 
 
-def floods(running: dict[str, Contender]) -> list[Promise]:
+def floods(running: dict[str, Contender]) -> list[Finding]:
     """Return the promise about the limit itself, with what the yardstick makes of it."""
     found = []
     for limit in (50, 500):
         ours = flooded(OURS, running[OURS], limit, 3.5)
         theirs = flooded(YARDSTICK, running[YARDSTICK], limit, 3.5)
         found.append(
-            Promise(
+            Finding(
                 what=f"flood and cold start, {limit} a second: violations, use",
-                ours=f"{ours.violations}, {ours.use:.1%} ({YARDSTICK} {theirs.violations})",
+                found=f"{ours.violations}, {ours.use:.1%} ({YARDSTICK} {theirs.violations})",
                 target="0, ≥ 99.5 %",
                 met=ours.violations == 0 and ours.use >= 0.995,
             )
@@ -116,36 +118,17 @@ def floods(running: dict[str, Contender]) -> list[Promise]:
     return found
 
 
-def costs(by_name: dict[str, Measured]) -> list[Promise]:
+def costs(by_name: dict[str, Measured]) -> list[Finding]:
     """Return what ours costs, in multiples of the yardstick."""
     found = []
     for work, (what, microseconds) in TARGETS.items():
-        measured = by_name[OURS if work == "acquire" else work]
-        ratio = measured.over(by_name[YARDSTICK])
-        low, high = ratio.quartiles
+        ratio = by_name[OURS if work == "acquire" else work].over(by_name[YARDSTICK])
         most = microseconds / REFERENCE_MICROSECONDS
-        found.append(
-            Promise(
-                what=what,
-                ours=f"{ratio.median:.2f} ({low:.2f} – {high:.2f})",
-                target=f"≤ {most:g}",
-                met=ratio.median <= most,
-            )
-        )
+        met = ratio.median <= most
+        found.append(Finding(what=what, found=spread(ratio, 2), target=f"≤ {most:g}", met=met))
     for work, what in ALSO.items():
-        ratio = by_name[work].over(by_name[YARDSTICK])
-        low, high = ratio.quartiles
-        words = f"{ratio.median:.2f} ({low:.2f} – {high:.2f})"
-        found.append(Promise(what=what, ours=words, target="", met=True))
+        found.append(Finding(what=what, found=spread(by_name[work].over(by_name[YARDSTICK]), 2)))
     return found
-
-
-def promise_table(title: str, found: list[Promise], note: str = "") -> Table:
-    rows = [
-        (row.what, row.ours, row.target, ("yes" if row.met else "**no**") if row.target else "")
-        for row in found
-    ]
-    return Table(title, ("", "ours", "target", "met"), rows, note)
 
 
 def main() -> int:
@@ -171,10 +154,11 @@ def main() -> int:
     spent = costs(by_name)
     others = {"token-throttle", YARDSTICK_312, *OUR_WORKS}
     acquire = [by_name[name] for name in running if name in by_name and name not in others]
+    note = f"Ratios to {YARDSTICK}'s uncontended acquire."
     tables = [
         compared("Uncontended acquire", acquire, YARDSTICK, unit="CPU µs", digits=2),
-        promise_table("What ours costs", spent, f"Ratios to {YARDSTICK}'s uncontended acquire."),
-        promise_table("What ours keeps", kept),
+        findings_table("What ours costs", spent, note, found="ours"),
+        findings_table("What ours keeps", kept, found="ours"),
     ]
     newer = [one for one in measured if one.name.startswith(("token-throttle", YARDSTICK_312))]
     if YARDSTICK_312 in by_name and "token-throttle" in by_name:
@@ -200,9 +184,7 @@ def main() -> int:
         method=METHOD,
         versions=limiter_versions() if options.peers else "",
         picture_says="Uncontended acquire of all limiters",
-        missed=[
-            f"{row.what}: {row.ours}, target {row.target}" for row in (*spent, *kept) if not row.met
-        ],
+        missed=missed_targets([*spent, *kept]),
     )
     return publish(page, options)
 

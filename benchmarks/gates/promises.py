@@ -13,10 +13,10 @@ import time
 import tracemalloc
 import uuid
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from benchmarks.harness import Finding
 from benchmarks.harness.environments import ROOT
 
 from llm_core import GateTimeout
@@ -25,81 +25,71 @@ from llm_gates import KeyedGates, RpmGate, TpmGate
 TESTS = ROOT / "packages" / "llm-gates" / "tests"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Promise:
-    """One line of the table."""
-
-    what: str
-    ours: str
-    target: str
-    met: bool
-
-
-async def promises(redis_url: str | None) -> list[Promise]:
+async def promises(redis_url: str | None) -> list[Finding]:
     """Return what was measured of every promise; without a URL, nothing through Redis."""
     inversions, leaked, heavy = await order_and_cancellation()
     over = await tenants()
     found = [
-        Promise(
+        Finding(
             what="order inversions among 2,000",
-            ours=f"{inversions}",
+            found=f"{inversions}",
             target="0",
             met=inversions == 0,
         ),
-        Promise(what="leaked by 30 % cancelled", ours=f"{leaked}", target="0", met=leaked == 0),
-        Promise(
+        Finding(what="leaked by 30 % cancelled", found=f"{leaked}", target="0", met=leaked == 0),
+        Finding(
             what="heavy call among light ones",
-            ours=f"{heavy:.3f} windows",
+            found=f"{heavy:.3f} windows",
             target="≤ 1.05",
             met=heavy <= 1.05,
         ),
-        Promise(what="3,000 tenants: over their limit", ours=f"{over}", target="0", met=over == 0),
+        Finding(what="3,000 tenants: over their limit", found=f"{over}", target="0", met=over == 0),
         *await simulated(),
     ]
     return found if redis_url is None else [*found, *through_redis(redis_url)]
 
 
-def through_redis(url: str) -> list[Promise]:
+def through_redis(url: str) -> list[Finding]:
     """Return the promises of a limit that four processes share."""
     violations, use, trips, spread = redis_run(url)
     return [
-        Promise(
+        Finding(
             what="4 processes through Redis, 500 a second: violations, use",
-            ours=f"{violations}, {use:.1%}",
+            found=f"{violations}, {use:.1%}",
             target="0, ≥ 99.5 %",
             met=violations == 0 and use >= 0.995,
         ),
-        Promise(
+        Finding(
             what="… round trips an admission",
-            ours=f"{trips:.3f}",
+            found=f"{trips:.3f}",
             target="≤ 0.15",
             met=trips <= 0.15,
         ),
-        Promise(
+        Finding(
             what="… shares, most / least",
-            ours=f"{spread:.2f}",
+            found=f"{spread:.2f}",
             target="≤ 1.5",
             met=spread <= 1.5,
         ),
     ]
 
 
-def cost_of_waiting(each: float, parked: float, drain: float, machine: float) -> list[Promise]:
+def cost_of_waiting(each: float, parked: float, drain: float, machine: float) -> list[Finding]:
     """Return the promises about 10,000 waiters on a machine that takes `machine` times the reference's time."""
     most = 0.15 * max(machine, 1)
     return [
-        Promise(
+        Finding(
             what="10,000 waiters: memory each",
-            ours=f"{each:.0f} B",
+            found=f"{each:.0f} B",
             target="≤ 1400 B",
             met=each <= 1_400,
         ),
-        Promise(
-            what="… CPU while parked", ours=f"{parked:.4%}", target="< 0.05 %", met=parked < 0.0005
+        Finding(
+            what="… CPU while parked", found=f"{parked:.4%}", target="< 0.05 %", met=parked < 0.0005
         ),
-        Promise(
+        Finding(
             what="… CPU to let all go",
-            ours=f"{drain:.3f} s",
+            found=f"{drain:.3f} s",
             target=f"≤ {most:.3f} s",
             met=drain <= most,
         ),
@@ -187,17 +177,17 @@ async def tenants(count: int = 3_000) -> int:
     return sum(calls > 2 for calls in passed.values())
 
 
-async def simulated() -> list[Promise]:
+async def simulated() -> list[Finding]:
     """Return the rows that are simulated in virtual time, with the code of the tests."""
     feedback = load_test("test_gates_feedback")
     late = load_test("test_gates_sets")
-    rows: list[Promise] = []
+    rows: list[Finding] = []
     for kind in ("sliding", "bucket"):
         refused, use = await feedback.simulate(kind, kind, 150.0, 10)
         rows.append(
-            Promise(
+            Finding(
                 what=f"quota shared with an unseen consumer ({kind}): refused, total use",
-                ours=f"{refused:.2%}, {use:.1%}",
+                found=f"{refused:.2%}, {use:.1%}",
                 target="≤ 0.5 %, ≥ 98 %",
                 met=refused <= 0.005 and use >= 0.98,
             )
@@ -205,9 +195,9 @@ async def simulated() -> list[Promise]:
     for k, least, most in ((1.0, 0.95, 0.0), (0.6, 0.98, 0.001)):
         refused, use = await late.late_weights(k)
         rows.append(
-            Promise(
+            Finding(
                 what=f"TPM, weight known late, learned, k = {k}: refused, use",
-                ours=f"{refused:.2%}, {use:.1%}",
+                found=f"{refused:.2%}, {use:.1%}",
                 target=f"≤ {most:.1%}, ≥ {least:.0%}",
                 met=refused <= most and use >= least,
             )

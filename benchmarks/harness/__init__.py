@@ -8,6 +8,7 @@ canned_server.py  that server
 options.py        the options that every benchmark has
 machine.py        what a page says about where and when
 pages.py          tables in the terminal, pages in docs/benchmarks/, their index
+findings.py       figures beside their targets
 plots.py          pictures beside the pages
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 from benchmarks.harness.callers import OURS, SDK, caller_versions, callers, canned_server
 from benchmarks.harness.contenders import Contender, ContenderError, started
 from benchmarks.harness.environments import Environment
+from benchmarks.harness.findings import Finding, findings_table, missed_targets, spread
 from benchmarks.harness.options import Options, read_options
 from benchmarks.harness.pages import (
     Headline,
@@ -34,6 +36,7 @@ __all__ = [
     "Contender",
     "ContenderError",
     "Environment",
+    "Finding",
     "Headline",
     "Measured",
     "Options",
@@ -44,9 +47,12 @@ __all__ = [
     "callers",
     "canned_server",
     "compared",
+    "findings_table",
+    "missed_targets",
     "publish",
     "ratios",
     "read_options",
+    "spread",
     "started",
     "take_turns",
     "where_peers_are_better",

@@ -19,6 +19,7 @@ from rich.text import Text
 FOLDER = ROOT / "docs" / "benchmarks"
 COLUMNS = 80
 _SUMMARY = "| in short | ours | others |"
+_MISSED = "## Targets that were missed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,8 @@ class Page:
     title: str
     summary: Sequence[Headline]
     tables: Sequence[Table]
-    better: Sequence[str]
-    """Where a peer is better, a sentence each."""
+    better: Sequence[str] | None
+    """Where a peer is better, a sentence each; None for a page on which there are no peers."""
     method: str
     versions: str
     has_picture: bool = True
@@ -117,7 +118,7 @@ def publish(page: Page, options: Options) -> int:
     console.print(f"[bold]{page.title}[/]\n")
     for table in page.tables:
         _print(table, console)
-    for sentence in page.better:
+    for sentence in page.better or ():
         console.print(f"* {_plain(sentence)}", highlight=False, markup=False)
     for target in page.missed:
         console.print(f"missed: {target}", style="bold red", markup=False)
@@ -143,6 +144,7 @@ def write_index() -> None:
         "All contenders of a page take turns in one run, against one server on the same machine.\n"
         "Figures are medians; ratios carry over to other machines better than times do.\n"
         "`× 3` at a peer means three times ours.\n"
+        "Where the others are empty there is nothing to compare with, and the targets are what counts.\n"
         "Each page says where a peer is better, which targets were missed, and how to repeat it.\n\n"
         "| | ours | others | page |\n|---|---|---|---|\n" + "\n".join(rows) + "\n\n"
         "`hatch run bench NAME` measures one page again and writes it, `hatch run bench all` all of them.\n"
@@ -150,6 +152,12 @@ def write_index() -> None:
         "<!-- contents: * -->\n",
         encoding="utf-8",
     )
+
+
+def missed_on(page: Path) -> list[str]:
+    """Return the targets that a written page names as missed."""
+    section = page.read_text("utf-8").partition(_MISSED)[2].strip().partition("\n\n")[0]
+    return [line.removeprefix("- ") for line in section.splitlines()]
 
 
 def _markdown(page: Page) -> str:
@@ -161,14 +169,15 @@ def _markdown(page: Page) -> str:
         parts += [f"## {table.title}", _markdown_table(table)]
         if table.note:
             parts.append(table.note)
-    parts += ["## Where a peer is better"]
-    parts.append(_listed(page.better) or "In nothing that is measured here.")
+    if page.better is not None:
+        parts += ["## Where a peer is better"]
+        parts.append(_listed(page.better) or "In nothing that is measured here.")
     if page.missed:
-        parts += ["## Targets that were missed", _listed(page.missed)]
+        parts += [_MISSED, _listed(page.missed)]
     parts += [
         "## How it was measured",
         page.method,
-        f"{conditions()}.\nVersions: {page.versions}.",
+        f"{conditions()}.\nVersions: {page.versions}." if page.versions else f"{conditions()}.",
         f"To repeat it: `hatch run bench {page.name}`.",
     ]
     return "\n\n".join(parts) + "\n"

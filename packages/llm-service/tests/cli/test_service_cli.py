@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +206,7 @@ def test_a_demo_without_examples_says_where_it_looked(shell: Any) -> None:
 
 def test_help_and_version_are_there(shell: Any) -> None:
     assert "ask" in shell("--help").stdout
-    assert "0.1.0" in shell("--version").stdout
+    assert version("llm-service") in shell("--version").stdout
     assert "No such command" in shell.one_line(shell("sing"))
 
 

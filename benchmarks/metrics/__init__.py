@@ -1,0 +1,1 @@
+"""What measuring costs: marks, memory, telemetry backends, prices; see `__main__`."""
