@@ -15,7 +15,7 @@ import llm_providers
 from llm_core import ErrorInfo, ErrorType, StreamEvent, StreamResult, TextDelta
 from llm_core.testing import RecordingTelemetry, ScriptedProvider
 from llm_service import BaseLLMService, RetryPolicy
-from llm_service.in_flight import EndedByClosing, InFlight
+from llm_service.in_flight import EndedByClosing, InFlight, UnderWay
 
 
 async def hang(_: object) -> str:
@@ -128,7 +128,7 @@ class TestCallsThatAreEnded:
         flights = InFlight()
 
         async def nested() -> None:
-            with flights.enter(), flights.enter():
+            with UnderWay(flights), UnderWay(flights):
                 await asyncio.Event().wait()
 
         call = asyncio.create_task(nested())
@@ -143,7 +143,7 @@ class TestCallsThatAreEnded:
         done = asyncio.Event()
 
         async def short() -> str:
-            with flights.enter():
+            with UnderWay(flights):
                 await done.wait()
             await asyncio.sleep(0)
             return "undisturbed"

@@ -86,6 +86,7 @@ class BreakerLimit(Limit):
 
     __slots__ = (
         "_forced",
+        "_last_bad",
         "_on_change",
         "_open_until",
         "_openings",
@@ -93,7 +94,10 @@ class BreakerLimit(Limit):
         "_probing",
         "_put_off",
         "_random",
+        "_remembered_ns",
+        "_slice_ns",
         "_slices",
+        "_slow_ns",
         "_state_number",
         "_succeeded",
         "state",
@@ -124,6 +128,11 @@ class BreakerLimit(Limit):
         self._succeeded = 0
         # (end of the slice, calls, failures, slow calls)
         self._slices: deque[list[int]] = deque()
+        self._slice_ns = round(policy.window_seconds * 1e9 / _SLICES)
+        self._remembered_ns = self._slice_ns * (_SLICES - 1)
+        self._last_bad = -NEVER
+        slow_seconds = policy.slow_seconds
+        self._slow_ns = None if slow_seconds is None else round(slow_seconds * 1e9)
 
     def bind(self, clock: Clock, put_off: Callable[[Callable[[], None]], object]) -> None:
         """Take what puts callbacks off until the queue's lock is free."""
@@ -186,9 +195,10 @@ class BreakerLimit(Limit):
         number, left = entry
         if number != self._state_number:
             return
-        slow_seconds = self._policy.slow_seconds
-        slow = slow_seconds is not None and now - left >= slow_seconds * 1e9
-        if error is None:
+        slow = self._slow_ns is not None and now - left >= self._slow_ns
+        if error is None and not slow and self.state is BreakerState.CLOSED:
+            self._count(now, failed=False, slow=False)  # as nearly all calls end
+        elif error is None:
             self._judge(now, failed=False, slow=slow)
         elif error.type.traits.trips_breaker:
             self._judge(now, failed=True, slow=slow)
@@ -213,17 +223,20 @@ class BreakerLimit(Limit):
 
     def _count(self, now: int, failed: bool, slow: bool) -> str | None:
         """Count a call into the rolling window; return why the breaker must open, if it must."""
-        policy = self._policy
-        length = round(policy.window_seconds * 1e9 / _SLICES)
         slices = self._slices
-        while slices and slices[0][0] <= now - length * (_SLICES - 1):
+        while slices and slices[0][0] <= now - self._remembered_ns:
             slices.popleft()
         if not slices or slices[-1][0] <= now:
-            slices.append([now + length, 0, 0, 0])
+            slices.append([now + self._slice_ns, 0, 0, 0])
         last = slices[-1]
         last[1] += 1
-        last[2] += failed
-        last[3] += slow
+        if failed or slow:
+            last[2] += failed
+            last[3] += slow
+            self._last_bad = now
+        elif now - self._last_bad > self._remembered_ns + self._slice_ns:
+            return None  # nothing bad is in the window
+        policy = self._policy
         calls = failures = slow_calls = 0
         for _, ended, bad, late in slices:
             calls += ended

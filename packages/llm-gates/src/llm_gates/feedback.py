@@ -12,6 +12,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from llm_core import RateLimitFacts, RateLimitWindow
@@ -26,6 +27,18 @@ __all__ = ["Feedback", "LaneFeedback"]
 _DEVIATIONS = 2.0
 """How many standard deviations of the others' random use stay free; 2 cover 97.7 % of the cases."""
 _TRIM_AT = 4_096
+_LOOKS = 4_096
+"""How many headers of a window are looked at although they agree with our books, while nobody else uses the limit.
+
+That is one every 15 ms of a minute; what they could tell is what others did meanwhile while our own calls were under way.
+"""
+_FACT_OF = {
+    Metric.REQUESTS: attrgetter("requests"),
+    Metric.TOKENS: attrgetter("tokens"),
+    Metric.INPUT_TOKENS: attrgetter("input_tokens"),
+    Metric.OUTPUT_TOKENS: attrgetter("output_tokens"),
+}
+"""Which part of the headers speaks of what a limit counts."""
 
 
 class ForeignUse:
@@ -37,6 +50,7 @@ class ForeignUse:
         """The limit that the user has set."""
         assert limit.window_ns is not None
         self._window = limit.window_ns
+        self._slides = not isinstance(limit, FixedWindow)
         self._stamps: list[int] = []
         self._totals: list[int] = []
         """What we had sent in all, with the call of the same place."""
@@ -51,6 +65,11 @@ class ForeignUse:
         self._fresh_until = NEVER
         self._kept: list[Any] | None = None
         """``[time, amount, entry in the limit]`` of what is kept free for others."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else used the limit when the provider last told."""
+        return not self.foreign
 
     def note(self, now: int, cost: int) -> None:
         """Note a call of ours that leaves now."""
@@ -70,13 +89,21 @@ class ForeignUse:
         """Note that a call of ours that left at `left` weighs `change` more than was noted then."""
         place = bisect_left(self._stamps, left)
         self._total += change
-        self._totals[place:] = [total + change for total in self._totals[place:]]
+        for later in range(place, len(self._totals)):
+            self._totals[later] += change
         if place == 0 and (not self._stamps or left < self._stamps[0]):
             self._before += change
 
-    def _sent_by(self, time: int) -> int:
-        place = bisect_right(self._stamps, time)
-        return self._totals[place - 1] if place else self._before
+    def _sent_between(self, since: int, until: int) -> int:
+        """Return what we sent after `since` and not after `until`; below 0 if that is before."""
+        stamps, totals = self._stamps, self._totals
+        first, last = bisect_right(stamps, since), bisect_right(stamps, until)
+        before = totals[first - 1] if first else self._before
+        return (totals[last - 1] if last else self._before) - before
+
+    def _note_fresh(self, now: int) -> None:
+        """Note until when the latest header says enough."""
+        self._fresh_until = now + round(2 * self._age) + self._window // 100
 
     def observe(self, now: int, seen_at: int, blur: int, window: RateLimitWindow) -> None:
         """Compare our books with what the provider had counted when a call that left at `seen_at` came to it.
@@ -84,30 +111,33 @@ class ForeignUse:
         Calls that left within `blur` of each other may have come in another order, so that what was ours, and with
         it what others used, is only known between two bounds.
         """
-        if window.limit is None or window.remaining is None or seen_at < self._seen_at:
+        told, remaining = window.limit, window.remaining
+        if told is None or remaining is None or seen_at < self._seen_at:
             return
         # If we were given less than the whole limit, others may use the difference without harm.
-        spare = max(window.limit - self.limit.capacity, 0)
-        used = window.limit - window.remaining - spare
-        began = self._began(now, seen_at, window)
-        most_ours = self._sent_by(seen_at + blur) - self._sent_by(began - blur)
-        foreign = max(self.foreign, used - most_ours, 0)
+        capacity = self.limit.capacity
+        used = (told if told < capacity else capacity) - remaining
+        began = seen_at - self._window if self._slides else self._began(now, seen_at, window)
+        foreign = self.foreign
+        most_ours = self._sent_between(began - blur, seen_at + blur)
+        if used - most_ours > foreign:
+            foreign = used - most_ours
         if foreign:
-            least_ours = max(self._sent_by(seen_at - blur) - self._sent_by(began + blur), 0)
+            least_ours = max(self._sent_between(began + blur, seen_at - blur), 0)
             foreign = min(foreign, max(used - least_ours, 0))
-        if foreign > self.foreign:
-            self._size += 0.05 * (foreign - self.foreign - self._size)
-        self.foreign = foreign
+            if foreign > self.foreign:
+                self._size += 0.05 * (foreign - self.foreign - self._size)
+            self.foreign = foreign
         self._seen_at = seen_at
         self._age += 0.1 * (now - seen_at - self._age)
-        if foreign or self._kept is not None:
+        if foreign or (self._kept is not None and self._kept[1]):
             self._keep_free(now)
         else:  # nobody else is there, as for most
-            self._fresh_until = now + round(2 * self._age) + self._window // 100
+            self._note_fresh(now)
 
     def _began(self, now: int, seen_at: int, window: RateLimitWindow) -> int:
-        if not isinstance(self.limit, FixedWindow):
-            return seen_at - self._window
+        """Return the moment before the fixed window that `seen_at` was in."""
+        assert isinstance(self.limit, FixedWindow)
         if window.reset_seconds is not None:
             self.limit.turn_at(now, window.reset_seconds)
         return self.limit.began_at(now) - 1
@@ -126,7 +156,7 @@ class ForeignUse:
     def _keep_free(self, now: int) -> None:
         """Keep free what others are expected to use."""
         amount = self._expected(now) if self.foreign else 0
-        self._fresh_until = now + round(2 * self._age) + self._window // 100
+        self._note_fresh(now)
         kept = self._kept
         if kept is not None and now - kept[0] < self._window // 4:
             self.limit.settle(kept[2], kept[1], amount, now)
@@ -139,6 +169,9 @@ class ForeignUse:
 
 class BucketUse:
     """The books on a token bucket: its level at the time of every call, to be compared with the provider's."""
+
+    alone = False
+    """Its level tells of no single use, so that every header is looked at."""
 
     def __init__(self, limit: TokenBucket) -> None:
         self.limit = limit
@@ -216,8 +249,16 @@ class Feedback:
             metric: [book.limit for _, book in self._books if book.limit.metric == metric]
             for metric in {book.limit.metric for _, book in self._books}
         }
+        self._told = [
+            (book, _FACT_OF[book.limit.metric], len(self._rivals[book.limit.metric]) > 1)
+            for _, book in self._books
+        ]
+        """Each book, what reads its part of the headers, and whether another limit may be meant by that."""
         self._left: dict[int, int] = {}
         self._mean_ns = 0.0
+        windows = [book.limit.window_ns or 0 for _, book in self._books]
+        self._pause_ns = min(windows, default=0) // _LOOKS
+        self._next_look = 0
 
     def note(self, now: int, permit: GatePermit, first: int = 0) -> None:
         """Note a call that leaves now; the weights on these limits begin at place `first` of its costs."""
@@ -248,29 +289,36 @@ class Feedback:
         self.correct(permit, permit.costs, [0] * len(permit.costs), first)
         self._left.pop(id(permit), None)
 
-    def observe(self, now: int, facts: RateLimitFacts, permit: GatePermit | None) -> None:
-        """Compare the books with the headers of a reply."""
+    def observe(
+        self, now: int, facts: RateLimitFacts, permit: GatePermit | None
+    ) -> Sequence[Limit]:
+        """Compare the books with the headers of a reply; return the limits that are lower now."""
         left = None if permit is None else self._left.get(id(permit))
-        seen_at = round(now - self._mean_ns) if left is None else left
-        doubt = round(self._mean_ns / 2) if left is None else 0
-        told = {
-            Metric.REQUESTS: facts.requests,
-            Metric.TOKENS: facts.tokens,
-            Metric.INPUT_TOKENS: facts.input_tokens,
-            Metric.OUTPUT_TOKENS: facts.output_tokens,
-        }
-        for _, book in self._books:
-            window = told[book.limit.metric]
-            if window is None:
+        seen_at, doubt = left, 0
+        if seen_at is None:
+            seen_at, doubt = now - round(self._mean_ns), round(self._mean_ns / 2)
+        alone, early = True, seen_at < self._next_look
+        lowered: list[Limit] = []
+        for book, fact_of, has_rivals in self._told:
+            window = fact_of(facts)
+            limit = book.limit
+            if window is None or (has_rivals and not self._meant(limit, window)):
                 continue
-            if len(self._rivals[book.limit.metric]) > 1 and not self._meant(book.limit, window):
+            remaining = window.remaining
+            if early and remaining is not None and remaining >= limit.capacity - limit.used:
                 continue
             if window.limit:
                 # Never above what the user has set, and back to it when the provider allows it again.
                 capacity = min(window.limit, book.wanted)
-                if capacity != book.limit.capacity:
-                    book.limit.set_capacity(capacity)
-            book.observe(now, seen_at, book.limit.guard_ns + doubt, window)
+                if capacity != limit.capacity:
+                    if capacity < limit.capacity:
+                        lowered.append(limit)
+                    limit.set_capacity(capacity)
+            book.observe(now, seen_at, limit.guard_ns + doubt, window)
+            alone = alone and book.alone
+        if alone and not early:
+            self._next_look = seen_at + self._pause_ns
+        return lowered
 
     def want(self, limit: Limit, capacity: int) -> None:
         """Note that the user changed a limit."""
@@ -310,9 +358,11 @@ class LaneFeedback:
         """Forget a call that was never sent."""
         self._books.forget(permit, self._first)
 
-    def observe(self, now: int, facts: RateLimitFacts, permit: GatePermit | None) -> None:
-        """Compare the common books with the headers of a reply."""
-        self._books.observe(now, facts, permit)
+    def observe(
+        self, now: int, facts: RateLimitFacts, permit: GatePermit | None
+    ) -> Sequence[Limit]:
+        """Compare the common books with the headers of a reply; return the limits that are lower now."""
+        return self._books.observe(now, facts, permit)
 
     def want(self, limit: Limit, capacity: int) -> None:
         """Note that the user changed a limit."""

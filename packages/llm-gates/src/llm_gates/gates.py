@@ -120,7 +120,10 @@ class GateSet:
         if (
             tokens.__class__ is not int
             or tokens < 0
-            or output_tokens is not None
+            or (
+                output_tokens is not None
+                and (output_tokens.__class__ is not int or not 0 <= output_tokens <= tokens)
+            )
             or cost is not None
         ):
             check_estimate(tokens, output_tokens, cost)
@@ -153,7 +156,10 @@ class GateSet:
         if (
             tokens.__class__ is not int
             or tokens < 0
-            or output_tokens is not None
+            or (
+                output_tokens is not None
+                and (output_tokens.__class__ is not int or not 0 <= output_tokens <= tokens)
+            )
             or cost is not None
         ):
             check_estimate(tokens, output_tokens, cost)

@@ -141,10 +141,11 @@ class Ledger:
             return
         permit.state = ENDED
         self.in_flight -= 1
+        now = self.monotonic_ns()
         if self.feedback is not None:
-            self.feedback.ended(self.monotonic_ns(), permit)
+            self.feedback.ended(now, permit)
         if self.holds and permit.entries:
-            self._let_go(permit, self.monotonic_ns())
+            self._let_go(permit, now)
 
     def _let_go(self, permit: GatePermit, now: int) -> None:
         for place, limit in self.holds:

@@ -157,6 +157,14 @@ class ConcurrencyLimit(Limit):
 
     holds = True
 
+    def try_take(self, now: int, cost: Any) -> Any:
+        """Take a slot if there is one."""
+        used = self.used + cost
+        if used > self.capacity:
+            return None
+        self.used = used
+        return self.stamp(now, cost)
+
     def finish(self, entry: Any, cost: Any, now: int, error: ErrorInfo | None) -> None:
         """Give the slot back."""
         self.used -= cost

@@ -31,9 +31,13 @@ class Passage(Ledger):
             return False
         clock = self.monotonic_ns
         now = clock()
-        costs = self.unit_costs or self._costs_of(permit)
-        if self._refusing and (error := self._refusal(costs, now)):
-            raise error
+        # The usual weights without the call.
+        costs = self.unit_costs or (
+            self._pick((1, permit.tokens)) if self._by_tokens else self._costs_of(permit)
+        )
+        for place, limit in self._refusing:
+            if error := limit.refusal(now, costs[place]):
+                raise error
         if self.single is not None:
             entry = self.single.try_take(now, costs[0])
             if entry is None:

@@ -122,7 +122,10 @@ class GatePermit:
         if (
             tokens.__class__ is not int
             or tokens < 0
-            or output_tokens is not None
+            or (
+                output_tokens is not None
+                and (output_tokens.__class__ is not int or output_tokens < 0)
+            )
             or cost is not None
         ):
             check_weights(tokens, output_tokens, cost)

@@ -390,7 +390,8 @@ class Turnstile(Passage):
 
     def observe(self, facts: RateLimitFacts, permit: GatePermit | None) -> None:
         """Correct the limits by the headers of a reply; the first one begins the books."""
-        with self.door:
+        self.key.get()
+        try:
             if self.feedback is None:
                 if not any((facts.requests, facts.tokens, facts.input_tokens, facts.output_tokens)):
                     return
@@ -398,13 +399,14 @@ class Turnstile(Passage):
                 self.alone = self.open = self.pair = None
                 self.short = False
             now = self.monotonic_ns()
-            before = [limit.capacity for limit in self.limits]
-            self.feedback.observe(now, facts, permit)
-            for place, limit in enumerate(self.limits):
-                if limit.capacity < before[place]:
-                    self._fail_heavier(place, limit)
+            for limit in self.feedback.observe(now, facts, permit):
+                self._fail_heavier(self.limits.index(limit), limit)
             if self.shared or self._lines.count:
                 self._after_change(now)
+        finally:
+            self.key.put(None)
+            if self.errands:
+                self.door.tidy()
 
     def set_capacity(self, limit: Limit, capacity: Any) -> None:
         """Change a limit; waiters that become too heavy for it fail, the others see it at once."""

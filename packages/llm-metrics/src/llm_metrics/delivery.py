@@ -62,6 +62,9 @@ class TelemetryFanOut:
         """Whether a backend makes spans, and so gives calls their trace ids."""
         self._backends = sorted(backends, key=lambda backend: backend is not self._tracer)
         self._listeners = {kind: self._who_hears(kind) for kind in get_args(TelemetryEvent)}
+        spans = {GenerationStarted} if self.makes_spans else set()
+        self.heard = frozenset({kind for kind, who in self._listeners.items() if who} | spans)
+        """The kinds of event that any backend wants, so that they are worth being made."""
         self._faults: dict[str, int] = {}
         self._own_traces: dict[str, TraceContext] = {}
 
@@ -77,12 +80,8 @@ class TelemetryFanOut:
 
     @property
     def wanted(self) -> tuple[type[TelemetryEvent], ...]:
-        """The kinds of event that any backend wants."""
-        return tuple(kind for kind in self._listeners if self.hears(kind))
-
-    def hears(self, kind: type[TelemetryEvent]) -> bool:
-        """Whether any backend wants events of this kind, so that it is worth making them."""
-        return bool(self._listeners[kind]) or (kind is GenerationStarted and self.makes_spans)
+        """The kinds of event that any backend wants, as a backend says it."""
+        return tuple(self.heard)
 
     def emit(self, event: TelemetryEvent) -> None:
         """Hand the event to each backend in turn."""

@@ -22,6 +22,7 @@ from llm_metrics.snapshot import OTHER, Labels, Quantiles, StatsSnapshot, Traffi
 from llm_metrics.window import (
     Counts,
     Durations,
+    Event,
     ExactCounts,
     ExactDurations,
     LogDurations,
@@ -47,10 +48,12 @@ _NOTHING = Labels()
 class _Series:
     """What is kept for one combination of labels."""
 
-    __slots__ = ("counts", "durations", "totals")
+    __slots__ = ("counts", "durations", "events", "totals")
 
     def __init__(self, counts: Counts, durations: list[Durations]) -> None:
         self.totals = [0, 0, 0]
+        self.events: deque[Event] = deque()
+        """What is to be counted next."""
         self.counts = counts
         self.durations = durations
 
@@ -85,6 +88,7 @@ class MetricsRecorder:
         if max_series < 1:
             raise InvalidValue.of("MetricsRecorder.max_series", max_series, "1 or more")
         self._window_ns = round(window_seconds * 1e9)
+        self._factor = 60e9 / self._window_ns
         self._exact = exact
         self._max_series = max_series
         self._clock = clock or SystemClock()
@@ -95,9 +99,11 @@ class MetricsRecorder:
     def begin_anew(self) -> None:
         """Forget all marks, whoever is making one: a forked child has made none yet."""
         self._pending: deque[_Mark] = deque()
+        # What the rates of all traffic are counted from: they are asked for far more often than all the rest.
+        self._traffic: deque[Event] = deque()
         self._lock = threading.Lock()
         self._series: dict[Labels, _Series] = {}
-        self._total = self._new_series()
+        self._total = self._new_counts()
         self._calls: dict[str, tuple[str, str]] = {}
 
     def mark_sent(self, labels: Labels = _NOTHING) -> None:
@@ -178,11 +184,9 @@ class MetricsRecorder:
     def per_minute(self) -> tuple[float, float]:
         """Return requests and tokens (input and output) per minute of all traffic."""
         with self._lock:
-            if self._pending:
-                self._fold()
-            sums = self._total.counts.sums(self._now())
-        factor = 60e9 / self._window_ns
-        return sums[_SENT] * factor, (sums[_INPUT] + sums[_OUTPUT]) * factor
+            self._total.take(self._traffic)
+            sums = self._total.sums(self._now())
+        return sums[_SENT] * self._factor, (sums[_INPUT] + sums[_OUTPUT]) * self._factor
 
     def snapshot(self) -> StatsSnapshot:
         """Return all rates and quantiles as they are now."""
@@ -206,6 +210,8 @@ class MetricsRecorder:
     def _take(self, mark: _Mark) -> None:
         pending = self._pending
         pending.append(mark)
+        if mark[0] != _WAITED:
+            self._traffic.append((mark[1], mark[0], mark[3], mark[4]))
         waiting = len(pending)
         # Whoever finds the lock free sorts in; if nobody keeps up, the next one waits its turn.
         if waiting >= _FOLD_AT and self._lock.acquire(blocking=waiting >= _FOLD_NOW):
@@ -216,7 +222,9 @@ class MetricsRecorder:
 
     def _fold(self) -> None:
         """Sort what is pending into the series; the caller holds the lock."""
-        take, series_of, total = self._pending.popleft, self._series.get, self._total.counts.add
+        self._total.take(self._traffic)
+        take, series_of = self._pending.popleft, self._series.get
+        touched: set[_Series] = set()
         for _ in range(len(self._pending)):
             kind, at_ns, labels, input_tokens, output_tokens, first, second = take()
             series = series_of(labels) or self._new_labels(labels)
@@ -227,12 +235,14 @@ class MetricsRecorder:
                     series.durations[_BACKOFF].add(at_ns, second)
                 continue
             series.totals[kind] += 1
-            series.counts.add(at_ns, kind, input_tokens, output_tokens)
-            total(at_ns, kind, input_tokens, output_tokens)
+            series.events.append((at_ns, kind, input_tokens, output_tokens))
+            touched.add(series)
             if first is not None:
                 series.durations[_LATENCY].add(at_ns, first)
             if second is not None:
                 series.durations[_FIRST_TOKEN].add(at_ns, second)
+        for series in touched:
+            series.counts.take(series.events)
 
     def _new_labels(self, labels: Labels) -> _Series:
         if len(self._series) >= self._max_series - 1:
@@ -242,9 +252,11 @@ class MetricsRecorder:
         return self._series.setdefault(labels, self._new_series())
 
     def _new_series(self) -> _Series:
-        counts = ExactCounts if self._exact else RingCounts
         durations = ExactDurations if self._exact else LogDurations
-        return _Series(counts(self._window_ns), [durations(self._window_ns) for _ in range(4)])
+        return _Series(self._new_counts(), [durations(self._window_ns) for _ in range(4)])
+
+    def _new_counts(self) -> Counts:
+        return (ExactCounts if self._exact else RingCounts)(self._window_ns)
 
     def _labels(self, request_id: str, provider: str, model: str) -> Labels:
         operation, tenant = self._calls.get(request_id, ("", ""))
@@ -286,8 +298,7 @@ class MetricsRecorder:
 
     def _stats(self, reads: list[_Read]) -> TrafficStats:
         totals = [sum(column) for column in zip(*(r[0] for r in reads), strict=True)] or [0] * 3
-        factor = 60e9 / self._window_ns
-        sums = [sum(column) * factor for column in zip(*(r[1] for r in reads), strict=True)]
+        sums = [sum(column) * self._factor for column in zip(*(r[1] for r in reads), strict=True)]
         rates = sums or [0.0] * 5
         times = [_quantiles([r[2][kind] for r in reads]) for kind in range(4)]
         return TrafficStats(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from decimal import Decimal
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from llm_core import (
     EMPTY,
+    BackoffStats,
     Cost,
     CostStatus,
     GenerationFinished,
@@ -35,6 +37,10 @@ _counts_of = attrgetter(*_COUNTS)
 _ZERO = Decimal(0)
 _Key = tuple[str, str, str]
 """Operation, provider, model."""
+_Call = tuple[str, str, str, tuple[InvocationAttempt, ...], bool, BackoffStats]
+"""What is added of a call: its operation, provider, model, attempts, success and waits."""
+_ADD_AT: Final = 64
+"""How many calls at most wait to be added up."""
 
 
 @immutable
@@ -89,11 +95,11 @@ class _Sums:
             key = (cost.currency, cost.status, cost.source)
             self.costs[key] = self.costs.get(key, _ZERO) + cost.amount
 
-    def add_call(self, result: GenerationResult[Any]) -> None:
+    def add_call(self, success: bool, backoff: BackoffStats) -> None:
         self.calls += 1
-        self.failures += not result.success
-        self.waits += result.backoff.gate_wait_seconds
-        self.backoff += result.backoff.backoff_seconds
+        self.failures += not success
+        self.waits += backoff.gate_wait_seconds
+        self.backoff += backoff.backoff_seconds
 
     def row(self, operation: str, provider: str, model: str) -> UsageRow:
         costs: dict[str, Cost] = {}
@@ -132,23 +138,41 @@ class UsageStats:
     def begin_anew(self) -> None:
         """Start from zero, whoever is recording."""
         self._lock = threading.Lock()
+        # Added up by the dozen, so that a call pays for no more than a place in the queue.
+        self._pending: deque[_Call] = deque()
         self._sums: dict[_Key, _Sums] = {}
 
     def record(self, result: GenerationResult[Any]) -> None:
         """Add one finished call: the call to the model it ended with, each attempt to its own."""
-        operation = result.operation_name or ""
-        last = result.attempts[-1] if result.attempts else None
-        model = (last.model if last else result.model) or ""
-        provider = (last.provider if last else result.provider) or ""
-        with self._lock:
-            for attempt in result.attempts:
-                self._of((operation, attempt.provider, attempt.model)).add_attempt(attempt)
-            self._of((operation, provider, model)).add_call(result)
+        # Without its content, which may be large.
+        self._pending.append(
+            (
+                result.operation_name or "",
+                result.provider or "",
+                result.model or "",
+                result.attempts,
+                result.success,
+                result.backoff,
+            )
+        )
+        if len(self._pending) >= _ADD_AT:
+            with self._lock:
+                self._add_up()
 
     def emit(self, event: TelemetryEvent) -> None:
         """Record the result of a finished call."""
         if isinstance(event, GenerationFinished):
             self.record(event.result)
+
+    def _add_up(self) -> None:
+        """Add what is pending to the sums; the caller holds the lock."""
+        take, sums_of = self._pending.popleft, self._of
+        for _ in range(len(self._pending)):
+            operation, provider, model, attempts, success, backoff = take()
+            for attempt in attempts:
+                provider, model = attempt.provider, attempt.model
+                sums_of((operation, provider, model)).add_attempt(attempt)
+            sums_of((operation, provider, model)).add_call(success, backoff)
 
     def close(self, timeout: float | None = None) -> None:
         """Do nothing: there is nothing to deliver. What was recorded can still be read."""
@@ -156,11 +180,13 @@ class UsageStats:
     def rows(self) -> tuple[UsageRow, ...]:
         """Return the sums as they are now, sorted by operation, provider and model."""
         with self._lock:
+            self._add_up()
             return _rows(self._sums)
 
     def reset(self) -> tuple[UsageRow, ...]:
         """Start again from zero; return what there was, so that no call is lost in between."""
         with self._lock:
+            self._add_up()
             sums, self._sums = self._sums, {}
         return _rows(sums)
 

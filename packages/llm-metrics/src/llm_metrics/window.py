@@ -37,11 +37,15 @@ _SHORTEST: Final = 1e-6
 _LONGEST: Final = 1e6
 
 
+Event = tuple[int, int, int, int]
+"""When, of which kind, input tokens, output tokens."""
+
+
 class Counts(Protocol):
     """Sums of the window, one for each counter."""
 
-    def add(self, at_ns: int, kind: int, input_tokens: int, output_tokens: int) -> None:
-        """Count one event of `kind` at `at_ns` with its tokens; one before the window is ignored."""
+    def take(self, events: deque[Event]) -> None:
+        """Take all events out of a queue and count them; one before the window is ignored."""
 
     def sums(self, now_ns: int) -> list[float]:
         """Return every counter's sum over the window that ends at `now_ns`."""
@@ -74,21 +78,24 @@ class RingCounts:
         self._sums = [0] * COUNTERS
         self._newest = -1
 
-    def add(self, at_ns: int, kind: int, input_tokens: int, output_tokens: int) -> None:
-        """Add to the bucket of `at_ns`."""
-        slot = at_ns // self._resolution_ns
-        if slot > self._newest:
-            self._advance(slot)
-        elif slot < self._newest - SLOTS:
-            return
-        row, sums = self._rows[slot % (SLOTS + 1)], self._sums
-        row[kind] += 1
-        sums[kind] += 1
-        if input_tokens or output_tokens:
-            row[_INPUT] += input_tokens
-            sums[_INPUT] += input_tokens
-            row[_OUTPUT] += output_tokens
-            sums[_OUTPUT] += output_tokens
+    def take(self, events: deque[Event]) -> None:
+        """Add the events of a queue, each to the bucket of its time."""
+        sums = self._sums
+        for _ in range(len(events)):
+            at_ns, kind, input_tokens, output_tokens = events.popleft()
+            slot = at_ns // self._resolution_ns
+            if slot > self._newest:
+                self._advance(slot)
+            elif slot < self._newest - SLOTS:
+                continue
+            row = self._rows[slot % (SLOTS + 1)]
+            row[kind] += 1
+            sums[kind] += 1
+            if input_tokens or output_tokens:
+                row[_INPUT] += input_tokens
+                sums[_INPUT] += input_tokens
+                row[_OUTPUT] += output_tokens
+                sums[_OUTPUT] += output_tokens
 
     def sums(self, now_ns: int) -> list[float]:
         """Return the running sums less the outer part of the oldest bucket."""
@@ -120,12 +127,14 @@ class ExactCounts:
 
     def __init__(self, window_ns: int) -> None:
         self._window_ns = window_ns
-        self._events: deque[tuple[int, int, int, int]] = deque()
+        self._events: deque[Event] = deque()
 
-    def add(self, at_ns: int, kind: int, input_tokens: int, output_tokens: int) -> None:
-        """Keep the event, and drop those that the window has left."""
-        self._events.append((at_ns, kind, input_tokens, output_tokens))
-        _drop_old(self._events, at_ns - self._window_ns)
+    def take(self, events: deque[Event]) -> None:
+        """Keep the events of a queue, and drop those that the window has left."""
+        for _ in range(len(events)):
+            self._events.append(events.popleft())
+        if self._events:
+            _drop_old(self._events, self._events[-1][0] - self._window_ns)
 
     def sums(self, now_ns: int) -> list[float]:
         """Add up what lies after the window's start."""
@@ -206,9 +215,7 @@ def quantile(histogram: Mapping[float, int], shares: Iterable[float]) -> list[fl
     return [values[bisect_right(ranks, rank - 1)] for rank in wanted]
 
 
-def _drop_old(
-    events: deque[tuple[int, int, int, int]] | deque[tuple[int, float]], start_ns: int
-) -> None:
+def _drop_old(events: deque[Event] | deque[tuple[int, float]], start_ns: int) -> None:
     while events and events[0][0] <= start_ns:
         events.popleft()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from llm_core import Clock, StepContext, SystemClock, unchecked
@@ -76,18 +76,18 @@ class Pipeline(StepList, Generic[A, T]):
             return Pipeline.from_config(steps)
         return Pipeline(pipeline)
 
-    async def run(
+    def run(
         self,
         content: A,
         *,
         context: StepContext | None = None,
         on_step: OnStep | None = None,
-    ) -> PipelineResult[T]:
-        """Run the steps on `content`; raises nothing but what cancels the task.
+    ) -> Coroutine[Any, Any, PipelineResult[T]]:
+        """Run the steps on `content`, once awaited; raises nothing but what cancels the task.
 
         `on_step` is told of each step as soon as it is done.
         """
-        return await drive(self._flow(content, context, on_step))
+        return drive(self._flow(content, context, on_step))
 
     def run_sync(
         self,

@@ -104,7 +104,7 @@ class GenerationEngine:
         """Tell that the call began; its trace is a tracer's, else the active one, else ids of its own."""
         telemetry = self._parts.telemetry
         line.trace = active_trace()
-        if not telemetry.hears(GenerationStarted):
+        if GenerationStarted not in telemetry.heard:
             return
         if line.trace is None and not telemetry.makes_spans:
             line.trace = TraceContext.new(local=True)
@@ -219,8 +219,8 @@ class GenerationEngine:
         line.content = refined.content
         line.error = None if refined.success else refined.error
         line.degraded = refined.degraded or line.degraded
-        line.steps.extend(refined.steps)
-        if self._parts.telemetry.hears(StepEnded):
+        line.steps = (*line.steps, *refined.steps)
+        if StepEnded in self._parts.telemetry.heard:
             for step in refined.steps:
                 self._parts.telemetry.emit(
                     StepEnded(request_id=line.request_id, at_ns=refined_at, step=step)

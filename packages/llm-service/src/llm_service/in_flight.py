@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from types import TracebackType
 
 from llm_core.forks import begin_anew_in_children
 
-__all__ = ["EndedByClosing", "InFlight"]
+__all__ = ["EndedByClosing", "InFlight", "UnderWay"]
 
 
 class EndedByClosing(Exception):
@@ -17,7 +16,10 @@ class EndedByClosing(Exception):
 
 
 class InFlight:
-    """The tasks that are making calls, on any event loop."""
+    """The tasks that are making calls, on any event loop.
+
+    There is no lock: a task's entry is changed only where the task runs, and reading is one step of the interpreter.
+    """
 
     def __init__(self) -> None:
         self.closed = False
@@ -26,26 +28,16 @@ class InFlight:
 
     def begin_anew(self) -> None:
         """Count no calls."""
-        self._lock = threading.Lock()
-        self._tasks: dict[asyncio.Task[object], int] = {}
+        self._calls: dict[asyncio.Task[object], int] = {}
+        """How many calls, one within the other, a task is making."""
         self._ended: set[asyncio.Task[object]] = set()
 
     def __len__(self) -> int:
-        return sum(self._tasks.values())
+        return sum(list(self._calls.values()))
 
-    def enter(self) -> _UnderWay:
-        """Count the current task while it makes a call, inside a `with` statement.
-
-        Raises EndedByClosing, in place of CancelledError, if it was `drain` alone that cancelled the call.
-        """
-        task = asyncio.current_task()
-        assert task is not None, "coroutines run in tasks"
-        return _UnderWay(self, task)
-
-    def count(self, task: asyncio.Task[object]) -> None:
-        """Note one more call of `task`."""
-        with self._lock:
-            self._tasks[task] = self._tasks.get(task, 0) + 1
+    def tasks(self) -> list[asyncio.Task[object]]:
+        """Return the tasks that are making calls."""
+        return list(self._calls)
 
     async def drain(self, seconds: float) -> None:
         """Wait up to `seconds` for the calls that are under way, then end those that are left.
@@ -64,52 +56,51 @@ class InFlight:
                 return
             await asyncio.sleep(0.005)
 
-    def tasks(self) -> list[asyncio.Task[object]]:
-        """Return the tasks that are making calls."""
-        with self._lock:
-            return list(self._tasks)
+    def begin_call(self, task: asyncio.Task[object]) -> None:
+        """Note one more call of `task`, which is the one that runs here."""
+        self._calls[task] = self._calls.get(task, 0) + 1
 
-    def _end(self, task: asyncio.Task[object]) -> None:
-        """Cancel `task` unless its call is over by now; runs on the task's own loop, so that it cannot end meanwhile."""
-        with self._lock:
-            if task not in self._tasks:
-                return
-            self._ended.add(task)
-        task.cancel()
+    def end_call(self, task: asyncio.Task[object]) -> None:
+        """Note the end of a call of `task`, which is the one that runs here."""
+        # Gone already if the call has forked, and this is the child.
+        left = self._calls.pop(task, 1) - 1
+        if left:
+            self._calls[task] = left
+        elif self._ended:
+            self._ended.discard(task)
 
     def was_ended(self, task: asyncio.Task[object]) -> bool:
         """Whether `drain` has cancelled `task`, whose outermost call this is."""
-        with self._lock:
-            return task in self._ended and self._tasks.get(task) == 1
+        return task in self._ended and self._calls.get(task) == 1
 
-    def leave(self, task: asyncio.Task[object]) -> None:
-        """Note the end of a call of `task`."""
-        with self._lock:
-            # Gone already if the call has forked, and this is the child.
-            left = self._tasks.pop(task, 1) - 1
-            if left:
-                self._tasks[task] = left
-            else:
-                self._ended.discard(task)
+    def _end(self, task: asyncio.Task[object]) -> None:
+        """Cancel `task` unless its call is over by now; runs on the task's own loop, so that it cannot end meanwhile."""
+        if task in self._calls:
+            self._ended.add(task)
+            task.cancel()
 
     def _others(self) -> list[asyncio.Task[object]]:
         here = asyncio.current_task()
-        with self._lock:
-            return [t for t in self._tasks if t is not here and not t.get_loop().is_closed()]
+        return [t for t in self.tasks() if t is not here and not t.get_loop().is_closed()]
 
 
-class _UnderWay:
-    """One call of one task, from its beginning to its end."""
+class UnderWay:
+    """One call of the current task, from its beginning to its end, as a `with` statement.
+
+    Raises EndedByClosing, in place of CancelledError, if it was `InFlight.drain` alone that cancelled the call.
+    """
 
     __slots__ = ("_calls", "_cancelled_before", "_task")
 
-    def __init__(self, calls: InFlight, task: asyncio.Task[object]) -> None:
+    def __init__(self, calls: InFlight) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "coroutines run in tasks"
         self._calls = calls
         self._task = task
         self._cancelled_before = task.cancelling()
 
     def __enter__(self) -> None:
-        self._calls.count(self._task)
+        self._calls.begin_call(self._task)
 
     def __exit__(
         self,
@@ -121,10 +112,11 @@ class _UnderWay:
         try:
             # Somebody else may have cancelled the task besides, and a call within a call leaves it to the outer one.
             if (
-                isinstance(error, asyncio.CancelledError)
+                error is not None
+                and isinstance(error, asyncio.CancelledError)
                 and self._calls.was_ended(task)
                 and task.uncancel() <= self._cancelled_before
             ):
                 raise EndedByClosing from None
         finally:
-            self._calls.leave(task)
+            self._calls.end_call(task)

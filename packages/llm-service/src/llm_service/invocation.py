@@ -202,7 +202,7 @@ class Invocation:
         started = line.clock.monotonic_ns()
         record.points["started"] = record.points["request_sent"] = started
         parts.metrics.mark_sent(self._labels)
-        if parts.telemetry.hears(AttemptStarted):
+        if AttemptStarted in parts.telemetry.heard:
             self._tell_start(record, started)
         request = call.request
         if line.trace is not None or remaining is not None or parts.telemetry.makes_spans:
@@ -318,7 +318,7 @@ class Invocation:
             alive = record.points.get("first_token", ended)
             self._parts.hedger.note_latency((alive - started) / 1e9)
         self._mark(record, ended)
-        if self._parts.telemetry.hears(AttemptEnded):
+        if AttemptEnded in self._parts.telemetry.heard:
             self._parts.telemetry.emit(
                 unchecked(AttemptEnded)(
                     request_id=line.request_id, at_ns=ended, attempt=record.freeze()
@@ -367,7 +367,7 @@ class Invocation:
                 usage,
                 provider=self._call.provider.name,
                 model=self._call.request.model,
-                at=self._line.clock.now(),
+                at=self._line.requested_at,
             )
         except Exception:  # noqa: BLE001 - a broken price book must not spoil an answer that is paid for
             _log.exception("the price book raised; the attempt is unpriced")

@@ -43,6 +43,8 @@ class RetryBudget:
 
     def note_success(self) -> None:
         """Give back a part of a token."""
+        if self._tokens >= self._capacity:
+            return
         with self._lock:
             self._tokens = min(self._tokens + self._ratio, self._capacity)
 

@@ -51,7 +51,7 @@ from llm_service.engine import GenerationEngine
 from llm_service.fan_out import fan_out
 from llm_service.gate_book import GateBook, Limits
 from llm_service.hedging import HedgePolicy, Hedger
-from llm_service.in_flight import EndedByClosing, InFlight
+from llm_service.in_flight import EndedByClosing, InFlight, UnderWay
 from llm_service.invocation import Sink
 from llm_service.ladder import Fallback
 from llm_service.operations import completed, current_defaults
@@ -440,7 +440,7 @@ class BaseLLMService:
             return self._refuse(error)
         kept: list[GenerationResult[Any]] = []
         try:
-            with self._in_flight.enter():
+            with UnderWay(self._in_flight):
                 result = await engine.generate(request, sink, kept.append)
             return result if result.audio is None else with_playable_audio(result)
         except EndedByClosing:

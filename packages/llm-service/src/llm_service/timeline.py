@@ -45,7 +45,7 @@ from llm_core import (
 )
 from llm_service.estimate import estimate_text_tokens
 from llm_service.ledger import bill
-from llm_service.standstill import standstill
+from llm_service.standstill import Standstill, standstill
 
 if TYPE_CHECKING:
     from llm_pipeline import Pipeline
@@ -177,47 +177,54 @@ class AttemptRecord:
         )
 
 
+@dataclass(slots=True, eq=False)
 class Timeline:
     """One call's facts as they come in, and the result made of them in the end."""
 
-    def __init__(
-        self, request: GenerationRequest, clock: Clock, *, restart_streams: bool = False
-    ) -> None:
-        self.request = request
-        self.clock = clock
+    request: GenerationRequest
+    clock: Clock
+    restart_streams: bool = field(default=False, kw_only=True)
+    request_id: str = field(init=False)
+    tenant: str = field(init=False)
+    """Whose traffic it is in the metrics; a helper call's is that of the call it helps."""
+    trace: TraceContext | None = None
+    """The span of the call, or the one that was active when it came; None if nobody asks for one."""
+    rates_before: tuple[float, float] = (0.0, 0.0)
+    requested_at: datetime = field(init=False)
+    points: dict[str, int] = field(init=False)
+    deadline_ns: int | None = None
+    provider_name: str | None = None
+    model: str | None = None
+    standstill: Standstill | None = None
+    """What waits until this call is over, and must not be waited for; None in most calls."""
+    cache_key: str | None = None
+    pipeline: Pipeline[Any, Any] | None = None
+    attempts: list[AttemptRecord] = field(default_factory=list)
+    steps: tuple[PipelineStepResult, ...] = ()
+    answered_by: AttemptRecord | None = None
+    """The attempt whose reply became the answer."""
+    recalled: GenerationResult[Any] | None = None
+    """The stored or shared result whose reply became the answer."""
+    response: ProviderResponse | None = None
+    content: Any = None
+    error: ErrorInfo | None = None
+    made_up_for: ErrorInfo | None = None
+    """The failure in whose place a substitute stands."""
+    degraded: Degradation | None = None
+    delivered: bool = False
+    """Whether the caller has seen a part of a streamed answer."""
+    delivered_tool_call: bool = False
+
+    def __post_init__(self) -> None:
+        request, clock = self.request, self.clock
         self.request_id = request.request_id or os.urandom(16).hex()
         self.tenant = request.tenant or ""
-        """Whose traffic it is in the metrics; a helper call's is that of the call it helps."""
-        self.trace: TraceContext | None = None
-        """The span of the call, or the one that was active when it came; None if nobody asks for one."""
-        self.rates_before = (0.0, 0.0)
-        self.requested_at: datetime = clock.now()
-        self.points: dict[str, int] = {"requested": clock.monotonic_ns()}
-        self.deadline_ns: int | None = None
+        self.requested_at = clock.now()
+        requested = clock.monotonic_ns()
+        self.points = {"requested": requested}
         if request.deadline_seconds is not None:
-            self.deadline_ns = self.points["requested"] + round(request.deadline_seconds * 1e9)
-        self.provider_name: str | None = None
-        self.model: str | None = None
+            self.deadline_ns = requested + round(request.deadline_seconds * 1e9)
         self.standstill = standstill.get()
-        """What waits until this call is over, and must not be waited for; None in most calls."""
-        self.cache_key: str | None = None
-        self.pipeline: Pipeline[Any, Any] | None = None
-        self.attempts: list[AttemptRecord] = []
-        self.steps: list[PipelineStepResult] = []
-        self.answered_by: AttemptRecord | None = None
-        """The attempt whose reply became the answer."""
-        self.recalled: GenerationResult[Any] | None = None
-        """The stored or shared result whose reply became the answer."""
-        self.response: ProviderResponse | None = None
-        self.content: Any = None
-        self.error: ErrorInfo | None = None
-        self.made_up_for: ErrorInfo | None = None
-        """The failure in whose place a substitute stands."""
-        self.degraded: Degradation | None = None
-        self.delivered = False
-        """Whether the caller has seen a part of a streamed answer."""
-        self._delivered_tool_call = False
-        self._restart_streams = restart_streams
 
     def mark(self, point: str) -> int:
         """Note that `point` is reached now; return the monotonic nanoseconds."""
@@ -243,12 +250,12 @@ class Timeline:
         if not isinstance(event, WITHOUT_CONTENT):
             self.delivered = True
             if isinstance(event, ToolCallStarted):
-                self._delivered_tool_call = True
+                self.delivered_tool_call = True
 
     @property
     def may_restart(self) -> bool:
         """Whether a failed stream may begin anew: unseen, or seen if that is wanted, but never after a tool call."""
-        return not self.delivered or (self._restart_streams and not self._delivered_tool_call)
+        return not self.delivered or (self.restart_streams and not self.delivered_tool_call)
 
     def note_pause(self, seconds: float, retry_after_seconds: float) -> None:
         """Note the pause after the latest attempt, and the part of it that the provider asked for."""
@@ -309,7 +316,7 @@ class Timeline:
             cost=cost,
             attempts=attempts,
             backoff=self._backoff(),
-            steps=tuple(self.steps),
+            steps=self.steps,
             finish_reason=seen.finish_reason if seen else None,
             reasoning=(more.reasoning or None) if more else None,
             tool_calls=more.tool_calls if more else (),
