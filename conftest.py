@@ -9,6 +9,7 @@ import importlib.util
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -41,20 +42,54 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let tests marked `realtime` be tried again: another program may have had the processor."""
-    for item in items:
-        if item.get_closest_marker("realtime") is not None:
-            item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=1))
+    """Let tests marked `realtime` be tried again: another program may have had the processor.
+
+    They come last, when no long test of another process keeps them waiting for their turn.
+    """
+    items.sort(key=is_realtime)
+    for item in filter(is_realtime, items):
+        item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=1))
 
 
-@pytest.hookimpl(wrapper=True)
+def is_realtime(item: pytest.Item) -> bool:
+    """Say whether a test measures real time."""
+    return item.get_closest_marker("realtime") is not None
+
+
+# Around the watch of pytest-timeout: waiting for a turn is no test's time.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Run each test in its turn, and open the way out for one marked `live`."""
+    with turn_of(item), way_out_for(item):
+        return (yield)
+
+
+@contextmanager
+def turn_of(item: pytest.Item) -> Iterator[None]:
+    """Give a test marked `realtime` the machine alone where several processes share the tests (`-n 2`)."""
+    if not hasattr(item.config, "workerinput"):
+        yield
+        return
+    import fcntl
+
+    with open(__file__, "rb") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX if is_realtime(item) else fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            # Closing alone would not do: a forked child has the file open, too.
+            fcntl.flock(turn, fcntl.LOCK_UN)
+
+
+@contextmanager
+def way_out_for(item: pytest.Item) -> Iterator[None]:
     """Open the way out for a test marked `live`, and only while it runs."""
     if item.get_closest_marker("live") is None:
-        return (yield)
+        yield
+        return
     os.environ[OUTSIDE_ALLOWED] = "1"
     try:
-        return (yield)
+        yield
     finally:
         del os.environ[OUTSIDE_ALLOWED]
 

@@ -3,7 +3,7 @@
     nox                                  everything
     nox -s "tests-3.12(llm-gates)"       one package on one Python
     nox -r                               the same, keeping the environments (wheels are rebuilt)
-    nox -j 2                             two sessions at a time
+    nox -j 1                             one session after the other, each shown while it runs
     nox -s bundle -- https://host/path   what to give to `pip install -r`
     nox -s installing                    the READMEs' install lines, really run
     nox -s release -- llm-gates minor    version, changelog, commit, tag
@@ -37,6 +37,9 @@ nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
 nox.options.error_on_external_run = True
 nox.options.allow_parallel = True
+# Sessions share dist/ and Redis without disturbing each other. A number, since in a container the count
+# of the host's processors says nothing; `-j` gives another.
+nox.options.parallel = 2
 
 
 @dataclass(frozen=True, slots=True)

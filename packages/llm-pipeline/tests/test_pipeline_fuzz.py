@@ -181,19 +181,22 @@ PIECES = [
 def test_time_grows_with_the_length_only(piece: str) -> None:
     """This one looks at the processor's clock: 50 times the length may take 75 times as long, and a little."""
     short, long = ((piece * (n // len(piece) + 1))[:n] for n in (2_000, 100_000))
-    spent = {short: 9.0, long: 9.0}
     # What else this process holds would otherwise be searched for garbage on our time.
     gc.collect()
     gc.freeze()
     try:
-        for _ in range(4):
-            for text in spent:
-                started = time.process_time()
-                PIPELINE.run_sync(text)
-                spent[text] = min(spent[text], time.process_time() - started)
+        allowed = 75 * min(seconds_for(short) for _ in range(4)) + 0.02
+        # Another program may have disturbed one of them; the first that was quick enough decides.
+        assert any(seconds_for(long) <= allowed for _ in range(4))
     finally:
         gc.unfreeze()
-    assert spent[long] <= 75 * spent[short] + 0.02
+
+
+def seconds_for(text: str) -> float:
+    """Measure the processor's time for one run of the pipeline."""
+    started = time.process_time()
+    PIPELINE.run_sync(text)
+    return time.process_time() - started
 
 
 def test_a_large_truncated_text_is_read_at_once() -> None:
