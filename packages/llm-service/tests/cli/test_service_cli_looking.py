@@ -135,7 +135,7 @@ def test_a_vendor_that_cannot_be_asked_is_told_and_the_rest_shown(shell: Any) ->
     assert done.returncode == quiet.returncode == 1
     assert done.stderr.startswith("llm-service: openai: authentication: ")
     assert "claude-" in done.stdout
-    assert quiet.stderr == ""
+    assert quiet.stderr == done.stderr
     assert "expected one of anthropic, ollama, openai" in shell.one_line(
         shell("models", "--provider", "nobody")
     )
@@ -445,4 +445,4 @@ def test_the_list_of_commands_imports_none_of_them() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
-    assert done.stdout.splitlines()[-1] == "['llm_service.cli.app']"
+    assert done.stdout.splitlines()[-1] == "['llm_service.cli.app', 'llm_service.cli.console']"

@@ -14,6 +14,8 @@ import click
 from llm_core import LLMError, Message
 from llm_service.audio import SPEECH_MODEL, TRANSCRIPTION_MODEL, speak
 from llm_service.audio import transcribe as transcribe_sound
+from llm_service.cli.attachments import read_piped
+from llm_service.cli.console import tell
 from llm_service.cli.options import (
     config_option,
     env_file_option,
@@ -75,7 +77,7 @@ def record(
     if not quiet:
         click.echo(f"{file}: {taken.clip.duration_seconds:.2f} s", err=True)
     if taken.losses or complaint:
-        click.echo(f"llm-service: {complaint or 'lost ' + taken.losses}", err=True)
+        tell(complaint or "lost " + taken.losses)
     return 1 if complaint else 0
 
 
@@ -157,7 +159,7 @@ def say(
 
     Exit code: 0 spoken, 1 a call failed, 2 not carried out.
     """
-    words = text if text is not None else sys.stdin.read().strip()
+    words = text if text is not None else read_piped()
     if not words:
         raise click.UsageError("no text: give it as an argument or on standard input")
     with _errors_as_lines(), _open(model, config_file, env_file, quiet) as service:
@@ -352,8 +354,11 @@ def _errors_as_lines() -> Iterator[None]:
         yield
     except LLMError as error:
         raise click.ClickException(str(error)) from None
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise click.ClickException(f"{error.filename}: {error.strerror}") from None
+        place = error.filename or "the sound file"
+        raise click.ClickException(f"{place}: {error.strerror or error}") from None
 
 
 def _open(

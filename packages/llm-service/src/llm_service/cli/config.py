@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llm_core import ConfigurationError
+from llm_service.cli.console import show
 from llm_service.cli.settings import read_config
 
 if TYPE_CHECKING:
@@ -108,7 +109,6 @@ def explain(file: Path | None, env_file: str, with_defaults: bool, as_json: bool
 
 
 def _show(settings: list[Setting]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -121,7 +121,7 @@ def _show(settings: list[Setting]) -> None:
         table.add_row(
             Text(setting.name), Text(_written(setting.value) + note), Text(str(setting.origin))
         )
-    Console().print(table)
+    show(table)
 
 
 def _written(value: Any) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llm_core import Cost, LLMError, Usage
+from llm_service.cli.console import show, tell
 from llm_service.cli.options import config_option, env_file_option, quiet_option
 from llm_service.cli.settings import CommandSettings
 
@@ -71,7 +72,10 @@ def prices(
     is_fresh = _update(quiet=quiet) if update else True
     book, registry = settings.price_book(), settings.registry()
     day = (at or datetime.now(UTC)).replace(tzinfo=UTC)
-    rows = {model: _prices_of(book, registry, model, tier=tier, at=day) for model in models}
+    try:
+        rows = {model: _prices_of(book, registry, model, tier=tier, at=day) for model in models}
+    except LLMError as error:
+        raise settings.refusal(error) from None
     if as_json:
         click.echo(json.dumps({model: _written(found) for model, found in rows.items()}))
     elif rows:
@@ -91,7 +95,7 @@ def _update(*, quiet: bool) -> bool:
     if not quiet:
         reason = f": {done.reason}" if done.reason else ""
         told = f"prices {done.outcome}, {done.version}, {done.models} models{reason}"
-        click.echo(f"llm-service: {told}", err=True)
+        tell(told)
     return done.outcome is not UpdateOutcome.KEPT
 
 
@@ -104,10 +108,7 @@ def _prices_of(
     at: datetime,
 ) -> dict[str, Cost]:
     """Return the price of a thousand tokens of each kind."""
-    try:
-        found = registry.resolve(model)
-    except LLMError as error:
-        raise click.ClickException(str(error)) from None
+    found = registry.resolve(model)
     provider: Any = found.provider
     return {
         kind: book.price(usage, provider=provider.name, model=found.model, at=at, tier=tier)
@@ -131,7 +132,6 @@ def _written(found: Mapping[str, Cost]) -> dict[str, str | None]:
 
 
 def _print(rows: Mapping[str, Mapping[str, Cost]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -144,4 +144,4 @@ def _print(rows: Mapping[str, Mapping[str, Cost]]) -> None:
         shown = [f"{written[kind]}{currency}" if written[kind] else "?" for kind in _KINDS]
         note = "" if written["status"] == "priced" else f" ({written['status']})"
         table.add_row(model, *shown, f"{written['source']}{note}")
-    Console(highlight=False).print(table)
+    show(table)

@@ -14,6 +14,7 @@ import click
 from llm_core import InvalidValue, LLMError, Value, immutable
 from llm_service.cli.answering import Answering
 from llm_service.cli.batch_ledger import BatchLedger
+from llm_service.cli.console import tell
 from llm_service.cli.journal import Journal
 from llm_service.cli.options import (
     config_option,
@@ -160,7 +161,7 @@ class RunOptions(Value):
     def say(self, text: str) -> None:
         """Tell on stderr how it goes, unless it is to be quiet."""
         if not self.quiet:
-            click.echo(f"llm-service: {text}", err=True)
+            tell(text)
 
 
 def _run(options: RunOptions) -> int:
@@ -173,11 +174,9 @@ def _run(options: RunOptions) -> int:
             settings=settings.model(),
         )
     except InvalidValue as error:
-        raise click.ClickException(str(error)) from None
+        raise click.UsageError(str(error)) from None
     output = options.output
-    if not output.parent.is_dir():
-        raise click.ClickException(f"{output}: its folder does not exist")
-    began = time.monotonic()
+    _require_place(output)
     try:
         with Journal.resume(output, restart=options.restart) as journal:
             if options.retry_failed and journal.index.tally.failed:
@@ -186,23 +185,38 @@ def _run(options: RunOptions) -> int:
             if len(journal.index) == total and journal.is_published:
                 options.say(f"{output}: holds all {total} answers; --restart asks anew")
             else:
+                before, began = len(journal.index), time.monotonic()
                 stopped_by = _answer(options, settings, source, journal, total)
+                seconds = time.monotonic() - began
                 if len(journal.index) < total:
                     done = f"stopped after {len(journal.index)} of {total}"
-                    click.echo(
-                        f"llm-service: {done}; the same command goes on from there", err=True
-                    )
+                    tell(f"{done}; the same command goes on from there")
                     return 128 + stopped_by
                 journal.publish(in_input_order=options.order == "input")
                 BatchLedger(output).remove()
-                options.say(journal.index.tally.line(total, time.monotonic() - began))
+                for line in journal.index.tally.lines(total, seconds=seconds, before=before):
+                    options.say(line)
             if not journal.index.tally.failed:
                 return 0
             options.say(journal.index.tally.first_failure)
             options.say("--retry-failed sends again what failed")
             return 1
     except OSError as error:
-        raise click.ClickException(f"{output}: cannot be written: {error.strerror}") from None
+        place = error.filename or output
+        # What had finished is in the journal, if it came to that.
+        on = "; the same command goes on from there" if Journal(output).path.exists() else ""
+        raise click.ClickException(
+            f"{place}: cannot be written: {error.strerror or error}{on}"
+        ) from None
+
+
+def _require_place(output: Path) -> None:
+    """Raise click.ClickException if no file can come to stand at `output`."""
+    if not output.parent.is_dir():
+        raise click.ClickException(f"{output}: its folder does not exist")
+    if output.exists() and not output.is_file():
+        # It would be read as an earlier output, and replaced by a file.
+        raise click.ClickException(f"{output}: a device or pipe, expected the name of a file")
 
 
 def _check(source: RequestFile, journal: Journal) -> int:
@@ -244,8 +258,8 @@ def _answer(
             work = _batching(options, settings, source, journal, ledger, update)
         else:
             service = _service(settings)
-            around.enter_context(settings.limits_followed_by(service))
-            work = _answering(options, settings, service, source, journal, update)
+            reload = around.enter_context(settings.limits_followed_by(service))
+            work = _answering(options, settings, service, source, journal, update, reload)
         journal.open()
         asyncio.run(work.run())
     return work.stopped_by or 0
@@ -271,7 +285,13 @@ def _answering(
     source: RequestFile,
     journal: Journal,
     update: Callable[[], None],
+    reload: Callable[[], None] | None,
 ) -> Answering:
+    def read_again() -> None:
+        assert reload is not None, "there is a file"
+        options.say("SIGHUP: the configuration is read again")
+        reload()
+
     return Answering(
         service,
         source,
@@ -280,6 +300,7 @@ def _answering(
         drain_seconds=options.drain_seconds,
         on_result=update,
         say=options.say,
+        reload=None if reload is None else read_again,
     )
 
 
@@ -299,7 +320,7 @@ def _batching(
         if hasattr(provider, "check"):
             provider.check()
     except LLMError as error:
-        raise click.ClickException(str(error)) from None
+        raise settings.refusal(error) from None
     return Batching(
         source,
         journal,

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from llm_service.cli.console import show
 from llm_service.cli.tally import Tally, shown_cost
 
 if TYPE_CHECKING:
@@ -162,15 +163,9 @@ def _seconds(points: Mapping[str, Any], start: str, end: str) -> float | None:
 
 
 def _print(whole: ResultStats, dimension: str | None, parts: Mapping[str, ResultStats]) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    console.print(_totals(whole.tally))
-    console.print()
-    console.print(_durations(whole.distributions))
+    show(_totals(whole.tally), "", _durations(whole.distributions))
     if dimension is not None:
-        console.print()
-        console.print(_parts(dimension, parts))
+        show("", _parts(dimension, parts))
 
 
 def _totals(tally: Tally) -> Table:
