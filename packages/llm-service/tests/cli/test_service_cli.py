@@ -308,3 +308,27 @@ def test_what_was_typed_wrongly_ends_with_where_to_read_how_it_is_right(
     shell: Any, arguments: list[str], said: str
 ) -> None:
     assert said in shell.one_line(shell(*arguments))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "--env-file keys: no such file; try 'llm-service {} --help'"),
+        (b"\xff\xfe", "keys: not UTF-8 text (byte 0)"),
+    ],
+)
+def test_an_environment_file_that_cannot_be_used_is_one_line(
+    shell: Any, content: bytes | None, said: str
+) -> None:
+    if content is not None:
+        (shell.folder / "keys").write_bytes(content)
+    for command in (["ask", "?"], ["models"], ["config", "explain"]):
+        line = shell.one_line(shell(*command, "--env-file", "keys"))
+        name = command[0] if command[0] != "config" else "config explain"
+        assert line == f"llm-service: {said.format(name)}"
+
+
+def test_a_table_of_results_that_is_no_text_is_one_line(shell: Any) -> None:
+    (shell.folder / "out.jsonl").write_bytes(b"\xff\n")
+    said = shell.one_line(shell("stats", "out.jsonl"))
+    assert said == "llm-service: out.jsonl:1: not UTF-8 text (byte 0)"

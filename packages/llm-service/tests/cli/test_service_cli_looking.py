@@ -15,7 +15,7 @@ import click
 import pytest
 
 from llm_core import ErrorInfo, ErrorType
-from llm_providers import OllamaProvider
+from llm_providers import CAPABILITIES, OllamaProvider
 from llm_service.cli import checks
 from llm_service.cli.app import COMMANDS, commands
 from llm_service.cli.checks import Finding, State
@@ -117,6 +117,24 @@ def test_models_are_listed_and_their_families_told(shell: Any) -> None:
     assert "openai/gpt-5-pro*" in done.stdout
     assert "claude" not in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_names_of_models_are_whole_in_80_columns_and_longer_ones_as_well(shell: Any) -> None:
+    offline = shell("models", "--offline").stdout
+    assert max(map(len, offline.splitlines())) <= 80
+    words = offline.split()
+    for family in CAPABILITIES:
+        assert f"{family.provider}/{family.pattern}" in words
+    tuned = "gpt-4.1-2025-04-14-of-an-organisation-with-a-long-name-and-for-an-experiment"
+    with SimServer(models=[tuned]) as sim:
+        shell.environment["OPENAI_BASE_URL"] = sim.openai_base_url
+        assert f"openai/{tuned}" in shell("models", "gpt-4.1-*").stdout.split()
+
+
+def test_a_pattern_that_no_model_fits_says_so(shell: Any) -> None:
+    done = shell("models", "zzz*", "--offline")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "llm-service: no model's name fits 'zzz*'\n"
 
 
 def test_models_offline_are_the_families_alone(shell: Any) -> None:

@@ -15,8 +15,8 @@ from llm_service.cli.tally import Tally, shown_duration
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX sets the streams up")
 
 ASK = "ask hello -m gpt-5-mini"
-TABLES = ["models --offline", "stats results.jsonl", "prices gpt-5-mini", "doctor --offline"]
-TEXTS = [ASK, f"{ASK} --json", f"{ASK} --stream", "--help", "run --help", "config schema"]
+COMMANDS = ["models --offline", "stats results.jsonl", ASK, f"{ASK} --stream", "--help"]
+"""Tables by rich, texts whole and in pieces, and what click prints by itself."""
 
 
 def sh(shell: Any, script: str) -> subprocess.CompletedProcess[str]:
@@ -34,7 +34,7 @@ def sh(shell: Any, script: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("command", [*TABLES, *TEXTS])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_reader_that_has_gone_is_told_by_the_exit_code_alone(shell: Any, command: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -56,7 +56,7 @@ def test_a_reader_that_has_gone_is_told_by_the_exit_code_alone(shell: Any, comma
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no full disk at hand")
-@pytest.mark.parametrize("command", [*TABLES, *TEXTS])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_full_disk_behind_stdout_is_one_line(shell: Any, command: str) -> None:
     done = sh(shell, f"$LLM {command} > /dev/full")
     assert (done.returncode, done.stderr) == (
@@ -106,6 +106,15 @@ def test_an_output_that_is_no_file_is_refused_and_left_as_it_is(shell: Any) -> N
     )
     assert pipe.is_fifo()
     assert shell.files() == ["in.jsonl", "pipe"]
+
+
+def test_of_a_link_the_file_is_written_that_it_leads_to(shell: Any) -> None:
+    shell.write("in.jsonl", '{"user": "hello"}')
+    (shell.folder / "far").mkdir()
+    (shell.folder / "out.jsonl").symlink_to("far/answers.jsonl")
+    assert shell("run", "in.jsonl", "-m", "gpt-5-mini", "-o", "out.jsonl").returncode == 0
+    assert (shell.folder / "out.jsonl").is_symlink()
+    assert "hello" in (shell.folder / "far" / "answers.jsonl").read_text(encoding="utf-8")
 
 
 def test_a_disk_that_becomes_full_is_one_line_and_loses_nothing(shell: Any) -> None:

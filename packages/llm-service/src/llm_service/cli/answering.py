@@ -97,7 +97,7 @@ class Answering:
         self.stopped_by = number
         left = self._started - self._finished
         if left:
-            again = "; interrupt again to stop now" if self._drain_seconds > 0 else ""
+            again = "; Ctrl-C stops them now" if self._drain_seconds > 0 else ""
             self._say(
                 f"{left} call{'s' * (left != 1)} in flight may finish within {self._drain_seconds:g} s{again}"
             )

@@ -23,15 +23,20 @@ __all__ = ["ask"]
 @model_option
 @click.option("--system", help="An instruction to the model.")
 @click.option(
-    "--image", "images", multiple=True, help="An image to show: a file or URL; may be repeated."
+    "--image",
+    "images",
+    multiple=True,
+    help="An image to show, a file or URL; may be given more than once.",
 )
 @click.option(
     "--schema",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A file with the JSON Schema the answer must satisfy.",
+    help="A file with a JSON Schema that the answer must satisfy.",
 )
 @click.option("--temperature", type=click.FloatRange(0, 2), help="Higher is more random.")
-@click.option("--max-output-tokens", type=click.IntRange(min=1), help="How long it may get.")
+@click.option(
+    "--max-output-tokens", type=click.IntRange(min=1), help="How many tokens the answer may have."
+)
 @click.option("--attempts", type=click.IntRange(min=1), help="How often to try, at most.")
 @click.option(
     "--deadline",
@@ -68,7 +73,7 @@ def ask(
     Standard input, if it is no terminal, is the question, or what stands below
     it:  git diff | llm-service ask "Write a commit message"
 
-    Exit code: 0 answered, 1 the call failed, 2 not carried out.
+    Exit code: 0 answered, 1 the call failed, 2 not carried out, 130 interrupted.
     """
     try:
         request = GenerationRequest(

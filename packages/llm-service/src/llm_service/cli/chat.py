@@ -20,7 +20,7 @@ __all__ = ["chat"]
 
 _COMMANDS = ("/exit", "/help", "/new", "/quit")
 _HELP = """\
-/exit or Ctrl-D ends, /new forgets what was said, Ctrl-C stops an answer.
+/exit, /quit or Ctrl-D ends, /new forgets what was said, Ctrl-C stops an answer.
 A line that ends with \\ goes on in the next one.
 // sends a line that begins with one /."""
 
@@ -41,8 +41,8 @@ def chat(
     Ctrl-C stops an answer, and at the prompt ends the talk; a turn without an
     answer is forgotten. Lines may be piped in, too.
 
-    Exit code: 0 all answered, 1 an answer failed or a piped line was refused, 2 not
-    carried out, 130 interrupted.
+    Exit code: 0 all answered, 1 an answer failed or a piped line was refused,
+    2 not carried out, 130 interrupted at the prompt.
     """
     settings = CommandSettings(config_file, env_file=env_file, model=model)
     prices = settings.price_book() if sys.stdout.isatty() and not quiet else None
@@ -70,10 +70,10 @@ def _refusal(text: str) -> str:
     """Return why a line that begins with a slash is not sent, and what to type."""
     typed = text.split()[0]
     if typed in _COMMANDS:
-        return f"{typed} takes nothing after it; to send the line, begin it with //"
+        return f"{typed} takes nothing after it; to send it as it is: /{typed} …"
     close = get_close_matches(typed, _COMMANDS, n=1)
-    meant = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(_COMMANDS)}."
-    return f"no command is called {typed[:40]!r}{meant} To send the line, begin it with //"
+    meant = f"did you mean {close[0]}?" if close else "/help tells which there are."
+    return f"no command {typed[:40]}; {meant} To send it as it is: /{typed[:40]}"
 
 
 class Conversation:

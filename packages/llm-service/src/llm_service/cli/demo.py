@@ -22,7 +22,13 @@ __all__ = ["demo"]
 
 @click.command()
 @concurrency_option
-@click.option("--port", default=0, help="Port of the simulator on 127.0.0.1; 0 takes a free one.")
+@click.option(
+    "--port",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 65_535),
+    help="Port of the simulator on 127.0.0.1; 0 takes a free one.",
+)
 @click.option(
     "--examples",
     default=None,
@@ -33,7 +39,7 @@ __all__ = ["demo"]
 def demo(concurrency: int, port: int, examples: Path | None, quiet: bool) -> int:
     """Ask a simulated OpenAI on this machine for fifty capitals, and check every answer.
 
-    Exit code: 0 all answers right, 1 not all, 2 not carried out.
+    Exit code: 0 all answers right, 1 not all, 2 not carried out, 130 interrupted.
     """
     from llm_sim import SimError, SimServer
 

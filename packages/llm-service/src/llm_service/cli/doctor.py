@@ -35,7 +35,8 @@ def doctor(offline: bool, as_json: bool, config_file: Path | None, env_file: str
     Each key is tried by asking for the vendor's list of models, which costs
     nothing; keys and passwords are never printed.
 
-    Exit code: 0, or 1 if something that is configured does not work.
+    Exit code: 0, 1 if something that is configured does not work, 2 not carried
+    out.
     """
     from llm_service.cli.checks import State, examine
 

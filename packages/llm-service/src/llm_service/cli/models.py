@@ -46,9 +46,9 @@ def models(
 
     First the models that vendors offer to your keys, then the families that this
     toolkit knows: context and longest answer in tokens, reasoning efforts, and
-    what they lack though their vendor's protocol can say it.
+    what they cannot do although their vendor's protocol has it.
 
-    Exit code: 0, or 1 if a vendor could not be asked.
+    Exit code: 0, 1 if a vendor could not be asked, 2 not carried out.
     """
     registry = CommandSettings(config_file, env_file=env_file).registry()
     offered, failures = ([], {}) if offline else asyncio.run(_ask_vendors(registry, provider))

@@ -36,11 +36,11 @@ _KINDS: Mapping[str, Usage] = MappingProxyType(
 
 @click.command()
 @click.argument("models", nargs=-1)
-@click.option("--tier", help="How calls are processed: batch, flex, priority, …")
+@click.option("--tier", help="How calls are processed, such as batch, flex or priority.")
 @click.option(
     "--at",
     type=click.DateTime(["%Y-%m-%d"]),
-    help="The day (UTC) whose prices count; without it today.",
+    help="The day (UTC) whose prices to show; without it today.",
 )
 @click.option("--update", is_flag=True, help="Fetch the newest published prices first.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -57,11 +57,12 @@ def prices(
     env_file: str,
     quiet: bool,
 ) -> int:
-    """Show what MODELS cost per million tokens, in US dollars unless it says else.
+    """Show what MODELS cost per million tokens, in US dollars unless it says otherwise.
 
     Your own prices come first, from the YAML file that the configuration's
     prices.overrides or else LLM_PRICE_OVERRIDES names; then the published ones
-    of genai-prices. What costs more in long prompts is shown for short ones.
+    of genai-prices. Where long prompts cost more, the price of short ones is
+    shown.
 
     Exit code: 0, 1 if a price is not known or the update failed, 2 not carried
     out.

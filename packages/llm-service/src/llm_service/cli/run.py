@@ -45,7 +45,7 @@ _IN_FLIGHT = 8
     "--output",
     required=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where the results go, one JSON object a line.",
+    help="The file for the results, one JSON object a line.",
 )
 @click.option(
     "--order",
@@ -58,7 +58,7 @@ _IN_FLIGHT = 8
     "--format",
     "file_format",
     type=click.Choice(["jsonl", "csv"]),
-    help="What FILE is; without it the ending decides.",
+    help="What FILE is; without this its ending decides.",
 )
 @click.option(
     "--template", help='The user\'s text from columns: "What is the capital of {country}?"'
@@ -70,16 +70,18 @@ _IN_FLIGHT = 8
     help="How many requests may be in flight at once.  [default: the configuration's limit, or 8]",
 )
 @limit_options
-@click.option("--attempts", type=click.IntRange(min=1), help="How often to try each, at most.")
+@click.option(
+    "--attempts", type=click.IntRange(min=1), help="How often to try each request, at most."
+)
 @click.option("--restart", is_flag=True, help="Forget earlier answers and begin anew.")
-@click.option("--retry-failed", is_flag=True, help="Send again what failed in an earlier run.")
+@click.option("--retry-failed", is_flag=True, help="Send what failed in an earlier run again.")
 @click.option(
     "--drain",
     "drain_seconds",
     type=click.FloatRange(min=0),
     default=30.0,
     show_default=True,
-    help="Seconds that calls in flight get after Ctrl-C.",
+    help="Seconds that calls in flight get to finish when the run is stopped.",
 )
 @click.option("--batch", is_flag=True, help="Use the vendor's batch API: half price, within 24 h.")
 @click.option(
@@ -116,10 +118,16 @@ def run(**options: Any) -> int:
     With --batch the vendor answers within a day, at half the price; stopped and
     started again, the command goes on waiting for the same batches.
 
+    Ctrl-C, SIGTERM and a terminal that closes (SIGHUP) let the calls in flight
+    finish, see --drain; a second Ctrl-C stops at once. Under nohup the run goes
+    on without its terminal. Limits that change in the configuration file are
+    taken over within seconds; SIGHUP sent by kill does it at once, and without
+    such a file stops the run like SIGTERM.
+
     Exit code: 0 all answered, 1 some failed (the result says why), 2 not
-    carried out, 130 interrupted (143 by SIGTERM).
+    carried out, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).
     """
-    return _run(RunOptions(**options))
+    return _run(RunOptions(**{**options, "output": _place_of(options["output"])}))
 
 
 @immutable
@@ -176,7 +184,6 @@ def _run(options: RunOptions) -> int:
     except InvalidValue as error:
         raise click.UsageError(str(error)) from None
     output = options.output
-    _require_place(output)
     try:
         with Journal.resume(output, restart=options.restart) as journal:
             if options.retry_failed and journal.index.tally.failed:
@@ -210,13 +217,16 @@ def _run(options: RunOptions) -> int:
         ) from None
 
 
-def _require_place(output: Path) -> None:
-    """Raise click.ClickException if no file can come to stand at `output`."""
-    if not output.parent.is_dir():
-        raise click.ClickException(f"{output}: its folder does not exist")
+def _place_of(output: Path) -> Path:
+    """Return where the output is to stand; raises click.ClickException if no file can."""
     if output.exists() and not output.is_file():
         # It would be read as an earlier output, and replaced by a file.
         raise click.ClickException(f"{output}: a device or pipe, expected the name of a file")
+    # Of a link the file that it leads to is replaced, and the journal lies beside that.
+    place = output.resolve() if output.is_symlink() else output
+    if not place.parent.is_dir():
+        raise click.ClickException(f"{output}: its folder does not exist")
+    return place
 
 
 def _check(source: RequestFile, journal: Journal) -> int:
