@@ -86,6 +86,12 @@ def test_an_unknown_model_is_one_line_that_says_what_to_type(
         assert shell.one_line(shell(*command)) == said
 
 
+def test_a_missing_key_of_a_line_names_the_variable_and_no_code(shell: Any) -> None:
+    shell.write("in.jsonl", '{"user": "?", "model": "claude-haiku-4-5"}')
+    done = shell("run", "in.jsonl", "-m", "gpt-5-mini", "-o", "out.jsonl")
+    assert "set ANTHROPIC_API_KEY in the environment or .env\n" in done.stderr
+
+
 @pytest.mark.parametrize("options", [[], ["--batch"]])
 def test_a_model_of_a_line_that_nobody_knows_is_told_in_the_same_words(
     shell: Any, options: list[str]

@@ -438,6 +438,8 @@ def test_bash_completes_commands_and_options(shell: Any) -> None:
     assert shell.spawn().stdout == "plain,doctor\n"
     shell.environment |= {"COMP_WORDS": "llm-service run --ord", "COMP_CWORD": "2"}
     assert shell.spawn().stdout == "plain,--order\n"
+    shell.environment |= {"COMP_WORDS": "llm-service rnu --ord"}
+    assert shell.spawn()[1:] == ("\n", "")
 
 
 @pytest.mark.realtime

@@ -20,8 +20,6 @@ import pytest
 from llm_sim import Latency, SimServer
 from llm_sim.latency import Constant
 
-pty: Any = pytest.importorskip("pty")
-
 COMMAND = ("-m", "llm_service")
 ON_TERMINAL = """
 import fcntl, os, sys, termios
@@ -29,6 +27,7 @@ fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 """Makes the terminal on stdin the one that controls the command."""
+needs_sighup = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
 RUN = ("run", "in.jsonl", "-m", "gpt-5-mini", "-o", "out.jsonl")
 KILLS = 10
 
@@ -248,6 +247,7 @@ def test_a_terminal_that_goes_away_lets_calls_in_flight_finish(
     slow_shell: Any, config: str | None
 ) -> None:
     """Real time: a terminal is closed while the command runs on it."""
+    pty: Any = pytest.importorskip("pty")
     shell = slow_shell
     questions(shell, 100)
     if config:
@@ -274,6 +274,7 @@ def test_a_terminal_that_goes_away_lets_calls_in_flight_finish(
     assert kept < 100
 
 
+@needs_sighup
 @pytest.mark.realtime
 def test_hanging_up_without_a_configuration_file_drains_and_tells(slow_shell: Any) -> None:
     """Real time: signals to a running process; the second comes from the shell of a terminal that closes."""
@@ -295,6 +296,7 @@ def test_hanging_up_without_a_configuration_file_drains_and_tells(slow_shell: An
     assert shell.sim.report().calls == kept, "a call in flight was not drained"
 
 
+@needs_sighup
 @pytest.mark.realtime
 def test_hanging_up_with_a_configuration_file_has_it_read_again(slow_shell: Any) -> None:
     """Real time: a signal to a running process, which would wait an hour for its second call."""
@@ -312,6 +314,7 @@ def test_hanging_up_with_a_configuration_file_has_it_read_again(slow_shell: Any)
     assert "10 of 10 answered" in told
 
 
+@needs_sighup
 @pytest.mark.realtime
 def test_under_nohup_hanging_up_changes_nothing(slow_shell: Any) -> None:
     """Real time: a signal to a running process."""

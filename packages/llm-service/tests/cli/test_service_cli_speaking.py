@@ -50,6 +50,11 @@ def test_a_picture_on_standard_input_is_refused_by_name(shell: Any) -> None:
     assert "standard input: not UTF-8 text" in shell.one_line(shell(*ASK, "?", stdin=PNG))
 
 
+def test_a_question_that_is_no_text_is_refused(shell: Any) -> None:
+    said = shell.one_line(shell(*ASK, "\udcff"))
+    assert said == "llm-service: QUESTION: not UTF-8 text"
+
+
 def test_a_schema_is_sent_under_its_title(shell: Any) -> None:
     schema = {
         "title": "A city!",

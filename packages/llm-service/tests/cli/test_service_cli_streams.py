@@ -89,6 +89,13 @@ def test_a_stream_that_is_closed_is_empty_and_takes_everything(
     assert told in done.stderr
 
 
+def test_what_a_terminal_has_no_letters_for_is_printed_as_an_escape(shell: Any) -> None:
+    shell.environment["PYTHONIOENCODING"] = "latin-1"
+    done = sh(shell, "$LLM ask 'é € 1' -m gpt-5-mini | od -An -c")
+    assert done.stdout.split() == ["351", "\\", "u", "2", "0", "a", "c", "1", "\\n"]
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full", "2>&1 | true"])
 def test_a_run_does_not_stop_because_nobody_reads_how_it_goes(shell: Any, stderr: str) -> None:
     shell.write("in.jsonl", '{"user": "hello"}')

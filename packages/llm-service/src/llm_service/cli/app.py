@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import click
 
 from llm_core import LLMError
-from llm_service.cli.console import discard_output, open_missing_streams, tell
+from llm_service.cli.console import discard_output, prepare_streams, tell
 
 __all__ = ["COMMANDS", "PROGRAM", "LazyCommand", "commands", "main"]
 
@@ -86,7 +86,8 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that was named; raises click.UsageError with the closest name if there is none."""
         name = args[0]
-        if self.get_command(ctx, name) is None and not name.startswith("-"):
+        is_named = not (ctx.resilient_parsing or name.startswith("-"))
+        if is_named and self.get_command(ctx, name) is None:
             close = get_close_matches(name, self.list_commands(ctx), n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             ctx.fail(f"no command is called {name!r}{hint}")
@@ -138,7 +139,7 @@ def commands(quiet: bool) -> None:
 
 def main() -> None:
     """Run the command; every failure is one line on stderr and an exit code, a command left out its help."""
-    open_missing_streams()
+    prepare_streams()
     try:
         code = commands(standalone_mode=False, prog_name=PROGRAM)
         sys.stdout.flush()

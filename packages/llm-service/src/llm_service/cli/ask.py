@@ -110,6 +110,11 @@ def _text(question: str | None) -> str:
     text = "\n\n".join(part for part in (question, piped) if part)
     if not text:
         raise click.UsageError("no question: give it as an argument or on standard input")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # Bytes of an argument that are no text arrive as halves of surrogate pairs.
+        raise click.ClickException("QUESTION: not UTF-8 text") from None
     return text
 
 

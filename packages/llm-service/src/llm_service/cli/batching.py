@@ -24,7 +24,7 @@ from llm_service.cli.batch_ledger import BatchLedger, SubmittedBatch, digest_of
 from llm_service.cli.batch_result import collected, refused
 from llm_service.cli.interrupts import on_interrupt
 from llm_service.cli.journal import Journal
-from llm_service.cli.model_names import told
+from llm_service.cli.model_names import told_error
 from llm_service.cli.request_file import Item
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Batching:
                     if self.stopped_by is None:
                         raise
                 except LLMError as error:
-                    raise click.ClickException(f"--batch: {told(error)}") from None
+                    raise click.ClickException(f"--batch: {told_error(error)}") from None
 
     def _stop(self, number: signal.Signals, work: asyncio.Task[None]) -> None:
         is_first, self.stopped_by = self.stopped_by is None, number

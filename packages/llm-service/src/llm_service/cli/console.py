@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["discard_output", "open_missing_streams", "show", "tell"]
+__all__ = ["discard_output", "prepare_streams", "show", "tell"]
 
 _WIDEST = 10_000
 
@@ -43,14 +44,18 @@ def tell(text: str) -> None:
         click.echo(f"llm-service: {text}", err=True)
 
 
-def open_missing_streams() -> None:
-    """Let standard streams that were closed before the start be empty, and take everything.
+def prepare_streams() -> None:
+    """Make standard streams that never fail because of what they are.
 
-    A file that is opened later could else get the number of stdout, and with it whatever is printed.
+    One that was closed before the start is empty, and takes everything: a file that is opened later could else get
+    the number of stdout, and with it whatever is printed. What a terminal has no letters for (and half of a surrogate
+    pair, which models write at times) is printed as an escape.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - as long as the process
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def discard_output() -> None:

@@ -1,4 +1,4 @@
-"""What to type in place of a model's name that nobody knows."""
+"""Errors of the set-up in words of the command line, such as what to type in place of a model that nobody knows."""
 
 from __future__ import annotations
 
@@ -6,21 +6,29 @@ from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher, get_close_matches
 from typing import Any
 
-from llm_core import LLMError, UnknownModel
+from llm_core import LLMError
 
-__all__ = ["corrected_name", "told", "unknown_model"]
+__all__ = ["corrected_name", "told", "told_error", "unknown_model"]
 
 _ALIKE = 0.75
 """The share of letters two names must have in common: one slip in a name of five."""
 _MOST_NAMES = 3
 
 
-def told(error: LLMError, *, aliases: Iterable[str] = ()) -> str:
-    """Return what an error of the set-up says, in words of the command line."""
-    if isinstance(error, UnknownModel):
-        return unknown_model(str(error), error.details, aliases=aliases)
-    # The other way to give a key is for code.
-    return str(error).removesuffix(", or pass api_key=…")
+def told(
+    message: str, exception: str | None, details: Mapping[str, Any], *, aliases: Iterable[str] = ()
+) -> str:
+    """Return what an error of this class says, in words of the command line in place of those for code."""
+    if exception == "UnknownModel":
+        return unknown_model(message, details, aliases=aliases)
+    if exception == "MissingCredentials":
+        return message.removesuffix(", or pass api_key=…")
+    return message
+
+
+def told_error(error: LLMError, *, aliases: Iterable[str] = ()) -> str:
+    """Return the same of an exception."""
+    return told(str(error), type(error).__name__, error.details, aliases=aliases)
 
 
 def unknown_model(message: str, details: Mapping[str, Any], *, aliases: Iterable[str] = ()) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llm_core import ConfigurationError, LLMError
-from llm_service.cli.model_names import told
+from llm_service.cli.model_names import told_error
 from llm_service.cli.options import open_price_book
 from llm_service.environment import load_environment
 from llm_service.service import BaseLLMService
@@ -117,7 +117,7 @@ class CommandSettings:
 
     def refusal(self, error: LLMError) -> click.ClickException:
         """Return an error of the set-up as the command's own, in words of the command line."""
-        return click.ClickException(told(error, aliases=self.config.models.aliases))
+        return click.ClickException(told_error(error, aliases=self.config.models.aliases))
 
     @contextmanager
     def limits_followed_by(self, service: BaseLLMService) -> Iterator[Callable[[], None] | None]:

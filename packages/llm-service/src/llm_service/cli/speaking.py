@@ -18,6 +18,7 @@ from llm_core import (
     TextDelta,
 )
 from llm_service.cli.console import tell
+from llm_service.cli.model_names import told
 from llm_service.cli.tally import Tally, shown_cost
 
 __all__ = ["echo_error", "footer", "print_stream", "shown_content"]
@@ -67,7 +68,8 @@ def shown_content(content: Any) -> str:
 
 def echo_error(error: ErrorInfo) -> None:
     """Tell a failed call in one line on stderr."""
-    tell(f"{error.type}: {' '.join(error.message.split())}")
+    words = told(error.message, error.exception, error.details)
+    tell(f"{error.type}: {' '.join(words.split())}")
 
 
 def footer(result: GenerationResult[Any]) -> str:

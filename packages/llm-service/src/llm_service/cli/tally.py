@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from llm_service.cli.model_names import unknown_model
+from llm_service.cli.model_names import told
 
 __all__ = ["Tally", "shown_cost", "shown_count", "shown_duration"]
 
@@ -96,9 +96,7 @@ def _told(result: Mapping[str, Any], error: Mapping[str, Any]) -> str:
     line = ((result.get("request") or {}).get("metadata") or {}).get("input_line")
     where = f"line {line}: " if line is not None else ""
     message = str(error.get("message") or "no reason given")
-    if error.get("exception") == "UnknownModel":
-        message = unknown_model(message, error.get("details") or {})
-    words = " ".join(message.split())
+    words = " ".join(told(message, error.get("exception"), error.get("details") or {}).split())
     return f"{where}{error.get('type') or 'unknown'}: {words}"
 
 
