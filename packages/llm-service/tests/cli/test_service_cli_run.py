@@ -362,6 +362,7 @@ def test_a_run_with_failures_tells_the_reason_of_one_and_what_to_do(shell: Any) 
     shell.write("in.jsonl", *lines)
     first = shell(*RUN).stderr.splitlines()
     again = shell(*RUN).stderr.splitlines()
+    assert shell(*RUN, "--quiet").stderr.splitlines() == [again[-2]]
     for told, advice in (first[-2:], again[-2:]):
         assert told.startswith("llm-service: line 2: model_not_found: ")
         assert "bad-model" in told
@@ -429,7 +430,7 @@ def test_a_template_makes_the_question_of_columns(shell: Any) -> None:
     [
         (["prompt", "x"], [], "in.csv:2: 'prompt' is no field of a request, such as"),
         (["usr", "x"], [], "in.csv:2: 'usr' is no field of a request (did you mean 'user'?)"),
-        (["user,system", "a"], [], "in.csv:2: 1 cells, expected 2 as in the header"),
+        (["user,system", "a"], [], "in.csv:2: cells: got 1, expected 2 as in the header"),
         (["user,user", "a,b"], [], "in.csv:1: two columns are called 'user'"),
         (["user,", "a,b"], [], "in.csv:1: a column without a name"),
         (["user,seed", "a,x"], [], "in.csv:2: column 'seed': got 'x', expected JSON"),

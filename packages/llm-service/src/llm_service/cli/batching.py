@@ -192,7 +192,9 @@ class Batching:
             submitted_at=self._clock.now(),
         )
         self._ledger.note_submitted(submitted)
-        self._say(f"{batch.id}: {len(requests)} requests submitted to {chunk.provider}")
+        self._say(
+            f"{batch.id}: {len(requests)} request{'s' * (len(requests) != 1)} submitted to {chunk.provider}"
+        )
 
     async def _has_ended(self, batch: SubmittedBatch) -> bool:
         state = await self._patiently(lambda: self._batches_of(batch.provider).poll(batch.id))

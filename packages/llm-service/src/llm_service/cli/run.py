@@ -205,13 +205,13 @@ def _run(options: RunOptions) -> int:
                     options.say(line)
             if not journal.index.tally.failed:
                 return 0
-            options.say(journal.index.tally.first_failure)
+            tell(journal.index.tally.first_failure)
             options.say("--retry-failed sends again what failed")
             return 1
     except OSError as error:
         place = error.filename or output
         # What had finished is in the journal, if it came to that.
-        on = "; the same command goes on from there" if Journal(output).path.exists() else ""
+        on = "; the same command goes on from there" if Journal(output).path.is_file() else ""
         raise click.ClickException(
             f"{place}: cannot be written: {error.strerror or error}{on}"
         ) from None
