@@ -323,6 +323,19 @@ class TestJsonSchemaValidation:
         with pytest.raises(InvalidValue, match=r"ConvertToDict.schema: .* a JSON Schema"):
             ConvertToDict(schema={"type": "nope"})
 
+    def test_a_bad_schema_tells_the_place_and_the_words_that_may_stand_there(self) -> None:
+        with pytest.raises(InvalidValue) as caught:
+            JsonSchemaValidation({"properties": {"a": {"type": "nope"}}})
+        assert caught.value.details == {
+            "field": "JsonSchemaValidation.schema",
+            "violation": {
+                "path": "$.properties.a.type",
+                "message": "'nope' is not one of ['array', 'boolean', 'integer', 'null', 'number', "
+                "'object', 'string']",
+            },
+        }
+        assert "$.properties.a.type: 'nope' is not one of" in str(caught.value)
+
     def test_a_value_nested_too_deeply_is_a_fault_of_the_value(self) -> None:
         data: Any = {}
         for _ in range(3000):

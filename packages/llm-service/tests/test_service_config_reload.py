@@ -148,6 +148,21 @@ def test_the_thread_notices_a_changed_file(watched: Watched) -> None:
     watched.watcher.stop()
 
 
+def test_whoever_holds_the_watcher_can_have_it_read_at_once(tmp_path: Path) -> None:
+    watched = Watched(tmp_path / "llm.yaml")
+    watcher = ConfigWatcher(
+        lambda: load_config(watched.path, env_file=None, environ={"LLM_SERVICE_MAX_RPM": "5"}),
+        watched.take,
+        current=watched.load(),
+        interval_seconds=3600,
+    )
+    watcher.start(on_signal=False)
+    watcher.reload()
+    assert watched.told.wait(10)
+    watcher.stop()
+    assert watched.changes[0].loaded.config.limits.max_rpm == 5
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
 def test_sighup_reloads_at_once_and_still_reaches_the_handler_before(tmp_path: Path) -> None:
     watched, heard = Watched(tmp_path / "llm.yaml"), []

@@ -33,7 +33,7 @@ class SchemaCheck:
         try:
             kind.check_schema(plain)
         except SchemaError as error:
-            raise InvalidValue.of(owner, plain, f"a JSON Schema ({error.message})") from None
+            raise _refusal(owner, plain, error) from None
         checker = kind.FORMAT_CHECKER if check_formats else None
         self._validator: Any = kind(plain, format_checker=checker)
 
@@ -68,6 +68,17 @@ class SchemaCheck:
             raise ConfigurationError(
                 f"{self._owner}: $ref {error.ref!r} is not in the schema, and nothing is fetched"
             ) from None
+
+
+def _refusal(owner: str, schema: Any, error: Any) -> InvalidValue:
+    """Return the error for what is no JSON Schema; `details["violation"]` says where and why as `violations` does."""
+    # Of a word that is one of several kinds, jsonschema says that none fits; the list of words says more.
+    telling = next((cause for cause in error.context if cause.validator == "enum"), error)
+    violation = {"path": telling.json_path, "message": _short(telling.message)}
+    told = InvalidValue.of(
+        owner, schema, f"a JSON Schema ({violation['path']}: {violation['message']})"
+    )
+    return InvalidValue(str(told), details={"field": owner, "violation": violation})
 
 
 def _short(message: str) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from llm_core import ConfigurationError
 from llm_service.cli.app import commands
+from llm_service.cli.model_names import corrected_name
 
 
 def test_ask_prints_the_answer_alone(shell: Any) -> None:
@@ -52,12 +53,81 @@ def test_a_missing_key_is_one_line_that_names_the_variable(shell: Any) -> None:
     del shell.environment["OPENAI_API_KEY"]
     shell.write("in.jsonl", '{"user": "?"}')
     for command in (["ask", "?"], ["run", "in.jsonl", "-o", "out.jsonl"]):
-        assert "OPENAI_API_KEY" in shell.one_line(shell(*command, "-m", "gpt-5-mini"))
+        said = shell.one_line(shell(*command, "-m", "gpt-5-mini"))
+        assert said.endswith("set OPENAI_API_KEY in the environment or .env")
     assert not (shell.folder / "out.jsonl").exists()
 
 
-def test_an_unknown_model_is_one_line(shell: Any) -> None:
-    assert "no-such-model" in shell.one_line(shell("ask", "?", "-m", "no-such-model"))
+@pytest.mark.parametrize(
+    ("model", "meant"),
+    [
+        ("no-such-model", ""),
+        ("gtp-5-mini", "did you mean 'gpt-5-mini'? "),
+        ("opnai/gpt-5-mini", "did you mean 'openai/gpt-5-mini'? "),
+        ("fsat", "did you mean 'fast'? "),
+    ],
+)
+def test_an_unknown_model_is_one_line_that_says_what_to_type(
+    shell: Any, model: str, meant: str
+) -> None:
+    shell.write("llm-service.yaml", "models: {aliases: {fast: gpt-5-mini}}")
+    shell.write("in.jsonl", '{"user": "?"}')
+    said = (
+        f"llm-service: no provider is known for model {model!r}; {meant}'llm-service models' lists names; "
+        "else type PROVIDER/MODEL, with one of the providers anthropic, ollama, openai or of llm-service.yaml"
+    )
+    for command in (
+        ["ask", "?", "-m", model],
+        ["chat", "-m", model],
+        ["run", "in.jsonl", "-o", "out.jsonl", "-m", model],
+        ["run", "in.jsonl", "-o", "out.jsonl", "-m", model, "--batch"],
+        ["prices", model],
+    ):
+        assert shell.one_line(shell(*command)) == said
+
+
+def test_a_missing_key_of_a_line_names_the_variable_and_no_code(shell: Any) -> None:
+    shell.write("in.jsonl", '{"user": "?", "model": "claude-haiku-4-5"}')
+    done = shell("run", "in.jsonl", "-m", "gpt-5-mini", "-o", "out.jsonl")
+    assert "set ANTHROPIC_API_KEY in the environment or .env\n" in done.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--batch"]])
+def test_a_model_of_a_line_that_nobody_knows_is_told_in_the_same_words(
+    shell: Any, options: list[str]
+) -> None:
+    shell.write("in.jsonl", '{"user": "?", "model": "gtp-5"}')
+    done = shell("run", "in.jsonl", "-m", "gpt-5-mini", "-o", "out.jsonl", *options)
+    assert "did you mean 'gpt-5'? 'llm-service models' lists names" in done.stderr
+    assert "registry" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("claud-sonnet-4-5", ["claude-sonnet-4-5"]),
+        ("gpt5-mini", ["gpt-5-mini"]),
+        ("Opus", ["claude-opus-4-5", "claude-opus-4-6"]),
+        ("clever", ["clever-one"]),
+        ("x", []),
+        ("other/gpt-5", []),
+    ],
+)
+def test_names_are_corrected_by_what_they_are_most_like(typed: str, meant: list[str]) -> None:
+    assert corrected_name(typed, ["anthropic", "openai"], aliases=["clever-one"]) == meant
+
+
+def test_a_name_that_several_providers_answer_for_is_told_with_all_of_them(shell: Any) -> None:
+    shell.write(
+        "llm-service.yaml",
+        "providers:",
+        *[
+            f"  {name}: {{kind: compatible, base_url: 'http://127.0.0.1:1/v1', patterns: ['own-*']}}"
+            for name in ("here", "there")
+        ],
+    )
+    said = shell.one_line(shell("ask", "?", "-m", "own-1"))
+    assert said.endswith("expected one of here/own-1, there/own-1")
 
 
 def test_a_failed_call_is_told_on_stderr_and_by_the_exit_code(shell: Any) -> None:
@@ -87,7 +157,7 @@ def test_run_writes_one_result_a_line_in_the_order_of_the_file(shell: Any) -> No
     [
         (['{"user": "good"}', "not json"], "in.jsonl:2: not JSON"),
         (['{"user": "good"}', "", "[1, 2]"], "in.jsonl:3: got [1, 2], expected a JSON object"),
-        (['{"prompt": "x"}'], "in.jsonl:1: GenerationRequest: got 'prompt'"),
+        (['{"prompt": "x"}'], "in.jsonl:1: 'prompt' is no field of a request"),
         (['{"system": "no question"}'], "in.jsonl:1: GenerationRequest.user: got None"),
         ([""], "in.jsonl: holds no requests"),
     ],
@@ -207,7 +277,6 @@ def test_a_demo_without_examples_says_where_it_looked(shell: Any) -> None:
 def test_help_and_version_are_there(shell: Any) -> None:
     assert "ask" in shell("--help").stdout
     assert version("llm-service") in shell("--version").stdout
-    assert "No such command" in shell.one_line(shell("sing"))
 
 
 @pytest.mark.parametrize("arguments", [[], ["config"]])
@@ -222,5 +291,50 @@ def test_a_command_that_is_left_out_is_answered_with_the_list(
     assert not any(line.endswith("...") for line in lines if not line.startswith("Usage:"))
 
 
-def test_a_missing_argument_is_one_readable_line(shell: Any) -> None:
-    assert "Choose from: bash, zsh, fish" in shell.one_line(shell("completion"))
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["completion"], "Missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish; try"),
+        (["run"], "Missing argument 'FILE'; try 'llm-service run --help'"),
+        (["run", "in"], "Missing option '-o' / '--output'; try 'llm-service run --help'"),
+        (["ask", "--modle", "x"], "Did you mean '--model'? Try 'llm-service ask --help'"),
+        (["ask"], "on standard input; try 'llm-service ask --help'"),
+        (["ask", "?"], "in llm-service.yaml; try 'llm-service ask --help'"),
+        (
+            ["ask", "?", "--temperature", "nan"],
+            "expected a finite number; try 'llm-service ask --help'",
+        ),
+        (["models", "--provider", "x"], "openai; try 'llm-service models --help'"),
+        (["config", "check"], "set LLM_SERVICE_CONFIG; try 'llm-service config check --help'"),
+        (["rnu"], "no command is called 'rnu'; did you mean 'run'? Try 'llm-service --help'"),
+        (["sing"], "no command is called 'sing'; try 'llm-service --help'"),
+    ],
+)
+def test_what_was_typed_wrongly_ends_with_where_to_read_how_it_is_right(
+    shell: Any, arguments: list[str], said: str
+) -> None:
+    assert said in shell.one_line(shell(*arguments))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "--env-file keys: no such file; try 'llm-service {} --help'"),
+        (b"\xff\xfe", "keys: not UTF-8 text (byte 0)"),
+    ],
+)
+def test_an_environment_file_that_cannot_be_used_is_one_line(
+    shell: Any, content: bytes | None, said: str
+) -> None:
+    if content is not None:
+        (shell.folder / "keys").write_bytes(content)
+    for command in (["ask", "?"], ["models"], ["config", "explain"]):
+        line = shell.one_line(shell(*command, "--env-file", "keys"))
+        name = command[0] if command[0] != "config" else "config explain"
+        assert line == f"llm-service: {said.format(name)}"
+
+
+def test_a_table_of_results_that_is_no_text_is_one_line(shell: Any) -> None:
+    (shell.folder / "out.jsonl").write_bytes(b"\xff\n")
+    said = shell.one_line(shell("stats", "out.jsonl"))
+    assert said == "llm-service: out.jsonl:1: not UTF-8 text (byte 0)"

@@ -112,6 +112,22 @@ def test_what_cannot_be_done_is_one_line(shell: Any) -> None:
     assert "is no sound" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("nowhere/x.wav", "nowhere/x.wav: its folder does not exist"),
+        ("x.xyz", "x.xyz: ends in '.xyz', expected one of wav, "),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_before_there_is_sound(
+    shell: Any, file: str, said: str
+) -> None:
+    before = shell.sim.report().calls
+    for command in (["say", "Hello.", "-o", file], ["record", file, "-s", "1"]):
+        assert said in shell.one_line(shell(*command))
+    assert shell.sim.report().calls == before
+
+
 def test_without_a_device_the_commands_say_so(room: Any) -> None:
     room.environment["PULSE_SERVER"] = "unix:/nonexistent"
     AudioClip.tone(440, 1, 16_000).save(room.folder / "tone.wav")

@@ -115,7 +115,7 @@ def test_ctrl_c_leaves_the_batches_at_the_vendor(patient_shell: Any) -> None:
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=20)
     assert process.returncode == 130, told
-    assert "1 batches go on at the vendor" in told
+    assert "1 batch goes on at the vendor" in told
     assert "stopped after 0 of 3; the same command goes on from there" in told
     shell.write("in.jsonl", '{"user": "other"}', '{"user": "question 1"}', '{"user": "question 2"}')
     time.sleep(3)

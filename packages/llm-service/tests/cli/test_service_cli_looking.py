@@ -15,7 +15,7 @@ import click
 import pytest
 
 from llm_core import ErrorInfo, ErrorType
-from llm_providers import OllamaProvider
+from llm_providers import CAPABILITIES, OllamaProvider
 from llm_service.cli import checks
 from llm_service.cli.app import COMMANDS, commands
 from llm_service.cli.checks import Finding, State
@@ -119,6 +119,24 @@ def test_models_are_listed_and_their_families_told(shell: Any) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
+def test_names_of_models_are_whole_in_80_columns_and_longer_ones_as_well(shell: Any) -> None:
+    offline = shell("models", "--offline").stdout
+    assert max(map(len, offline.splitlines())) <= 80
+    words = offline.split()
+    for family in CAPABILITIES:
+        assert f"{family.provider}/{family.pattern}" in words
+    tuned = "gpt-4.1-2025-04-14-of-an-organisation-with-a-long-name-and-for-an-experiment"
+    with SimServer(models=[tuned]) as sim:
+        shell.environment["OPENAI_BASE_URL"] = sim.openai_base_url
+        assert f"openai/{tuned}" in shell("models", "gpt-4.1-*").stdout.split()
+
+
+def test_a_pattern_that_no_model_fits_says_so(shell: Any) -> None:
+    done = shell("models", "zzz*", "--offline")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "llm-service: no model's name fits 'zzz*'\n"
+
+
 def test_models_offline_are_the_families_alone(shell: Any) -> None:
     before = len(shell.sim.calls())
     found = json.loads(shell("models", "--offline", "--json", "--provider", "anthropic").stdout)
@@ -135,7 +153,7 @@ def test_a_vendor_that_cannot_be_asked_is_told_and_the_rest_shown(shell: Any) ->
     assert done.returncode == quiet.returncode == 1
     assert done.stderr.startswith("llm-service: openai: authentication: ")
     assert "claude-" in done.stdout
-    assert quiet.stderr == ""
+    assert quiet.stderr == done.stderr
     assert "expected one of anthropic, ollama, openai" in shell.one_line(
         shell("models", "--provider", "nobody")
     )
@@ -420,6 +438,8 @@ def test_bash_completes_commands_and_options(shell: Any) -> None:
     assert shell.spawn().stdout == "plain,doctor\n"
     shell.environment |= {"COMP_WORDS": "llm-service run --ord", "COMP_CWORD": "2"}
     assert shell.spawn().stdout == "plain,--order\n"
+    shell.environment |= {"COMP_WORDS": "llm-service rnu --ord"}
+    assert shell.spawn()[1:] == ("\n", "")
 
 
 @pytest.mark.realtime
@@ -445,4 +465,4 @@ def test_the_list_of_commands_imports_none_of_them() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
-    assert done.stdout.splitlines()[-1] == "['llm_service.cli.app']"
+    assert done.stdout.splitlines()[-1] == "['llm_service.cli.app', 'llm_service.cli.console']"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import re
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +20,14 @@ import pytest
 from llm_sim import Latency, SimServer
 from llm_sim.latency import Constant
 
+COMMAND = ("-m", "llm_service")
+ON_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+"""Makes the terminal on stdin the one that controls the command."""
+needs_sighup = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
 RUN = ("run", "in.jsonl", "-m", "gpt-5-mini", "-o", "out.jsonl")
 KILLS = 10
 
@@ -231,6 +242,109 @@ def test_a_drain_of_no_seconds_cancels_what_is_in_flight(slow_shell: Any) -> Non
 
 
 @pytest.mark.realtime
+@pytest.mark.parametrize("config", [None, "limits: {max_rpm: 6000}"])
+def test_a_terminal_that_goes_away_lets_calls_in_flight_finish(
+    slow_shell: Any, config: str | None
+) -> None:
+    """Real time: a terminal is closed while the command runs on it."""
+    pty: Any = pytest.importorskip("pty")
+    shell = slow_shell
+    questions(shell, 100)
+    if config:
+        shell.write("llm-service.yaml", config)
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", ON_TERMINAL, *COMMAND, *RUN, "-c", "4"],
+        cwd=shell.folder,
+        env={**shell.environment, "TERM": "xterm"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    while len(results_in(shell.folder / "out.jsonl.journal")) < 4:
+        assert process.poll() is None
+        os.read(ours, 65536)
+    os.close(ours)
+
+    assert process.wait(timeout=30) == 129
+    kept = len(results_in(shell.folder / "out.jsonl.journal"))
+    assert shell.sim.report().calls == kept, "a call in flight was not drained"
+    assert kept < 100
+
+
+@needs_sighup
+@pytest.mark.realtime
+def test_hanging_up_without_a_configuration_file_drains_and_tells(slow_shell: Any) -> None:
+    """Real time: signals to a running process; the second comes from the shell of a terminal that closes."""
+    shell = slow_shell
+    questions(shell, 100)
+    process = shell.start(*RUN, "-c", "4", start_new_session=True)
+    wait_for_answers(shell, process, 4)
+    process.send_signal(signal.SIGHUP)
+    assert process.stderr is not None
+    assert "in flight may finish within 30 s" in process.stderr.readline()
+    process.send_signal(signal.SIGHUP)
+    _, told = process.communicate(timeout=30)
+
+    kept = len(results_in(shell.folder / "out.jsonl.journal"))
+    assert process.returncode == 129, told
+    assert told == (
+        f"llm-service: stopped after {kept} of 100; the same command goes on from there\n"
+    )
+    assert shell.sim.report().calls == kept, "a call in flight was not drained"
+
+
+@needs_sighup
+@pytest.mark.realtime
+def test_hanging_up_with_a_configuration_file_has_it_read_again(slow_shell: Any) -> None:
+    """Real time: a signal to a running process, which would wait an hour for its second call."""
+    shell = slow_shell
+    questions(shell, 10)
+    shell.write("llm-service.yaml", "limits: {max_rpm: 1}")
+    process = shell.start(*RUN, "-c", "4", start_new_session=True)
+    wait_for_answers(shell, process, 1)
+    shell.write("llm-service.yaml", "limits: {max_rpm: 6000}")
+    process.send_signal(signal.SIGHUP)
+    _, told = process.communicate(timeout=30)
+
+    assert process.returncode == 0, told
+    assert "SIGHUP: the configuration is read again" in told
+    assert "10 of 10 answered" in told
+
+
+@needs_sighup
+@pytest.mark.realtime
+def test_under_nohup_hanging_up_changes_nothing(slow_shell: Any) -> None:
+    """Real time: a signal to a running process."""
+    shell = slow_shell
+    questions(shell, 20)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = shell.start(*RUN, "-c", "4")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    wait_for_answers(shell, process, 1)
+    process.send_signal(signal.SIGHUP)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 0, told
+    assert "20 of 20 answered" in told
+
+
+def test_a_resumed_run_tells_what_it_did_itself_and_what_was_done_before(shell: Any) -> None:
+    questions(shell, 3)
+    shell(*RUN)
+    questions(shell, 5)
+    answered, now, in_all = shell(*RUN).stderr.splitlines()
+    assert answered == "llm-service: 5 of 5 answered"
+    assert re.fullmatch(
+        r"llm-service: now: 2 in \d+\.\d s \(\d+\.\d/s\); found done before: 3", now
+    )
+    assert in_all.startswith("llm-service: in all: 5 attempts, ")
+
+
+@pytest.mark.realtime
 def test_a_second_run_beside_the_first_is_refused(slow_shell: Any) -> None:
     """Real time: two processes."""
     shell = slow_shell
@@ -248,6 +362,7 @@ def test_a_run_with_failures_tells_the_reason_of_one_and_what_to_do(shell: Any) 
     shell.write("in.jsonl", *lines)
     first = shell(*RUN).stderr.splitlines()
     again = shell(*RUN).stderr.splitlines()
+    assert shell(*RUN, "--quiet").stderr.splitlines() == [again[-2]]
     for told, advice in (first[-2:], again[-2:]):
         assert told.startswith("llm-service: line 2: model_not_found: ")
         assert "bad-model" in told
@@ -313,8 +428,9 @@ def test_a_template_makes_the_question_of_columns(shell: Any) -> None:
 @pytest.mark.parametrize(
     ("lines", "options", "complaint"),
     [
-        (["prompt", "x"], [], "in.csv:2: GenerationRequest: got 'prompt'"),
-        (["user,system", "a"], [], "in.csv:2: 1 cells, expected 2 as in the header"),
+        (["prompt", "x"], [], "in.csv:2: 'prompt' is no field of a request, such as"),
+        (["usr", "x"], [], "in.csv:2: 'usr' is no field of a request (did you mean 'user'?)"),
+        (["user,system", "a"], [], "in.csv:2: cells: got 1, expected 2 as in the header"),
         (["user,user", "a,b"], [], "in.csv:1: two columns are called 'user'"),
         (["user,", "a,b"], [], "in.csv:1: a column without a name"),
         (["user,seed", "a,x"], [], "in.csv:2: column 'seed': got 'x', expected JSON"),

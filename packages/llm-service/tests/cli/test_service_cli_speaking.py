@@ -50,6 +50,11 @@ def test_a_picture_on_standard_input_is_refused_by_name(shell: Any) -> None:
     assert "standard input: not UTF-8 text" in shell.one_line(shell(*ASK, "?", stdin=PNG))
 
 
+def test_a_question_that_is_no_text_is_refused(shell: Any) -> None:
+    said = shell.one_line(shell(*ASK, "\udcff"))
+    assert said == "llm-service: QUESTION: not UTF-8 text"
+
+
 def test_a_schema_is_sent_under_its_title(shell: Any) -> None:
     schema = {
         "title": "A city!",
@@ -82,25 +87,27 @@ def test_images_are_files_or_addresses(shell: Any) -> None:
         (["--image", "list.json"], "list.json: not an image; expected PNG, JPEG"),
         (
             ["--schema", "typo.json"],
-            "typo.json: JsonSchemaValidation.schema: got {'type': 'objekt'}",
+            "--schema typo.json: no JSON Schema: $.properties.a.type: 'objekt' is not one of ['array', ",
         ),
-        (["--schema", "empty"], "empty: not JSON"),
-        (["--schema", "list.json"], "list.json: expected a JSON object"),
-        (["--schema", "none.json"], "none.json: got {}, expected"),
-        (["--temperature", "9"], "Sampling.temperature: got 9.0"),
+        (["--schema", "empty"], "--schema empty: not JSON"),
+        (["--schema", "list.json"], "--schema list.json: expected a JSON Schema, an object"),
+        (["--schema", "none.json"], "--schema none.json: expected a JSON Schema, an object"),
+        (["--schema", "picture"], "--schema picture: not UTF-8 text (byte 0)"),
+        (["--schema", "range.json"], "range.json: no JSON Schema: $.minLength: -1 is less than"),
+        (["--temperature", "9"], "'--temperature': 9.0 is not in the range 0<=x<=2"),
+        (["--deadline", "0"], "'--deadline': 0.0 is not in the range x>0"),
         (["--max-output-tokens", "0"], "0 is not in the range"),
     ],
 )
 def test_a_wrong_option_is_one_line(shell: Any, option: list[str], complaint: str) -> None:
     shell.write("list.json", "[]")
     shell.write("none.json", "{}")
-    shell.write("typo.json", '{"type": "objekt"}')
+    shell.write("typo.json", '{"properties": {"a": {"type": "objekt"}}}')
+    shell.write("range.json", '{"minLength": -1}')
     (shell.folder / "empty").write_bytes(b"")
+    (shell.folder / "picture").write_bytes(PNG)
     done = shell(*ASK, "?", *option)
-    if complaint.startswith("none.json"):
-        assert "json_schema" in shell.one_line(done)
-    else:
-        assert complaint in shell.one_line(done)
+    assert complaint in shell.one_line(done)
 
 
 def test_sampling_goes_with_the_question(shell: Any) -> None:
@@ -167,8 +174,33 @@ def test_a_conversation_goes_on_from_turn_to_turn(shell: Any) -> None:
 def test_a_conversation_can_begin_anew_and_ends_with_its_input(shell: Any) -> None:
     done = shell(*CHAT, stdin="one\n/new\n/help\ntwo")
     assert done.stdout == "one\ntwo\n"
-    assert "/exit ends" in done.stderr
+    assert "/exit, /quit or Ctrl-D ends" in done.stderr
     assert len(asked(shell.sim)["input"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("/exti", "no command /exti; did you mean /exit? To send it as it is: //exti"),
+        ("/zzz", "no command /zzz; /help tells which there are. To send it as it is: //zzz"),
+        ("/new topic", "/new takes nothing after it; to send it as it is: //new …"),
+    ],
+)
+def test_a_mistyped_command_is_refused_and_not_sent(shell: Any, line: str, said: str) -> None:
+    before = shell.sim.report().calls
+    done = shell(*CHAT, stdin=f"{line}\nhello\n")
+    assert (done.returncode, done.stdout) == (1, "hello\n")
+    assert done.stderr == f"llm-service: {said}\n"
+    assert shell.sim.report().calls - before == 1
+
+
+def test_two_slashes_send_a_line_that_begins_with_one(shell: Any) -> None:
+    done = shell(*CHAT, stdin="//etc/hosts, what is it?\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "/etc/hosts, what is it?\n", "")
+
+
+def test_a_turn_that_is_no_text_ends_the_conversation_in_one_line(shell: Any) -> None:
+    assert "standard input: not UTF-8 text" in shell.one_line(shell(*CHAT, stdin=PNG))
 
 
 def test_a_turn_without_an_answer_is_forgotten(shell: Any) -> None:

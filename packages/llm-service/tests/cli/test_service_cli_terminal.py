@@ -130,4 +130,4 @@ def test_without_a_terminal_a_line_tells_now_and_then(
         tally.results = 20
         update()
         update()
-    assert capsys.readouterr().err == "20 of 40, 0.7/s, 30 s left, 0 tok, 10 failed\n"
+    assert capsys.readouterr().err == "llm-service: 20 of 40, 0.7/s, 30 s left, 0 tok, 10 failed\n"

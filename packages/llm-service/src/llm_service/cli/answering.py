@@ -21,8 +21,9 @@ __all__ = ["Answering"]
 class Answering:
     """Answers what the journal does not hold yet, a bounded number at a time.
 
-    An interrupt (SIGINT, SIGTERM) ends the reading: calls in flight may finish within `drain_seconds`, and what
-    is not finished then, or at a second interrupt, is cancelled and will be sent again by the next run.
+    An interrupt (SIGINT, SIGTERM, SIGHUP) ends the reading: calls in flight may finish within `drain_seconds`, and
+    what is not finished then, or at a second interrupt, is cancelled and will be sent again by the next run.
+    With `reload` SIGHUP calls that in place of ending anything, see `on_interrupt`.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Answering:
         drain_seconds: float,
         on_result: Callable[[], None],
         say: Callable[[str], None],
+        reload: Callable[[], None] | None = None,
     ) -> None:
         self._service = service
         self._items = items
@@ -43,6 +45,7 @@ class Answering:
         self._drain_seconds = drain_seconds
         self._on_result = on_result
         self._say = say
+        self._reload = reload
         self._started = self._finished = 0
         self.stopped_by: signal.Signals | None = None
         """The signal that ended the run early."""
@@ -54,7 +57,7 @@ class Answering:
         """
         async with self._service:
             work = asyncio.ensure_future(self._answer())
-            with on_interrupt(lambda number: self._stop(number, work)):
+            with on_interrupt(lambda number: self._stop(number, work), reload=self._reload):
                 try:
                     await work
                 except asyncio.CancelledError:
@@ -87,11 +90,15 @@ class Answering:
 
     def _stop(self, number: signal.Signals, work: asyncio.Task[None]) -> None:
         if self.stopped_by is not None:
-            work.cancel()
+            # A terminal that closes sends one SIGHUP, and its shell another.
+            if number.name != "SIGHUP":
+                work.cancel()
             return
         self.stopped_by = number
         left = self._started - self._finished
         if left:
-            again = "; interrupt again to stop now" if self._drain_seconds > 0 else ""
-            self._say(f"{left} calls in flight may finish within {self._drain_seconds:g} s{again}")
+            again = "; Ctrl-C stops them now" if self._drain_seconds > 0 else ""
+            self._say(
+                f"{left} call{'s' * (left != 1)} in flight may finish within {self._drain_seconds:g} s{again}"
+            )
         asyncio.get_running_loop().call_later(self._drain_seconds, work.cancel)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Any, NamedTuple
 
 import click
 
 from llm_core import LLMError
+from llm_service.cli.console import discard_output, prepare_streams, tell
 
 __all__ = ["COMMANDS", "PROGRAM", "LazyCommand", "commands", "main"]
 
@@ -54,6 +56,15 @@ class ReaderGone(Exception):
     """Whoever read our output has closed it."""
 
 
+@contextmanager
+def _telling_readers_from_calls() -> Iterator[None]:
+    """Name a reader that has gone, which click would take for a failed call."""
+    try:
+        yield
+    except BrokenPipeError as gone:
+        raise ReaderGone from gone
+
+
 class LazyGroup(click.Group):
     """Imports a command when it is named, so that `--help` and completion do not wait for all of them."""
 
@@ -70,12 +81,33 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that was named; raises click.UsageError with the closest name if there is none."""
+        name = args[0]
+        is_named = not (ctx.resilient_parsing or name.startswith("-"))
+        if is_named and self.get_command(ctx, name) is None:
+            close = get_close_matches(name, self.list_commands(ctx), n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            ctx.fail(f"no command is called {name!r}{hint}")
+        return super().resolve_command(ctx, args)
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Read the arguments, which may print the help."""
+        with _telling_readers_from_calls():
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; click would take a reader that has gone for a failed call."""
-        try:
+        """Run the command."""
+        with _telling_readers_from_calls():
             return super().invoke(ctx)
-        except BrokenPipeError as gone:
-            raise ReaderGone from gone
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands from the table, importing none of them."""
@@ -94,8 +126,9 @@ class LazyGroup(click.Group):
 @click.command(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
-    epilog="Exit codes: 0 all went well; 1 a call failed or a check found a fault; "
-    "2 the command could not be carried out (one line on stderr says why); 130 interrupted.",
+    epilog="Exit codes: 0 all went well; 1 a call failed or a check found a fault; 2 the command "
+    "could not be carried out (one line on stderr says why); 130 interrupted by Ctrl-C (143 by SIGTERM, "
+    "129 by SIGHUP); 141 whoever read the output has gone.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but errors.")
 @click.version_option(package_name="llm-service")
@@ -106,28 +139,42 @@ def commands(quiet: bool) -> None:
 
 def main() -> None:
     """Run the command; every failure is one line on stderr and an exit code, a command left out its help."""
+    prepare_streams()
     try:
         code = commands(standalone_mode=False, prog_name=PROGRAM)
         sys.stdout.flush()
     except click.Abort:
-        click.echo("llm-service: interrupted", err=True)
+        tell("interrupted")
         code = 130
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         code = 2
+    except click.UsageError as error:
+        tell(_with_hint(_one_line(error.format_message()), error.ctx))
+        code = 2
     except click.ClickException as error:
-        click.echo(f"llm-service: {_one_line(error.format_message())}", err=True)
+        tell(_one_line(error.format_message()))
         code = 2
     except LLMError as error:
         # A configuration that no command can work with, such as telemetry that nobody chose.
-        click.echo(f"llm-service: {_one_line(str(error))}", err=True)
+        tell(_one_line(str(error)))
         code = 2
     except (ReaderGone, BrokenPipeError):
-        # What Python would write at exit has no reader either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         code = 141
+    except OSError as error:
+        # Files of the user are named where they are opened; what is left is most often a full disk behind stdout.
+        tell(f"{error.filename or 'standard output'}: {error.strerror or error}")
+        discard_output()
+        code = 2
     sys.exit(code)
 
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
+
+
+def _with_hint(text: str, context: click.Context | None) -> str:
+    """Return what was typed wrongly with where to read how it is right."""
+    hint = f"ry '{context.command_path if context else PROGRAM} --help'"
+    return f"{text} T{hint}" if text.endswith(("?", "?)")) else f"{text.rstrip('.')}; t{hint}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from llm_core import GenerationRequest, GenerationResult, InvalidValue, Sampling, StreamEvent
-from llm_service.cli.attachments import read_image, read_schema
+from llm_service.cli.attachments import read_image, read_piped, read_schema
 from llm_service.cli.options import config_option, env_file_option, model_option, quiet_option
 from llm_service.cli.settings import CommandSettings
 from llm_service.cli.speaking import echo_error, footer, print_stream, shown_content
@@ -23,17 +23,26 @@ __all__ = ["ask"]
 @model_option
 @click.option("--system", help="An instruction to the model.")
 @click.option(
-    "--image", "images", multiple=True, help="An image to show: a file or URL; may be repeated."
+    "--image",
+    "images",
+    multiple=True,
+    help="An image to show, a file or URL; may be given more than once.",
 )
 @click.option(
     "--schema",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A file with the JSON Schema the answer must satisfy.",
+    help="A file with a JSON Schema that the answer must satisfy.",
 )
-@click.option("--temperature", type=float, help="0 to 2; higher is more random.")
-@click.option("--max-output-tokens", type=click.IntRange(min=1), help="How long it may get.")
+@click.option("--temperature", type=click.FloatRange(0, 2), help="Higher is more random.")
+@click.option(
+    "--max-output-tokens", type=click.IntRange(min=1), help="How many tokens the answer may have."
+)
 @click.option("--attempts", type=click.IntRange(min=1), help="How often to try, at most.")
-@click.option("--deadline", type=float, help="Seconds for everything, waits included.")
+@click.option(
+    "--deadline",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds for everything, waits included.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 @click.option(
     "--stream/--no-stream",
@@ -64,7 +73,7 @@ def ask(
     Standard input, if it is no terminal, is the question, or what stands below
     it:  git diff | llm-service ask "Write a commit message"
 
-    Exit code: 0 answered, 1 the call failed, 2 not carried out.
+    Exit code: 0 answered, 1 the call failed, 2 not carried out, 130 interrupted.
     """
     try:
         request = GenerationRequest(
@@ -79,7 +88,7 @@ def ask(
             operation_name="ask",
         )
     except InvalidValue as error:
-        raise click.ClickException(str(error)) from None
+        raise click.UsageError(str(error)) from None
     settings = CommandSettings(config_file, env_file=env_file, model=model)
     if stream is None:
         stream = sys.stdout.isatty() and not as_json
@@ -97,20 +106,16 @@ def ask(
 
 def _text(question: str | None) -> str:
     """Return the question with what was piped in below it."""
-    piped = "" if sys.stdin is None or sys.stdin.isatty() else _read_stdin()
+    piped = "" if sys.stdin.isatty() else read_piped("; --image FILE shows an image")
     text = "\n\n".join(part for part in (question, piped) if part)
     if not text:
         raise click.UsageError("no question: give it as an argument or on standard input")
-    return text
-
-
-def _read_stdin() -> str:
     try:
-        return sys.stdin.buffer.read().decode("utf-8-sig").strip()
-    except UnicodeDecodeError as error:
-        raise click.ClickException(
-            f"standard input: not UTF-8 text (byte {error.start}); --image FILE shows an image"
-        ) from None
+        text.encode()
+    except UnicodeEncodeError:
+        # Bytes of an argument that are no text arrive as halves of surrogate pairs.
+        raise click.ClickException("QUESTION: not UTF-8 text") from None
+    return text
 
 
 def _answer(

@@ -1,9 +1,11 @@
-"""What a command line hands to a model besides text: images and schemas."""
+"""What a command line hands to a model besides its words: images, schemas, piped text."""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from llm_core import ImagePart, InvalidValue, ResponseSchema
 from llm_pipeline import JsonSchemaValidation
 from llm_providers.media import image_media_type
 
-__all__ = ["read_image", "read_schema"]
+__all__ = ["read_image", "read_piped", "read_schema"]
 
 
 def read_image(source: str) -> ImagePart:
@@ -35,18 +37,44 @@ def read_image(source: str) -> ImagePart:
 def read_schema(path: Path) -> ResponseSchema:
     """Return the JSON Schema in a file, named by its title or its file name; a ClickException for what is none."""
     try:
-        schema: Any = json.loads(_read(path))
+        schema: Any = json.loads(_read(path).decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise click.ClickException(
+            f"--schema {path}: not UTF-8 text (byte {error.start})"
+        ) from None
     except (ValueError, RecursionError) as error:
-        raise click.ClickException(f"{path}: not JSON: {error}") from None
-    if not isinstance(schema, dict):
-        raise click.ClickException(f"{path}: expected a JSON object, a JSON Schema")
+        raise click.ClickException(f"--schema {path}: not JSON: {error}") from None
+    if not isinstance(schema, dict) or not schema:
+        raise click.ClickException(
+            f"--schema {path}: expected a JSON Schema, an object such as "
+            '{"type": "object", "properties": …}'
+        )
     title = str(schema.get("title") or path.stem)
     name = re.sub(r"[^a-zA-Z0-9_-]+", "_", title)[:64].strip("_") or "answer"
     try:
         JsonSchemaValidation(schema=schema)
         return ResponseSchema(name=name, json_schema=schema)
     except InvalidValue as error:
-        raise click.ClickException(f"{path}: {error}") from None
+        raise click.ClickException(f"--schema {path}: {_fault(error)}") from None
+
+
+def read_piped(advice: str = "") -> str:
+    """Return the text on standard input; a ClickException, which ends with `advice`, for what is no text."""
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        place = f"standard input: not UTF-8 text (byte {error.start})"
+        raise click.ClickException(f"{place}{advice}") from None
+    except OSError as error:
+        raise click.ClickException(f"standard input: cannot be read: {error.strerror}") from None
+
+
+def _fault(error: InvalidValue) -> str:
+    """Return what is wrong in a schema, and where, without the step that found it."""
+    violation = error.details.get("violation")
+    if not isinstance(violation, Mapping):
+        return str(error)
+    return f"no JSON Schema: {violation['path']}: {violation['message']}"
 
 
 def _read(path: Path) -> bytes:

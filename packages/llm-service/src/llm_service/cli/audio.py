@@ -14,6 +14,8 @@ import click
 from llm_core import LLMError, Message
 from llm_service.audio import SPEECH_MODEL, TRANSCRIPTION_MODEL, speak
 from llm_service.audio import transcribe as transcribe_sound
+from llm_service.cli.attachments import read_piped
+from llm_service.cli.console import tell
 from llm_service.cli.options import (
     config_option,
     env_file_option,
@@ -34,16 +36,28 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 _PAUSE_SECONDS = 0.8
 """How long one is silent when one has finished: longer than within a sentence, shorter than is tedious."""
 
-voice_option = click.option("--voice", default="alloy", show_default=True, help="Whose voice.")
-microphone_option = click.option("--microphone", help="Its number or a part of its name.")
-speaker_option = click.option("--speaker", help="Its number or a part of its name.")
+voice_option = click.option(
+    "--voice", default="alloy", show_default=True, help="The name of the voice."
+)
+microphone_option = click.option(
+    "--microphone", help="Number of the microphone, or a part of its name."
+)
+speaker_option = click.option("--speaker", help="Number of the loudspeaker, or a part of its name.")
 
 
 @click.command()
 @click.argument("file", type=_FILE)
-@click.option("-s", "--seconds", type=click.FloatRange(min=0, min_open=True), help="How long.")
+@click.option(
+    "-s", "--seconds", type=click.FloatRange(min=0, min_open=True), help="How long to record."
+)
 @click.option("--until-silence", is_flag=True, help="End when you have spoken and are silent.")
-@click.option("--rate", default=16_000, show_default=True, help="Frames a second.")
+@click.option(
+    "--rate",
+    default=16_000,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Frames per second.",
+)
 @microphone_option
 @quiet_option
 def record(
@@ -59,9 +73,11 @@ def record(
     Ends after --seconds, with --until-silence when you have spoken, and always
     with Ctrl-C. What was recorded is kept if the microphone goes away.
 
-    Exit code: 0 recorded, 1 the microphone went away, 2 not carried out.
+    Exit code: 0 recorded (also when Ctrl-C ended it), 1 the microphone went away,
+    2 not carried out.
     """
     with _errors_as_lines():
+        _require_place(file)
         taken, complaint = _record(
             seconds=seconds,
             until_silence=_PAUSE_SECONDS if until_silence else None,
@@ -75,7 +91,7 @@ def record(
     if not quiet:
         click.echo(f"{file}: {taken.clip.duration_seconds:.2f} s", err=True)
     if taken.losses or complaint:
-        click.echo(f"llm-service: {complaint or 'lost ' + taken.losses}", err=True)
+        tell(complaint or "lost " + taken.losses)
     return 1 if complaint else 0
 
 
@@ -85,7 +101,7 @@ def record(
 def play(file: Path, speaker: str | None) -> int:
     """Play FILE (WAV, FLAC, OGG, Opus or MP3).
 
-    Exit code: 0 played, 2 not carried out.
+    Exit code: 0 played, 2 not carried out, 130 interrupted.
     """
     with _errors_as_lines():
         llm_audio = require_llm_audio()
@@ -98,7 +114,9 @@ def play(file: Path, speaker: str | None) -> int:
 
 @click.command()
 @click.argument("file", type=_FILE)
-@click.option("-m", "--model", default=TRANSCRIPTION_MODEL, show_default=True)
+@click.option(
+    "-m", "--model", default=TRANSCRIPTION_MODEL, show_default=True, help="The model that listens."
+)
 @click.option("--language", help="ISO 639-1 code, such as en.")
 @click.option("--times", is_flag=True, help="Print when each part begins (whisper-1).")
 @config_option
@@ -117,7 +135,7 @@ def transcribe(
 
     What is too long or too large for the vendor is cut at silences.
 
-    Exit code: 0 transcribed, 1 a call failed, 2 not carried out.
+    Exit code: 0 transcribed, 1 a call failed, 2 not carried out, 130 interrupted.
     """
     if not file.is_file():
         raise click.ClickException(f"{file}: no such file")
@@ -133,9 +151,11 @@ def transcribe(
 @click.command()
 @click.argument("text", required=False)
 @click.option("-o", "--output", type=_FILE, help="Write a file instead of playing.")
-@click.option("-m", "--model", default=SPEECH_MODEL, show_default=True)
+@click.option(
+    "-m", "--model", default=SPEECH_MODEL, show_default=True, help="The model that speaks."
+)
 @voice_option
-@click.option("--speed", type=click.FloatRange(0.25, 4))
+@click.option("--speed", type=click.FloatRange(0.25, 4), help="How fast; 1 is normal.")
 @speaker_option
 @config_option
 @env_file_option
@@ -155,12 +175,14 @@ def say(
 
     It is heard from the beginning on while the rest is still being made.
 
-    Exit code: 0 spoken, 1 a call failed, 2 not carried out.
+    Exit code: 0 spoken, 1 a call failed, 2 not carried out, 130 interrupted.
     """
-    words = text if text is not None else sys.stdin.read().strip()
+    words = text if text is not None else read_piped()
     if not words:
         raise click.UsageError("no text: give it as an argument or on standard input")
     with _errors_as_lines(), _open(model, config_file, env_file, quiet) as service:
+        if output is not None:
+            _require_place(output)
         result = service.run_sync(
             lambda: speak(
                 service,
@@ -179,13 +201,26 @@ def say(
 
 @click.command()
 @model_option
-@click.option("--system", default="Answer in one or two spoken sentences.", show_default=True)
-@click.option("--listen-model", default=TRANSCRIPTION_MODEL, show_default=True)
-@click.option("--speech-model", default=SPEECH_MODEL, show_default=True)
+@click.option(
+    "--system",
+    default="Answer in one or two spoken sentences.",
+    show_default=True,
+    help="An instruction to the model.",
+)
+@click.option(
+    "--listen-model", default=TRANSCRIPTION_MODEL, show_default=True, help="The model that listens."
+)
+@click.option(
+    "--speech-model", default=SPEECH_MODEL, show_default=True, help="The model that speaks."
+)
 @voice_option
 @click.option("--turns", type=click.IntRange(min=1), help="End after so many turns.")
 @click.option(
-    "--wait", default=60.0, show_default=True, help="Seconds of saying nothing that end it."
+    "--wait",
+    default=60.0,
+    show_default=True,
+    help="Seconds of silence that end the talk.",
+    type=click.FloatRange(min=0, min_open=True),
 )
 @microphone_option
 @speaker_option
@@ -210,7 +245,8 @@ def talk(
 
     Speak, be silent, and hear the answer. Ctrl-C ends; so does saying nothing.
 
-    Exit code: 0 all answered, 1 a call failed, 2 not carried out.
+    Exit code: 0 all answered, 1 a call failed, 2 not carried out, 130 interrupted
+    during an answer.
     """
     with _errors_as_lines(), _open(model, config_file, env_file, quiet) as service:
         conversation = _SpokenConversation(
@@ -345,6 +381,16 @@ def _interrupt_sets(stop: threading.Event) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+def _require_place(file: Path) -> None:
+    """Refuse a file that could not be written before there is sound that would be lost."""
+    require_llm_audio()
+    from llm_audio.codecs import format_of_path
+
+    format_of_path(file)
+    if not file.parent.is_dir():
+        raise click.ClickException(f"{file}: its folder does not exist")
+
+
 @contextmanager
 def _errors_as_lines() -> Iterator[None]:
     """Turn errors about sound, devices and files into one line and exit code 2."""
@@ -352,8 +398,11 @@ def _errors_as_lines() -> Iterator[None]:
         yield
     except LLMError as error:
         raise click.ClickException(str(error)) from None
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise click.ClickException(f"{error.filename}: {error.strerror}") from None
+        place = error.filename or "the sound file"
+        raise click.ClickException(f"{place}: {error.strerror or error}") from None
 
 
 def _open(

@@ -24,6 +24,7 @@ from llm_service.cli.batch_ledger import BatchLedger, SubmittedBatch, digest_of
 from llm_service.cli.batch_result import collected, refused
 from llm_service.cli.interrupts import on_interrupt
 from llm_service.cli.journal import Journal
+from llm_service.cli.model_names import told_error
 from llm_service.cli.request_file import Item
 
 if TYPE_CHECKING:
@@ -100,13 +101,13 @@ class Batching:
                     if self.stopped_by is None:
                         raise
                 except LLMError as error:
-                    raise click.ClickException(f"--batch: {error}") from None
+                    raise click.ClickException(f"--batch: {told_error(error)}") from None
 
     def _stop(self, number: signal.Signals, work: asyncio.Task[None]) -> None:
-        self.stopped_by = number
+        is_first, self.stopped_by = self.stopped_by is None, number
         left = len(self._ledger.open_batches)
-        if left:
-            self._say(f"{left} batches go on at the vendor")
+        if left and is_first:
+            self._say(f"{left} batch{' goes' if left == 1 else 'es go'} on at the vendor")
         work.cancel()
 
     async def _run(self) -> None:
@@ -191,7 +192,9 @@ class Batching:
             submitted_at=self._clock.now(),
         )
         self._ledger.note_submitted(submitted)
-        self._say(f"{batch.id}: {len(requests)} requests submitted to {chunk.provider}")
+        self._say(
+            f"{batch.id}: {len(requests)} request{'s' * (len(requests) != 1)} submitted to {chunk.provider}"
+        )
 
     async def _has_ended(self, batch: SubmittedBatch) -> bool:
         state = await self._patiently(lambda: self._batches_of(batch.provider).poll(batch.id))

@@ -27,6 +27,7 @@ from llm_core import (
     immutable,
 )
 from llm_providers import ProviderRegistry
+from llm_service.cli.model_names import told_error
 
 if TYPE_CHECKING:
     from llm_service.config import LoadedConfig
@@ -254,7 +255,7 @@ async def _provider(
             provider.check()
     except (MissingCredentials, MissingDependencyError) as error:
         state = State.FAULTY if is_configured else State.ABSENT
-        return finding(state, _first(str(error)), _last(str(error)))
+        return finding(state, _first(told_error(error)), _last(told_error(error)))
     except Exception as error:  # noqa: BLE001 - a third party's provider may raise anything
         return finding(State.FAULTY, f"{type(error).__name__}: {error}")
     if offline or not hasattr(provider, "list_models"):
@@ -288,7 +289,7 @@ def _default_model(registry: ProviderRegistry, model: str, named_by: str) -> Fin
     try:
         said = f"{model}, answered by {registry.resolve(model).provider.name}"
     except LLMError as error:
-        state, said, advice = State.FAULTY, _first(str(error)), "name it as provider/model"
+        state, said, advice = State.FAULTY, _first(told_error(error)), "name it as provider/model"
     return Finding(area="keys", subject=named_by, state=state, said=said, advice=advice)
 
 

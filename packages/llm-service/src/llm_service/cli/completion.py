@@ -17,6 +17,8 @@ def completion(shell: str) -> int:
     bash  echo 'eval "$(llm-service completion bash)"' >> ~/.bashrc
     zsh   echo 'eval "$(llm-service completion zsh)"' >> ~/.zshrc
     fish  llm-service completion fish | source     (in ~/.config/fish/config.fish)
+
+    Exit code: 0, or 2 for another shell.
     """
     from llm_service.cli.app import PROGRAM, commands
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llm_core import ConfigurationError
+from llm_service.cli.console import show
+from llm_service.cli.options import env_settings_option
 from llm_service.cli.settings import read_config
 
 if TYPE_CHECKING:
@@ -16,13 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["config"]
 
-_env_file_option = click.option(
-    "--env-file",
-    default=".env",
-    show_default=True,
-    type=click.Path(dir_okay=False),
-    help="File with variables; its settings win over the environment's.",
-)
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -36,6 +31,8 @@ def schema() -> int:
     """Print the JSON Schema of configurations.
 
     Editors check and complete with it.
+
+    Exit code: 0.
     """
     from llm_service.config import ServiceConfig
 
@@ -47,7 +44,7 @@ def schema() -> int:
 
 @config.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-@_env_file_option
+@env_settings_option
 def check(file: Path | None, env_file: str) -> int:
     """Check FILE; every fault is one line.
 
@@ -79,7 +76,7 @@ def check(file: Path | None, env_file: str) -> int:
 
 @config.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-@_env_file_option
+@env_settings_option
 @click.option("--all", "with_defaults", is_flag=True, help="Show the defaults as well.")
 @_json_option
 def explain(file: Path | None, env_file: str, with_defaults: bool, as_json: bool) -> int:
@@ -87,6 +84,8 @@ def explain(file: Path | None, env_file: str, with_defaults: bool, as_json: bool
 
     That is a file and line, a variable, or a default. Without FILE: what
     LLM_SERVICE_CONFIG names, else llm-service.yaml in this folder, else no file.
+
+    Exit code: 0, or 2 if the configuration cannot be used.
     """
     from llm_service.config import OriginKind
     from llm_service.config import explain as explain_config
@@ -108,7 +107,6 @@ def explain(file: Path | None, env_file: str, with_defaults: bool, as_json: bool
 
 
 def _show(settings: list[Setting]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -121,7 +119,7 @@ def _show(settings: list[Setting]) -> None:
         table.add_row(
             Text(setting.name), Text(_written(setting.value) + note), Text(str(setting.origin))
         )
-    Console().print(table)
+    show(table)
 
 
 def _written(value: Any) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from llm_core import GenerationRequest, GenerationResult, LLMError
+from llm_service.cli.console import show
 from llm_service.cli.options import concurrency_option, quiet_option
 from llm_service.cli.report import answers_table, progress_bar, summary_line
 from llm_service.cli.request_file import RequestFile
@@ -21,7 +22,13 @@ __all__ = ["demo"]
 
 @click.command()
 @concurrency_option
-@click.option("--port", default=0, help="Port of the simulator on 127.0.0.1; 0 takes a free one.")
+@click.option(
+    "--port",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 65_535),
+    help="Port of the simulator on 127.0.0.1; 0 takes a free one.",
+)
 @click.option(
     "--examples",
     default=None,
@@ -32,10 +39,8 @@ __all__ = ["demo"]
 def demo(concurrency: int, port: int, examples: Path | None, quiet: bool) -> int:
     """Ask a simulated OpenAI on this machine for fifty capitals, and check every answer.
 
-    Exit code: 0 all answers right, 1 not all, 2 not carried out.
+    Exit code: 0 all answers right, 1 not all, 2 not carried out, 130 interrupted.
     """
-    from rich.console import Console
-
     from llm_sim import SimError, SimServer
 
     folder = _find_examples(examples)
@@ -53,10 +58,8 @@ def demo(concurrency: int, port: int, examples: Path | None, quiet: bool) -> int
         raise click.ClickException(str(error)) from None
     wanted = [str(request.metadata["capital"]) for request in requests]
     rows = [(str(q.user), w, r) for q, w, r in zip(requests, wanted, results, strict=True)]
-    console = Console()
-    console.print(answers_table(rows))
     right = sum(result.success and result.content == w for _, w, result in rows)
-    console.print(f"\n{right} of {len(rows)} right; {summary_line(results)}", highlight=False)
+    show(answers_table(rows), "", f"{right} of {len(rows)} right; {summary_line(results)}")
     return 0 if right == len(rows) else 1
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from llm_service.cli.console import show
 from llm_service.cli.options import config_option, env_file_option
 from llm_service.environment import load_environment
 
@@ -34,7 +35,8 @@ def doctor(offline: bool, as_json: bool, config_file: Path | None, env_file: str
     Each key is tried by asking for the vendor's list of models, which costs
     nothing; keys and passwords are never printed.
 
-    Exit code: 0, or 1 if something that is configured does not work.
+    Exit code: 0, 1 if something that is configured does not work, 2 not carried
+    out.
     """
     from llm_service.cli.checks import State, examine
 
@@ -50,11 +52,9 @@ def doctor(offline: bool, as_json: bool, config_file: Path | None, env_file: str
 
 
 def _print(findings: Sequence[Finding], note: str) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -67,7 +67,6 @@ def _print(findings: Sequence[Finding], note: str) -> None:
             if finding.advice:
                 said.append(f"\n→ {finding.advice}", style="bold" if style == "red" else "")
             table.add_row(Text(mark, style=style), finding.subject, said)
-    console.print(table)
     faults = sum(finding.state == "faulty" for finding in findings)
     verdict = f"{faults} configured and not working" if faults else "all that is configured works"
-    console.print(f"\n{verdict}", style="red" if faults else "green")
+    show(table, "", Text(verdict, style="red" if faults else "green"))

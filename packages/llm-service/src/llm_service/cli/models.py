@@ -13,6 +13,7 @@ import click
 
 from llm_core import ConfigurationError, ErrorInfo
 from llm_providers import CAPABILITIES, ModelFamily, ModelInfo, ProviderRegistry, family_of
+from llm_service.cli.console import show, tell
 from llm_service.cli.options import config_option, env_file_option, quiet_option
 from llm_service.cli.settings import CommandSettings
 
@@ -45,9 +46,9 @@ def models(
 
     First the models that vendors offer to your keys, then the families that this
     toolkit knows: context and longest answer in tokens, reasoning efforts, and
-    what they lack though their vendor's protocol can say it.
+    what they cannot do although their vendor's protocol has it.
 
-    Exit code: 0, or 1 if a vendor could not be asked.
+    Exit code: 0, 1 if a vendor could not be asked, 2 not carried out.
     """
     registry = CommandSettings(config_file, env_file=env_file).registry()
     offered, failures = ([], {}) if offline else asyncio.run(_ask_vendors(registry, provider))
@@ -63,8 +64,9 @@ def models(
     else:
         _print_tables(offered, families)
     for name, error in failures.items():
-        if not quiet:
-            click.echo(f"llm-service: {name}: {error.type}: {error.message}", err=True)
+        tell(f"{name}: {error.type}: {' '.join(error.message.split())}")
+    if not (offered or families or failures or as_json or quiet):
+        tell(f"no model's name fits {pattern!r}")
     return 1 if failures else 0
 
 
@@ -79,7 +81,7 @@ async def _ask_vendors(
         names = registry.names() if only is None else (only,)
         if only is not None and only not in registry.names():
             known = ", ".join(registry.names())
-            raise click.ClickException(f"--provider: got {only!r}, expected one of {known}")
+            raise click.UsageError(f"--provider: got {only!r}, expected one of {known}")
         answers = await asyncio.gather(*[_list_models(registry, name) for name in names])
     found: list[ModelInfo] = []
     failures = {}
@@ -141,20 +143,8 @@ def _print_json(
 
 
 def _print_tables(offered: Sequence[ModelInfo], families: Sequence[ModelFamily]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False)
-
-    def table(*columns: str) -> Table:
-        made = Table(box=None, header_style="bold", pad_edge=False)
-        for name in columns:
-            right = name in ("context", "answer")
-            made.add_column(name, justify="right" if right else "left", overflow="fold")
-        return made
-
     if offered:
-        listing = table("offered to your keys", "context", "answer", "since")
+        listing = _table("offered to your keys", "context", "answer", "since")
         for model in offered:
             family = _family_of(model)
             context, answer = model.context_tokens, model.max_output_tokens
@@ -165,9 +155,8 @@ def _print_tables(offered: Sequence[ModelInfo], families: Sequence[ModelFamily])
                 )
             since = "" if model.created is None else f"{model.created:%Y-%m-%d}"
             listing.add_row(f"{model.provider}/{model.id}", _size(context), _size(answer), since)
-        console.print(listing)
-        console.print()
-    known = table("family", "context", "answer", "reasoning", "lacks")
+        show(listing, "")
+    known = _table("family", "context", "answer", "reasoning", "lacks")
     for family in families:
         known.add_row(
             f"{family.provider}/{family.pattern}",
@@ -176,7 +165,25 @@ def _print_tables(offered: Sequence[ModelInfo], families: Sequence[ModelFamily])
             " ".join(_efforts(family)) or "-",
             ", ".join(sorted(feature.value.replace("_", " ") for feature in family.lacks)) or "-",
         )
-    console.print(known)
+    if families:
+        show(known)
+
+
+def _table(*columns: str) -> Table:
+    """Return a table in which names stay whole, so that they can be copied."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in columns:
+        is_number = name in ("context", "answer")
+        is_text = name in ("reasoning", "lacks")
+        table.add_column(
+            name,
+            justify="right" if is_number else "left",
+            overflow="fold",
+            no_wrap=not is_text,
+        )
+    return table
 
 
 def _efforts(family: ModelFamily) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from llm_core import LLMError
 from llm_service.environment import load_environment
@@ -20,6 +21,7 @@ __all__ = [
     "concurrency_option",
     "config_option",
     "env_file_option",
+    "env_settings_option",
     "limit_options",
     "model_option",
     "open_price_book",
@@ -35,12 +37,29 @@ config_option = click.option(
     "--config",
     "config_file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Configuration; without it what LLM_SERVICE_CONFIG names, else llm-service.yaml here.",
+    help="Configuration file; without it the one in LLM_SERVICE_CONFIG, else llm-service.yaml here.",
 )
 
 
-def _load_first(_context: click.Context, _parameter: click.Parameter, env_file: str) -> str:
-    load_environment(env_file)
+def _require_text(context: click.Context, parameter: click.Parameter, env_file: str) -> str:
+    """Refuse a file that was named and is not there, and one that is no text."""
+    path = Path(env_file)
+    if not path.is_file():
+        if context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--env-file {env_file}: no such file", ctx=context)
+        return env_file
+    try:
+        path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        place = f"{env_file}: not UTF-8 text (byte {error.start})"
+        raise click.ClickException(place) from None
+    except OSError as error:
+        raise click.ClickException(f"{env_file}: cannot be read: {error.strerror}") from None
+    return env_file
+
+
+def _load_first(context: click.Context, parameter: click.Parameter, env_file: str) -> str:
+    load_environment(_require_text(context, parameter, env_file))
     return env_file
 
 
@@ -53,6 +72,14 @@ env_file_option = click.option(
     show_default=True,
     type=click.Path(dir_okay=False),
     help="File with keys, and with settings that go before the environment's.",
+)
+env_settings_option = click.option(
+    "--env-file",
+    callback=_require_text,
+    default=".env",
+    show_default=True,
+    type=click.Path(dir_okay=False),
+    help="File with variables; its settings go before the environment's.",
 )
 concurrency_option = click.option(
     "-c",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llm_core import Cost, LLMError, Usage
+from llm_service.cli.console import show, tell
 from llm_service.cli.options import config_option, env_file_option, quiet_option
 from llm_service.cli.settings import CommandSettings
 
@@ -35,11 +36,11 @@ _KINDS: Mapping[str, Usage] = MappingProxyType(
 
 @click.command()
 @click.argument("models", nargs=-1)
-@click.option("--tier", help="How calls are processed: batch, flex, priority, …")
+@click.option("--tier", help="How calls are processed, such as batch, flex or priority.")
 @click.option(
     "--at",
     type=click.DateTime(["%Y-%m-%d"]),
-    help="The day (UTC) whose prices count; without it today.",
+    help="The day (UTC) whose prices to show; without it today.",
 )
 @click.option("--update", is_flag=True, help="Fetch the newest published prices first.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -56,11 +57,12 @@ def prices(
     env_file: str,
     quiet: bool,
 ) -> int:
-    """Show what MODELS cost per million tokens, in US dollars unless it says else.
+    """Show what MODELS cost per million tokens, in US dollars unless it says otherwise.
 
     Your own prices come first, from the YAML file that the configuration's
     prices.overrides or else LLM_PRICE_OVERRIDES names; then the published ones
-    of genai-prices. What costs more in long prompts is shown for short ones.
+    of genai-prices. Where long prompts cost more, the price of short ones is
+    shown.
 
     Exit code: 0, 1 if a price is not known or the update failed, 2 not carried
     out.
@@ -71,7 +73,10 @@ def prices(
     is_fresh = _update(quiet=quiet) if update else True
     book, registry = settings.price_book(), settings.registry()
     day = (at or datetime.now(UTC)).replace(tzinfo=UTC)
-    rows = {model: _prices_of(book, registry, model, tier=tier, at=day) for model in models}
+    try:
+        rows = {model: _prices_of(book, registry, model, tier=tier, at=day) for model in models}
+    except LLMError as error:
+        raise settings.refusal(error) from None
     if as_json:
         click.echo(json.dumps({model: _written(found) for model, found in rows.items()}))
     elif rows:
@@ -91,7 +96,7 @@ def _update(*, quiet: bool) -> bool:
     if not quiet:
         reason = f": {done.reason}" if done.reason else ""
         told = f"prices {done.outcome}, {done.version}, {done.models} models{reason}"
-        click.echo(f"llm-service: {told}", err=True)
+        tell(told)
     return done.outcome is not UpdateOutcome.KEPT
 
 
@@ -104,10 +109,7 @@ def _prices_of(
     at: datetime,
 ) -> dict[str, Cost]:
     """Return the price of a thousand tokens of each kind."""
-    try:
-        found = registry.resolve(model)
-    except LLMError as error:
-        raise click.ClickException(str(error)) from None
+    found = registry.resolve(model)
     provider: Any = found.provider
     return {
         kind: book.price(usage, provider=provider.name, model=found.model, at=at, tier=tier)
@@ -131,7 +133,6 @@ def _written(found: Mapping[str, Cost]) -> dict[str, str | None]:
 
 
 def _print(rows: Mapping[str, Mapping[str, Cost]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -144,4 +145,4 @@ def _print(rows: Mapping[str, Mapping[str, Cost]]) -> None:
         shown = [f"{written[kind]}{currency}" if written[kind] else "?" for kind in _KINDS]
         note = "" if written["status"] == "priced" else f" ({written['status']})"
         table.add_row(model, *shown, f"{written['source']}{note}")
-    Console(highlight=False).print(table)
+    show(table)

@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import click
-
+from llm_service.cli.console import tell
 from llm_service.cli.tally import Tally, shown_cost, shown_count
 
 __all__ = ["LINE_SECONDS", "run_progress"]
@@ -74,10 +73,9 @@ class _Lines:
         self._due = time.monotonic() + LINE_SECONDS
         rate = self._pace.rate()
         left = (self._total - self._tally.results) / rate if rate else 0.0
-        click.echo(
+        tell(
             f"{self._tally.results} of {self._total}, {rate:.1f}/s, {left:.0f} s left, "
-            f"{_spent(self._tally)}",
-            err=True,
+            f"{_spent(self._tally)}"
         )
 
 

@@ -132,7 +132,7 @@ class RequestFile:
 
     def _cells(self, header: list[str], row: list[str], line: int) -> Mapping[str, Any]:
         if len(row) != len(header):
-            counts = f"{len(row)} cells, expected {len(header)} as in the header"
+            counts = f"cells: got {len(row)}, expected {len(header)} as in the header"
             raise click.ClickException(f"{self.path}:{line}: {counts}")
         try:
             return spread_columns(dict(zip(header, row, strict=True)))

@@ -6,6 +6,7 @@ import json
 import string
 from collections.abc import Mapping
 from dataclasses import fields
+from difflib import get_close_matches
 from typing import Any
 
 from llm_core import GenerationRequest, InvalidValue
@@ -74,6 +75,7 @@ def request_fields(columns: Mapping[str, Any], template: TextTemplate | None) ->
     With a template, columns that are no fields of GenerationRequest are kept in its `metadata`.
     """
     if template is None:
+        _require_fields(columns)
         return dict(columns)
     known = {name: value for name, value in columns.items() if name in _FIELDS}
     others = {name: value for name, value in columns.items() if name not in _FIELDS}
@@ -82,6 +84,18 @@ def request_fields(columns: Mapping[str, Any], template: TextTemplate | None) ->
         known["metadata"] = {**(given or {}), **others}
     known["user"] = template.render(columns)
     return known
+
+
+def _require_fields(columns: Mapping[str, Any]) -> None:
+    """Raise InvalidValue for a column that is no field, with the closest one and the way to have it as it is."""
+    for name in columns:
+        if name not in _FIELDS:
+            close = get_close_matches(name, _FIELDS, n=1)
+            meant = f" (did you mean {close[0]!r}?)" if close else ""
+            raise InvalidValue(
+                f"{name[:80]!r} is no field of a request{meant}, such as user, system and model; "
+                "--template makes the question of any columns"
+            )
 
 
 def spread_columns(cells: Mapping[str, str]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import click
 from llm_core import InvalidValue, LLMError, Value, immutable
 from llm_service.cli.answering import Answering
 from llm_service.cli.batch_ledger import BatchLedger
+from llm_service.cli.console import tell
 from llm_service.cli.journal import Journal
 from llm_service.cli.options import (
     config_option,
@@ -44,7 +45,7 @@ _IN_FLIGHT = 8
     "--output",
     required=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where the results go, one JSON object a line.",
+    help="The file for the results, one JSON object a line.",
 )
 @click.option(
     "--order",
@@ -57,7 +58,7 @@ _IN_FLIGHT = 8
     "--format",
     "file_format",
     type=click.Choice(["jsonl", "csv"]),
-    help="What FILE is; without it the ending decides.",
+    help="What FILE is; without this its ending decides.",
 )
 @click.option(
     "--template", help='The user\'s text from columns: "What is the capital of {country}?"'
@@ -69,16 +70,18 @@ _IN_FLIGHT = 8
     help="How many requests may be in flight at once.  [default: the configuration's limit, or 8]",
 )
 @limit_options
-@click.option("--attempts", type=click.IntRange(min=1), help="How often to try each, at most.")
+@click.option(
+    "--attempts", type=click.IntRange(min=1), help="How often to try each request, at most."
+)
 @click.option("--restart", is_flag=True, help="Forget earlier answers and begin anew.")
-@click.option("--retry-failed", is_flag=True, help="Send again what failed in an earlier run.")
+@click.option("--retry-failed", is_flag=True, help="Send what failed in an earlier run again.")
 @click.option(
     "--drain",
     "drain_seconds",
     type=click.FloatRange(min=0),
     default=30.0,
     show_default=True,
-    help="Seconds that calls in flight get after Ctrl-C.",
+    help="Seconds that calls in flight get to finish when the run is stopped.",
 )
 @click.option("--batch", is_flag=True, help="Use the vendor's batch API: half price, within 24 h.")
 @click.option(
@@ -115,10 +118,16 @@ def run(**options: Any) -> int:
     With --batch the vendor answers within a day, at half the price; stopped and
     started again, the command goes on waiting for the same batches.
 
+    Ctrl-C, SIGTERM and a terminal that closes (SIGHUP) let the calls in flight
+    finish, see --drain; a second Ctrl-C stops at once. Under nohup the run goes
+    on without its terminal. Limits that change in the configuration file are
+    taken over within seconds; SIGHUP sent by kill does it at once, and without
+    such a file stops the run like SIGTERM.
+
     Exit code: 0 all answered, 1 some failed (the result says why), 2 not
-    carried out, 130 interrupted (143 by SIGTERM).
+    carried out, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).
     """
-    return _run(RunOptions(**options))
+    return _run(RunOptions(**{**options, "output": _place_of(options["output"])}))
 
 
 @immutable
@@ -160,7 +169,7 @@ class RunOptions(Value):
     def say(self, text: str) -> None:
         """Tell on stderr how it goes, unless it is to be quiet."""
         if not self.quiet:
-            click.echo(f"llm-service: {text}", err=True)
+            tell(text)
 
 
 def _run(options: RunOptions) -> int:
@@ -173,11 +182,8 @@ def _run(options: RunOptions) -> int:
             settings=settings.model(),
         )
     except InvalidValue as error:
-        raise click.ClickException(str(error)) from None
+        raise click.UsageError(str(error)) from None
     output = options.output
-    if not output.parent.is_dir():
-        raise click.ClickException(f"{output}: its folder does not exist")
-    began = time.monotonic()
     try:
         with Journal.resume(output, restart=options.restart) as journal:
             if options.retry_failed and journal.index.tally.failed:
@@ -186,23 +192,41 @@ def _run(options: RunOptions) -> int:
             if len(journal.index) == total and journal.is_published:
                 options.say(f"{output}: holds all {total} answers; --restart asks anew")
             else:
+                before, began = len(journal.index), time.monotonic()
                 stopped_by = _answer(options, settings, source, journal, total)
+                seconds = time.monotonic() - began
                 if len(journal.index) < total:
                     done = f"stopped after {len(journal.index)} of {total}"
-                    click.echo(
-                        f"llm-service: {done}; the same command goes on from there", err=True
-                    )
+                    tell(f"{done}; the same command goes on from there")
                     return 128 + stopped_by
                 journal.publish(in_input_order=options.order == "input")
                 BatchLedger(output).remove()
-                options.say(journal.index.tally.line(total, time.monotonic() - began))
+                for line in journal.index.tally.lines(total, seconds=seconds, before=before):
+                    options.say(line)
             if not journal.index.tally.failed:
                 return 0
-            options.say(journal.index.tally.first_failure)
+            tell(journal.index.tally.first_failure)
             options.say("--retry-failed sends again what failed")
             return 1
     except OSError as error:
-        raise click.ClickException(f"{output}: cannot be written: {error.strerror}") from None
+        place = error.filename or output
+        # What had finished is in the journal, if it came to that.
+        on = "; the same command goes on from there" if Journal(output).path.is_file() else ""
+        raise click.ClickException(
+            f"{place}: cannot be written: {error.strerror or error}{on}"
+        ) from None
+
+
+def _place_of(output: Path) -> Path:
+    """Return where the output is to stand; raises click.ClickException if no file can."""
+    if output.exists() and not output.is_file():
+        # It would be read as an earlier output, and replaced by a file.
+        raise click.ClickException(f"{output}: a device or pipe, expected the name of a file")
+    # Of a link the file that it leads to is replaced, and the journal lies beside that.
+    place = output.resolve() if output.is_symlink() else output
+    if not place.parent.is_dir():
+        raise click.ClickException(f"{output}: its folder does not exist")
+    return place
 
 
 def _check(source: RequestFile, journal: Journal) -> int:
@@ -244,8 +268,8 @@ def _answer(
             work = _batching(options, settings, source, journal, ledger, update)
         else:
             service = _service(settings)
-            around.enter_context(settings.limits_followed_by(service))
-            work = _answering(options, settings, service, source, journal, update)
+            reload = around.enter_context(settings.limits_followed_by(service))
+            work = _answering(options, settings, service, source, journal, update, reload)
         journal.open()
         asyncio.run(work.run())
     return work.stopped_by or 0
@@ -271,7 +295,13 @@ def _answering(
     source: RequestFile,
     journal: Journal,
     update: Callable[[], None],
+    reload: Callable[[], None] | None,
 ) -> Answering:
+    def read_again() -> None:
+        assert reload is not None, "there is a file"
+        options.say("SIGHUP: the configuration is read again")
+        reload()
+
     return Answering(
         service,
         source,
@@ -280,6 +310,7 @@ def _answering(
         drain_seconds=options.drain_seconds,
         on_result=update,
         say=options.say,
+        reload=None if reload is None else read_again,
     )
 
 
@@ -299,7 +330,7 @@ def _batching(
         if hasattr(provider, "check"):
             provider.check()
     except LLMError as error:
-        raise click.ClickException(str(error)) from None
+        raise settings.refusal(error) from None
     return Batching(
         source,
         journal,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llm_core import ConfigurationError, LLMError
+from llm_service.cli.model_names import told_error
 from llm_service.cli.options import open_price_book
 from llm_service.environment import load_environment
 from llm_service.service import BaseLLMService
@@ -111,12 +112,19 @@ class CommandSettings:
             )
             service.check()
         except LLMError as error:
-            raise click.ClickException(str(error)) from None
+            raise self.refusal(error) from None
         return service
 
+    def refusal(self, error: LLMError) -> click.ClickException:
+        """Return an error of the set-up as the command's own, in words of the command line."""
+        return click.ClickException(told_error(error, aliases=self.config.models.aliases))
+
     @contextmanager
-    def limits_followed_by(self, service: BaseLLMService) -> Iterator[None]:
-        """Give `service` the configured limits anew whenever they change, as long as the context lasts."""
+    def limits_followed_by(self, service: BaseLLMService) -> Iterator[Callable[[], None] | None]:
+        """Give `service` the configured limits anew whenever they change, as long as the context lasts.
+
+        Yields what has the file read again at once; None if there is no file.
+        """
         from llm_service.config import ConfigChange, ConfigWatcher, load_config
 
         def take(change: ConfigChange) -> None:
@@ -126,10 +134,10 @@ class CommandSettings:
         watcher = ConfigWatcher(
             lambda: load_config(self._path, env_file=self._env_file), take, current=self._loaded
         )
-        # A terminal that closes sends SIGHUP, too, and ends the command.
+        # A terminal that closes sends SIGHUP, too; the command knows which of the two it is.
         watcher.start(on_signal=False)
         try:
-            yield
+            yield None if self._path is None else watcher.reload
         finally:
             watcher.stop()
 

@@ -17,6 +17,8 @@ from llm_core import (
     StreamResult,
     TextDelta,
 )
+from llm_service.cli.console import tell
+from llm_service.cli.model_names import told
 from llm_service.cli.tally import Tally, shown_cost
 
 __all__ = ["echo_error", "footer", "print_stream", "shown_content"]
@@ -42,7 +44,7 @@ def print_stream(
                 printed = (printed + event.text)[-1:] or printed
             elif isinstance(event, StreamRestarted):
                 click.echo("\n" if printed else "", nl=False)
-                click.echo(f"llm-service: begins anew after {event.error.type}", err=True)
+                tell(f"begins anew after {event.error.type}")
                 printed = ""
             if isinstance(event, StreamResult):
                 result = event.result
@@ -66,8 +68,8 @@ def shown_content(content: Any) -> str:
 
 def echo_error(error: ErrorInfo) -> None:
     """Tell a failed call in one line on stderr."""
-    words = " ".join(error.message.split())
-    click.echo(f"llm-service: {error.type}: {words}", err=True)
+    words = told(error.message, error.exception, error.details)
+    tell(f"{error.type}: {' '.join(words.split())}")
 
 
 def footer(result: GenerationResult[Any]) -> str:

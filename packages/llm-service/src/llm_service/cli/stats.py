@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from llm_service.cli.console import show
 from llm_service.cli.tally import Tally, shown_cost
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _DIMENSIONS = ("model", "provider", "operation_name", "tenant")
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.File("rb"))
 @click.option(
-    "--by", "dimension", type=click.Choice(_DIMENSIONS), help="A row for each of these, too."
+    "--by", "dimension", type=click.Choice(_DIMENSIONS), help="Show a row for each of these, too."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def stats(files: Sequence[IO[bytes]], dimension: str | None, as_json: bool) -> int:
@@ -142,7 +143,10 @@ def _results(files: Sequence[IO[bytes]]) -> Iterator[Mapping[str, Any]]:
                 continue
             place = f"{name}:{number}"
             try:
-                result = json.loads(line)
+                result = json.loads(line.decode("utf-8-sig"))
+            except UnicodeDecodeError as error:
+                reason = f"not UTF-8 text (byte {error.start})"
+                raise click.ClickException(f"{place}: {reason}") from None
             except (ValueError, RecursionError) as error:
                 raise click.ClickException(f"{place}: not JSON: {error}") from None
             if not isinstance(result, dict) or "success" not in result:
@@ -162,15 +166,9 @@ def _seconds(points: Mapping[str, Any], start: str, end: str) -> float | None:
 
 
 def _print(whole: ResultStats, dimension: str | None, parts: Mapping[str, ResultStats]) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    console.print(_totals(whole.tally))
-    console.print()
-    console.print(_durations(whole.distributions))
+    show(_totals(whole.tally), "", _durations(whole.distributions))
     if dimension is not None:
-        console.print()
-        console.print(_parts(dimension, parts))
+        show("", _parts(dimension, parts))
 
 
 def _totals(tally: Tally) -> Table:

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-__all__ = ["Tally", "shown_cost", "shown_count"]
+from llm_service.cli.model_names import told
+
+__all__ = ["Tally", "shown_cost", "shown_count", "shown_duration"]
 
 
 class Tally:
@@ -64,25 +66,37 @@ class Tally:
         """Input and output together."""
         return self.input_tokens + self.output_tokens
 
-    def line(self, total: int, seconds: float) -> str:
-        """Return the totals in one line."""
-        words = [
-            f"{self.succeeded} of {total} answered in {seconds:.1f} s",
-            f"{self.attempts} attempts",
-            f"{self.input_tokens} tokens in, {self.output_tokens} out",
-        ]
-        if self.costs:
-            words.append(shown_cost(self))
+    def lines(self, total: int, *, seconds: float, before: int) -> list[str]:
+        """Return the totals in lines of less than 80 columns.
+
+        `before` results were there already, and the others took `seconds`.
+        """
+        now = self.results - before
+        pace = f"{shown_duration(seconds)} ({now / max(seconds, 1e-9):.1f}/s)"
+        costs = f", {shown_cost(self)}" if self.costs else ""
+        spent = (
+            f"{self.attempts} attempt{'s' * (self.attempts != 1)}, {shown_count(self.input_tokens)} tokens in, "
+            f"{shown_count(self.output_tokens)} out{costs}"
+        )
+        if before:
+            told = [
+                f"{self.succeeded} of {total} answered",
+                f"now: {now} in {pace}; found done before: {before}",
+                f"in all: {spent}",
+            ]
+        else:
+            told = [f"{self.succeeded} of {total} answered in {pace}", spent]
         if self.failures:
             kinds = ", ".join(f"{count} {name}" for name, count in self.failures.most_common())
-            words.append(f"failed: {kinds}")
-        return ", ".join(words)
+            told.append(f"failed: {kinds}")
+        return told
 
 
 def _told(result: Mapping[str, Any], error: Mapping[str, Any]) -> str:
     line = ((result.get("request") or {}).get("metadata") or {}).get("input_line")
     where = f"line {line}: " if line is not None else ""
-    words = " ".join(str(error.get("message") or "no reason given").split())
+    message = str(error.get("message") or "no reason given")
+    words = " ".join(told(message, error.get("exception"), error.get("details") or {}).split())
     return f"{where}{error.get('type') or 'unknown'}: {words}"
 
 
@@ -108,3 +122,12 @@ def shown_count(number: int) -> str:
         if number >= size:
             return f"{number / (1000 if letter == 'k' else size):.1f}{letter}"
     return str(number)
+
+
+def shown_duration(seconds: float) -> str:
+    """Return a duration as people say it: 4.2 s, 5 min 3 s, 34 h 17 min."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

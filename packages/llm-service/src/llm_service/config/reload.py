@@ -101,6 +101,10 @@ class ConfigWatcher:
             self._tell(change)
         return change
 
+    def reload(self) -> None:
+        """Have the files read again at once, on the watcher's thread; a signal handler may call it."""
+        self._wishes.put(True)
+
     def start(self, *, on_signal: bool = True) -> None:
         """Begin to watch on a daemon thread, and, from the main thread, to answer SIGHUP (where there is one)."""
         if self._thread is not None:
@@ -138,7 +142,7 @@ class ConfigWatcher:
             self.poll(force=True)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._wishes.put(True)
+        self.reload()
         if callable(self._previous_handler):
             self._previous_handler(number, frame)
 

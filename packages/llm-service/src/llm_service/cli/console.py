@@ -1,0 +1,63 @@
+"""Writing to where a person or a program reads: tables on stdout, lines on stderr, whatever state these are in."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["discard_output", "prepare_streams", "show", "tell"]
+
+_WIDEST = 10_000
+
+
+def show(*parts: RenderableType) -> None:
+    """Print tables and lines on stdout, in colour on a terminal.
+
+    Raises what a stream raises: rich by itself would take a reader that has gone for the end of the program.
+    """
+    from rich.console import Console
+    from rich.measure import Measurement
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    with console.capture() as captured:
+        for part in parts:
+            if isinstance(part, Table):
+                # Where names alone are wider than the terminal, a wrapped line is better than half a name.
+                wide = console.options.update_width(_WIDEST)
+                console.width = max(console.width, Measurement.get(console, wide, part).minimum)
+            console.print(part)
+    click.echo(captured.get(), nl=False)
+
+
+def tell(text: str) -> None:
+    """Write a line on stderr; one that nobody can read any more stops no work."""
+    with contextlib.suppress(OSError):
+        click.echo(f"llm-service: {text}", err=True)
+
+
+def prepare_streams() -> None:
+    """Make standard streams that never fail because of what they are.
+
+    One that was closed before the start is empty, and takes everything: a file that is opened later could else get
+    the number of stdout, and with it whatever is printed. What a terminal has no letters for (and half of a surrogate
+    pair, which models write at times) is printed as an escape.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - as long as the process
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def discard_output() -> None:
+    """Drop what stdout still holds, as Python would fail to write it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
