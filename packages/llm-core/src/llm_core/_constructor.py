@@ -17,7 +17,7 @@ def __new__(cls, {parameters}):
     {check}
     return self
 
-def _unchecked({parameters}):
+def _unchecked({in_order}):
     self = blank(draft)
     {assignments}
     self.__class__ = record
@@ -29,7 +29,8 @@ class ConstructorOnDemand:
     """A class attribute that is compiled when it is first read, and then replaced by its value.
 
     It stands for `__new__`, which takes the fields by name and runs `__post_init__`, and for
-    `_unchecked`, which does not run it. Compiling costs 0.2 ms a class, and few programs use
+    `_unchecked`, which does not run it and takes them in order as well, those without a default
+    first: the interpreter looks up each default of a keyword that is not given. Compiling costs 0.2 ms a class, and few programs use
     all classes.
     """
 
@@ -65,6 +66,7 @@ def _constructors_of(record: Any) -> dict[str, Any]:
     names = [field.name for field in fields]
     source = _SOURCE.format(
         parameters=", ".join(["*", *map(_parameter, fields)]) if fields else "",
+        in_order=", ".join(map(_parameter, sorted(fields, key=_has_default))),
         items=", ".join(f"{name!r}: {name}" for name in names),
         check="self.__post_init__()" if hasattr(record, "__post_init__") else "",
         assignments="; ".join(f"self.{name} = {name}" for name in names) or "pass",
@@ -81,8 +83,11 @@ def _constructors_of(record: Any) -> dict[str, Any]:
 
 
 def _parameter(field: dataclasses.Field[Any]) -> str:
-    has_default = field.default is not dataclasses.MISSING
-    return f"{field.name}=default_{field.name}" if has_default else field.name
+    return f"{field.name}=default_{field.name}" if _has_default(field) else field.name
+
+
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is not dataclasses.MISSING
 
 
 def _slowly(cls: type, values: dict[str, Any]) -> Any:

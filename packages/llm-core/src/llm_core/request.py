@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, Literal
 
 from llm_core.errors import InvalidValue
@@ -160,6 +161,11 @@ class LLMCallRequest(CheckedRecord):
         )
 
 
+_PASSED_ON = tuple(field.name for field in fields(LLMCallRequest))[2:-3]
+"""What providers are told as the caller said it: the fields after `model` and `messages`, up to `provider_options`."""
+_passed_on = attrgetter(*_PASSED_ON)
+
+
 @immutable
 class GenerationRequest(CheckedRecord):
     """What the caller wants.
@@ -261,7 +267,7 @@ class GenerationRequest(CheckedRecord):
         """Return the messages to send: `messages`, or those that the single fields amount to."""
         if self.messages:
             return self.messages
-        text = (_text(self.user),) if self.user else ()
+        text = (unchecked(TextPart)(text=self.user),) if self.user else ()
         said = unchecked(Message)(
             role=Role.USER, content=(*text, *self.images, *self.audio, *self.files)
         )
@@ -275,22 +281,11 @@ class GenerationRequest(CheckedRecord):
         """Return the provider's view of this request, for `model` as the vendor calls it."""
         if not model:
             raise InvalidValue.of("LLMCallRequest.model", model, "a model's name")
-        return unchecked(LLMCallRequest)(
-            model=model,
-            messages=self.conversation(),
-            tools=self.tools,
-            tool_choice=self.tool_choice,
-            response_schema=self.response_schema,
-            output_modalities=self.output_modalities,
-            audio_output=self.audio_output,
-            reasoning_effort=self.reasoning_effort,
-            verbosity=self.verbosity,
-            sampling=self.sampling,
-            max_output_tokens=self.max_output_tokens,
-            stop=self.stop,
-            seed=self.seed,
-            previous_response_id=self.previous_response_id,
-            provider_options=self.provider_options,
+        # In order, as naming each costs twice as much.
+        return LLMCallRequest._unchecked(
+            model,
+            self.conversation(),
+            *_passed_on(self),
             on_unsupported=self.on_unsupported,
             timeout_seconds=timeout_seconds,
         )
@@ -300,12 +295,8 @@ class GenerationRequest(CheckedRecord):
         return replace(self, **changes)
 
 
-def _text(text: str) -> TextPart:
-    return unchecked(TextPart)(text=text)
-
-
 def _turn(role: Role, text: str) -> Message:
-    return unchecked(Message)(role=role, content=(_text(text),))
+    return unchecked(Message)(role=role, content=(unchecked(TextPart)(text=text),))
 
 
 def _pipeline_to_config(pipeline: Any) -> Any:

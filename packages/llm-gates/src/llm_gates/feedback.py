@@ -57,6 +57,8 @@ class ForeignUse:
         self._total = self._before = 0
         self.foreign = 0
         """What others had used of the window when the provider last told."""
+        self.alone = True
+        """Whether that was nothing."""
         self._size = 1.0
         """How much a call of others weighs, about."""
         self._seen_at = 0
@@ -65,11 +67,6 @@ class ForeignUse:
         self._fresh_until = NEVER
         self._kept: list[Any] | None = None
         """``[time, amount, entry in the limit]`` of what is kept free for others."""
-
-    @property
-    def alone(self) -> bool:
-        """Whether nobody else used the limit when the provider last told."""
-        return not self.foreign
 
     def note(self, now: int, cost: int) -> None:
         """Note a call of ours that leaves now."""
@@ -128,6 +125,7 @@ class ForeignUse:
             if foreign > self.foreign:
                 self._size += 0.05 * (foreign - self.foreign - self._size)
             self.foreign = foreign
+            self.alone = not foreign
         self._seen_at = seen_at
         self._age += 0.1 * (now - seen_at - self._age)
         if foreign or (self._kept is not None and self._kept[1]):

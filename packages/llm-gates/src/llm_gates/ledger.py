@@ -144,14 +144,12 @@ class Ledger:
         now = self.monotonic_ns()
         if self.feedback is not None:
             self.feedback.ended(now, permit)
-        if self.holds and permit.entries:
-            self._let_go(permit, now)
-
-    def _let_go(self, permit: GatePermit, now: int) -> None:
-        for place, limit in self.holds:
-            limit.finish(permit.entries[place], permit.costs[place], now, permit.outcome)
-        if self._busy or self.shared:
-            self._after_change(now)
+        entries = permit.entries
+        if self.holds and entries:
+            for place, limit in self.holds:
+                limit.finish(entries[place], permit.costs[place], now, permit.outcome)
+            if self._busy or self.shared:
+                self._after_change(now)
 
     def cancel(self, permit: GatePermit) -> None:
         """Give back everything that a call which was never sent had reserved; the lock is held."""
@@ -165,9 +163,10 @@ class Ledger:
             self.feedback.forget(permit)
         if state == ENTERED:
             self.in_flight -= 1
-            permit.outcome = permit.outcome or _NOT_SENT
-            self._let_go(permit, now)
-        elif self._busy or self.shared:
+            for place, limit in self.holds:
+                outcome = permit.outcome or _NOT_SENT
+                limit.finish(permit.entries[place], permit.costs[place], now, outcome)
+        if self._busy or self.shared:
             self._after_change(now)
         permit.state = CANCELLED
         permit.entries = ()

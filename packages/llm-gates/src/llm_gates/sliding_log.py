@@ -171,7 +171,8 @@ class SlidingLog(Limit):
         """Correct the weight of a call that has not expired."""
         place = entry - self._expired
         if place >= 0:
-            self._weigh()[place] += after - before
+            weights = self._weights if self._weights is not None else self._weigh()
+            weights[place] += after - before
             self.used += after - before
 
     def usage(self, now: int) -> Any:

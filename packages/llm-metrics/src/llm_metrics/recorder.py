@@ -225,9 +225,12 @@ class MetricsRecorder:
         self._total.take(self._traffic)
         take, series_of = self._pending.popleft, self._series.get
         touched: set[_Series] = set()
+        latest, series = _NOTHING, None
         for _ in range(len(self._pending)):
             kind, at_ns, labels, input_tokens, output_tokens, first, second = take()
-            series = series_of(labels) or self._new_labels(labels)
+            if series is None or labels is not latest:  # the marks of a call have the same
+                latest, series = labels, series_of(labels) or self._new_labels(labels)
+                touched.add(series)
             if kind == _WAITED:
                 if first is not None:
                     series.durations[_QUEUE].add(at_ns, first)
@@ -236,7 +239,6 @@ class MetricsRecorder:
                 continue
             series.totals[kind] += 1
             series.events.append((at_ns, kind, input_tokens, output_tokens))
-            touched.add(series)
             if first is not None:
                 series.durations[_LATENCY].add(at_ns, first)
             if second is not None:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from decimal import Decimal
-from operator import attrgetter
+from operator import add, attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from llm_core import (
@@ -32,7 +32,7 @@ from llm_core.forks import begin_anew_in_children
 
 __all__ = ["UsageRow", "UsageStats"]
 
-_COUNTS = tuple(field.name for field in fields(Usage) if field.name != "estimated")
+_COUNTS = tuple(field.name for field in fields(Usage))
 _counts_of = attrgetter(*_COUNTS)
 _ZERO = Decimal(0)
 _Key = tuple[str, str, str]
@@ -77,18 +77,14 @@ class _Sums:
         self.calls = self.failures = self.attempts = self.unpriced = 0
         self.waits = self.backoff = 0.0
         self.tokens = [0] * len(_COUNTS)
-        self.tokens.append(0)  # attempts with estimated usage
+        """By kind; the last one counts the attempts with estimated usage."""
         self.costs: dict[tuple[str, CostStatus, str], Decimal] = {}
 
     def add_attempt(self, attempt: InvocationAttempt) -> None:
         self.attempts += 1
         usage, cost = attempt.usage, attempt.cost
         if usage is not None:
-            tokens = self.tokens
-            for index, count in enumerate(_counts_of(usage)):
-                if count:
-                    tokens[index] += count
-            tokens[-1] += usage.estimated
+            self.tokens = list(map(add, self.tokens, _counts_of(usage)))
             priced = cost is not None and cost.status is not CostStatus.UNPRICED
             self.unpriced += usage.total_tokens > 0 and not priced
         if cost is not None and cost.amount is not None:
@@ -106,7 +102,8 @@ class _Sums:
         for (currency, status, source), amount in self.costs.items():
             cost = Cost(amount=amount, currency=currency, status=status, source=source)
             costs[currency] = costs[currency] + cost if currency in costs else cost
-        tokens = dict(zip(_COUNTS, self.tokens, strict=False))
+        tokens: dict[str, Any] = dict(zip(_COUNTS, self.tokens, strict=True))
+        tokens["estimated"] = tokens["estimated"] > 0
         return UsageRow(
             operation=operation,
             model=model,
@@ -114,7 +111,7 @@ class _Sums:
             calls=self.calls,
             failures=self.failures,
             attempts=self.attempts,
-            usage=Usage(**tokens, estimated=self.tokens[-1] > 0),
+            usage=Usage(**tokens),
             cost=costs,
             unpriced_attempts=self.unpriced,
             gate_wait_seconds=self.waits,

@@ -24,20 +24,26 @@ def estimate_tokens(call: LLMCallRequest) -> tuple[int, int]:
     A rough count without a tokeniser: right within a factor of two for English text.
     The gates correct it by the reported usage when the call is over.
     """
-    characters = len(str(thaw(call.response_schema.json_schema))) if call.response_schema else 0
-    for tool in call.tools:
-        characters += len(tool.name) + len(tool.description) + len(str(thaw(tool.parameters)))
-    input_tokens = _tokens_of(characters)
+    input_tokens = 0
+    if call.response_schema or call.tools:
+        input_tokens = _declared_tokens(call)
     for message in call.messages:
         input_tokens += _message_tokens(message)
     return input_tokens, call.max_output_tokens or _DEFAULT_OUTPUT_TOKENS
+
+
+def _declared_tokens(call: LLMCallRequest) -> int:
+    characters = len(str(thaw(call.response_schema.json_schema))) if call.response_schema else 0
+    for tool in call.tools:
+        characters += len(tool.name) + len(tool.description) + len(str(thaw(tool.parameters)))
+    return _tokens_of(characters)
 
 
 def _message_tokens(message: Message) -> int:
     tokens = _TOKENS_PER_MESSAGE
     for part in message.content:
         if isinstance(part, TextPart):
-            tokens += estimate_text_tokens(part.text)
+            tokens += _tokens_of(len(part.text))
         elif isinstance(part, ImagePart):
             tokens += _TOKENS_PER_IMAGE
         elif isinstance(part, AudioPart):

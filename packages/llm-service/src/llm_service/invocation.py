@@ -41,8 +41,6 @@ __all__ = ["Invocation", "Sink"]
 
 _log = logging.getLogger("llm_service")
 
-_NO_USAGE = Usage()
-
 Sink = Callable[[StreamEvent], Awaitable[None]]
 """Takes the deltas of a streamed call."""
 
@@ -74,7 +72,9 @@ class Invocation:
             record = await self._try_once()
         except ProviderError as error:
             record = await self._try_again(error)
-        self._parts.budget_of(self._call.provider.name).note_success()
+        budget = self._parts.budgets.get(self._call.provider.name)
+        if budget is not None:  # nothing was taken from one that is not there yet
+            budget.note_success()
         self._line.answered_by = record
         assert record.response is not None, "an attempt without error has a response"
         return record.response
@@ -136,8 +136,8 @@ class Invocation:
                 record.note_admission(permit, line.clock.monotonic_ns())
                 if self._signs is not None:
                     self._signs.admitted.set()
-                record.take_response(await self._send(record, permit))
-                self._settle(record, permit)
+                response = record.take_response(await self._send(record, permit))
+                record.cost = self._settle(response, permit)
             return record
         except asyncio.CancelledError:
             record.error = record.abandoned("the call was cancelled", ErrorType.CANCELLED)
@@ -150,10 +150,11 @@ class Invocation:
 
     def _patience(self) -> float | None:
         """Return how long to wait at the gates; raises GateTimeout where that could only be for ever."""
-        remaining = self._line.remaining_seconds()
-        if self._line.standstill is None:
+        line = self._line
+        remaining = None if line.deadline_ns is None else line.remaining_seconds()
+        if line.standstill is None:
             return remaining
-        most = self._line.standstill.patience(self._gate)
+        most = line.standstill.patience(self._gate)
         return most if remaining is None else remaining if most is None else min(remaining, most)
 
     async def _send(self, record: AttemptRecord, permit: Permit) -> ProviderResponse:
@@ -184,19 +185,21 @@ class Invocation:
             longest = self._parts.retry.max_retry_after_seconds
             self._gate.hold(min(refusal.retry_after, longest))
 
-    def _settle(self, record: AttemptRecord, permit: Permit) -> None:
-        used = record.response.usage if record.response is not None else _NO_USAGE
-        cost = record.cost = self._price(record)
+    def _settle(self, response: ProviderResponse, permit: Permit) -> Cost:
+        """Correct the reservation to what the reply used; return what that cost."""
+        used = response.usage
+        cost = response.cost or self._cost_of(used)
         permit.settle(
-            tokens=used.total_tokens,
+            tokens=used.input_tokens + used.output_tokens,
             output_tokens=used.output_tokens,
-            cost=cost.amount if cost else None,
+            cost=cost.amount if self._parts.counts_money else None,
         )
+        return cost
 
     def _sent(self, record: AttemptRecord) -> Awaitable[ProviderResponse]:
         """Begin the provider's part of the attempt; what is returned ends with its reply, or with the deadline."""
         line, call, parts = self._line, self._call, self._parts
-        remaining = line.remaining_seconds()
+        remaining = None if line.deadline_ns is None else line.remaining_seconds()
         if remaining is not None and remaining <= 0:
             raise DeadlineExceeded("the deadline passed in the queue; nothing was sent")
         started = line.clock.monotonic_ns()
@@ -312,7 +315,8 @@ class Invocation:
     def _close(self, record: AttemptRecord) -> None:
         line = self._line
         ended = record.points["ended"] = line.clock.monotonic_ns()
-        record.cost = record.cost or self._price(record)
+        if record.cost is None:
+            record.cost = self._price(record)
         if self._parts.hedger is not None and record.error is None:
             started = record.points["started"]
             alive = record.points.get("first_token", ended)

@@ -77,7 +77,6 @@ class AttemptRecord:
     error: ErrorInfo | None = None
     response: ProviderResponse | None = None
     cost: Cost | None = None
-    backoff_until: int | None = None
     backoff_seconds: float = 0.0
     retry_after_seconds: float = 0.0
     heard: list[str] = field(default_factory=list)
@@ -95,6 +94,8 @@ class AttemptRecord:
     @property
     def usage(self) -> Usage | None:
         """The tokens it used, as far as known; those of an answer that got lost on its way are estimated."""
+        if self.response is not None:
+            return self.response.usage
         seen = self.seen
         if seen is not None:
             return seen.usage
@@ -131,9 +132,10 @@ class AttemptRecord:
             )
         return ErrorInfo.of(error_type, message, partial=partial)
 
-    def take_response(self, response: ProviderResponse) -> None:
-        """Keep the reply; if it came without usage, count here what it must have used."""
-        if response.usage.total_tokens == 0 and response.text:
+    def take_response(self, response: ProviderResponse) -> ProviderResponse:
+        """Keep and return the reply; if it came without usage, with what it must have used, counted here."""
+        used = response.usage
+        if not used.input_tokens and not used.output_tokens and response.text:
             counted = Usage(
                 input_tokens=self.call.input_tokens,
                 output_tokens=estimate_text_tokens(response.text),
@@ -141,6 +143,7 @@ class AttemptRecord:
             )
             response = replace(response, usage=counted)
         self.response = response
+        return response
 
     def note_admission(self, permit: Permit, now: int) -> None:
         """Take over what the gates say of the wait."""
@@ -162,9 +165,7 @@ class AttemptRecord:
             provider=self.call.provider.name,
             model=self.call.request.model,
             purpose=self.purpose,
-            timestamps=unchecked(AttemptTimestamps)(
-                **self.points, backoff_until=self.backoff_until
-            ),
+            timestamps=AttemptTimestamps.of_points(self.points),
             reserved_tokens=self.call.input_tokens + self.call.output_tokens,
             waited_for=self.waited_for,
             error=error,
@@ -263,7 +264,8 @@ class Timeline:
         attempt.frozen = None
         attempt.backoff_seconds = seconds
         attempt.retry_after_seconds = retry_after_seconds
-        attempt.backoff_until = attempt.points["ended"] + round(seconds * 1e9)
+        until = attempt.points["ended"] + round(seconds * 1e9)
+        attempt.points["backoff_until"] = self.points["backoff_until"] = until
 
     def degrade(self, reason: DegradedReason, detail: str, error: ErrorInfo | None) -> None:
         """Note that the content is not the full wish."""
@@ -293,6 +295,8 @@ class Timeline:
             attempt.number = len(self.attempts) + 1
             attempt.purpose = purpose
             self.attempts.append(attempt)
+            if "backoff_until" in attempt.points:
+                self.points["backoff_until"] = attempt.points["backoff_until"]
 
     def result(self, rates_after: tuple[float, float] | None = None) -> GenerationResult[Any]:
         """Freeze everything known into the result; `rates_after` are requests and tokens per minute at its end."""
@@ -344,14 +348,9 @@ class Timeline:
         )
 
     def _timestamps(self) -> EventTimestamps:
-        points = dict(self.points)
         answering = self.answered_by or (self.attempts[-1] if self.attempts else None)
-        if answering is not None:
-            points.update(answering.points)
-        for attempt in self.attempts:
-            if attempt.backoff_until is not None:
-                points["backoff_until"] = attempt.backoff_until
-        return unchecked(EventTimestamps)(requested_at=self.requested_at, **points)
+        points = self.points if answering is None else answering.points | self.points
+        return EventTimestamps.of_points(self.requested_at, points)
 
     def _backoff(self) -> BackoffStats:
         waits: dict[str, float] = {}
@@ -363,7 +362,7 @@ class Timeline:
                 gate_waits += 1
                 name = attempt.waited_for
                 waits[name] = waits.get(name, 0.0) + attempt.gate_wait_seconds
-            if attempt.backoff_until is not None:
+            if "backoff_until" in attempt.points:
                 backoffs += 1
                 backoff_seconds += attempt.backoff_seconds
                 retry_after_seconds += attempt.retry_after_seconds
