@@ -317,6 +317,52 @@ class TestJsonSchemaValidation:
         }
         assert failure(JsonSchemaValidation(schema), 3)
 
+    def test_a_schema_that_was_changed_counts_as_it_is_now(self) -> None:
+        schema: dict[str, Any] = {"properties": {"a": {"type": "integer"}}}
+        before = JsonSchemaValidation(schema)
+        schema["properties"]["a"]["type"] = "string"
+        after = JsonSchemaValidation(schema)
+        assert value(before, {"a": 1}) == {"a": 1}
+        assert failure(after, {"a": 1}) == "JsonSchemaValidation: $.a: 1 is not of type 'string'"
+
+    def test_schemas_that_are_equal_as_values_are_told_apart(self) -> None:
+        assert value(JsonSchemaValidation({"const": 1}), 1) == 1
+        assert failure(JsonSchemaValidation({"const": True}), 1)
+        assert value(JsonSchemaValidation({"const": True}), True) is True
+
+    def test_each_step_speaks_of_its_own_schema(self) -> None:
+        schema = {"$ref": "http://127.0.0.1:9/x"}
+        assert failure(JsonSchemaValidation(schema), 1).startswith("JsonSchemaValidation.schema:")
+        named = ConvertToDict(schema=schema)
+        message = failure(named, 'Either {"a": 1} or {"b": 2}, I think.')
+        assert message.startswith("ConvertToDict.schema:")
+
+    def test_a_schema_may_hold_numbers_that_json_has_not(self) -> None:
+        cents = JsonSchemaValidation({"multipleOf": Decimal("0.01")})
+        assert value(cents, Decimal("1.25")) == Decimal("1.25")
+        assert failure(cents, Decimal("1.255"))
+
+    def test_a_bad_schema_is_bad_each_time(self) -> None:
+        for _ in range(2):
+            with pytest.raises(InvalidValue, match="a JSON Schema"):
+                JsonSchemaValidation({"type": "nope"})
+
+    def test_a_schema_is_checked_once(self) -> None:
+        schema = {"properties": {"checked": {"type": "string"}}, "required": ["checked"]}
+        entered = [0]
+
+        def count(_frame: Any, event: str, _argument: object) -> None:
+            entered[-1] += event == "call"
+
+        for _ in range(2):
+            sys.setprofile(count)
+            try:
+                JsonSchemaValidation(schema)
+            finally:
+                sys.setprofile(None)
+            entered.append(0)
+        assert entered[0] > 10 * entered[1]
+
     def test_a_bad_schema_is_named(self) -> None:
         with pytest.raises(InvalidValue, match=r"JsonSchemaValidation.schema: .* a JSON Schema"):
             JsonSchemaValidation({"type": "nope"})

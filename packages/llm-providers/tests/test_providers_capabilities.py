@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import gc
+import json
+import weakref
 from typing import Any
 
 import jsonschema
@@ -18,12 +21,13 @@ from llm_core import (
     MissingDependencyError,
     ReasoningEffort,
     UnsupportedFeature,
+    freeze,
 )
 from llm_providers import CAPABILITIES, Feature, family_of, schema_of
 from llm_providers.capabilities import features_for
 from llm_providers.features import FeatureFilter
 from llm_providers.media import file_media_type, from_base64, image_media_type
-from llm_providers.strict_schema import close_schema, is_closable
+from llm_providers.strict_schema import close_schema, closed, closed_if_closable, is_closable
 
 
 def request(**fields: Any) -> LLMCallRequest:
@@ -181,6 +185,47 @@ def test_a_reference_with_words_beside_it_is_written_out() -> None:
 )
 def test_what_is_open_on_purpose_cannot_be_closed(schema: Any) -> None:
     assert not is_closable(schema)
+
+
+def test_what_is_remembered_of_a_schema_is_given_as_a_copy() -> None:
+    schema = schema_of(Person).json_schema
+    first = closed(schema, require_all=True)
+    first["$defs"]["Address"]["required"].append("planet")
+    first["properties"].clear()
+    assert closed(schema, require_all=True) == close_schema(schema, require_all=True)
+    assert closed(schema, require_all=False) == close_schema(schema, require_all=False)
+
+
+def test_schemas_that_are_equal_as_values_are_closed_apart() -> None:
+    one, true = ({"type": "object", "properties": {"a": {"const": c}}} for c in (1, True))
+    assert one == true
+    written = [
+        closed(freeze(schema), require_all=True)["properties"]["a"] for schema in (one, true)
+    ]
+    assert json.dumps(written) == '[{"const": 1}, {"const": true}]'
+
+
+def test_schemas_made_in_a_loop_are_told_apart_and_do_not_pile_up() -> None:
+    class Watched:
+        """Stands in a schema, so that it can be seen how long that lives."""
+
+    made = []
+    for number in range(400):
+        default = Watched()
+        made.append(weakref.ref(default))
+        properties = {f"p{number}": {"default": default}}
+        schema = freeze({"type": "object", "properties": properties})
+        found = closed_if_closable(schema, require_all=True)
+        assert found is not None
+        assert found["required"] == [f"p{number}"]
+    schema = default = found = properties = None  # type: ignore[assignment]
+    gc.collect()
+    assert sum(ref() is not None for ref in made) <= 128
+
+
+def test_what_is_open_on_purpose_is_not_closed_the_second_time_either() -> None:
+    schema = freeze({"type": "object", "additionalProperties": {"type": "string"}})
+    assert [closed_if_closable(schema, require_all=True) for _ in range(2)] == [None, None]
 
 
 LEAVES = st.sampled_from(

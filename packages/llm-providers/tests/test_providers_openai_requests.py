@@ -272,6 +272,26 @@ def test_a_response_schema_is_closed_for_strict_decoding() -> None:
     assert CITY.json_schema["required"] == ("name",)
 
 
+@pytest.mark.parametrize("api", ["responses", "chat_completions"])
+def test_what_is_done_to_one_body_does_not_reach_the_next(api: Any) -> None:
+    tool = Tool(name="city", parameters=CITY.json_schema, strict=True)
+    request = call(response_schema=CITY, tools=(tool,))
+    first, again = body_of(request, api), body_of(request, api)
+    assert first == again
+    for schema in schemas_in(first):
+        schema["properties"]["name"]["type"] = "null"
+        schema["required"].clear()
+    assert body_of(request, api) == again
+
+
+def schemas_in(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the schemas of the answer and of the one tool."""
+    if "text" in body:
+        return [body["text"]["format"]["schema"], body["tools"][0]["parameters"]]
+    answer, tool = body["response_format"]["json_schema"], body["tools"][0]["function"]
+    return [answer["schema"], tool["parameters"]]
+
+
 def test_a_schema_that_is_open_on_purpose_is_not_forced() -> None:
     schema = ResponseSchema(
         name="any", json_schema={"type": "object", "additionalProperties": {"type": "string"}}

@@ -43,6 +43,9 @@ class FrozenDict(dict[str, Any]):
 EMPTY: Final = FrozenDict()
 """The empty mapping, shared as a default value."""
 
+# Most of what stands in JSON; to ask whether it is a Mapping costs more than all else here.
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+
 
 def freeze(value: Any) -> Any:
     """Return `value` with its mappings as FrozenDicts, lists as tuples and sets as frozensets.
@@ -51,6 +54,8 @@ def freeze(value: Any) -> Any:
     others. What is frozen already is not copied.
     Raises RecursionError for a value that contains itself.
     """
+    if type(value) in _SCALARS:
+        return value
     if isinstance(value, FrozenDict):
         items = {key: freeze(item) for key, item in value.items()}
         same = all(items[key] is item for key, item in value.items())
@@ -71,6 +76,8 @@ def thaw(value: Any) -> Any:
 
     Tuples become lists; anything that is no mapping, list or tuple is the same object.
     """
+    if type(value) in _SCALARS:
+        return value
     if isinstance(value, Mapping):
         return {key: thaw(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -23,19 +25,14 @@ class SchemaCheck:
     ) -> None:
         """Compile `schema`; raises InvalidValue naming `owner` if it is no JSON Schema."""
         # Here, because pipelines without a schema should not pay for its import.
-        from jsonschema import Draft202012Validator
         from jsonschema.exceptions import SchemaError
-        from jsonschema.validators import validator_for
 
         self._owner = owner
         plain = thaw(schema)
-        kind = validator_for(plain, default=Draft202012Validator)
         try:
-            kind.check_schema(plain)
+            self._validator: Any = _validator(plain, check_formats)
         except SchemaError as error:
             raise _refusal(owner, plain, error) from None
-        checker = kind.FORMAT_CHECKER if check_formats else None
-        self._validator: Any = kind(plain, format_checker=checker)
 
     def fits(self, value: Any) -> bool:
         """Return whether the value satisfies the schema; raises as `violations` does."""
@@ -68,6 +65,31 @@ class SchemaCheck:
             raise ConfigurationError(
                 f"{self._owner}: $ref {error.ref!r} is not in the schema, and nothing is fetched"
             ) from None
+
+
+def _validator(plain: Any, check_formats: bool) -> Any:
+    try:
+        text = json.dumps(plain)
+    except (TypeError, ValueError):  # something in it is no JSON, such as a Decimal
+        return _compiled(plain, check_formats)
+    return _compiled_text(text, check_formats)
+
+
+@lru_cache(maxsize=64)
+def _compiled_text(text: str, check_formats: bool) -> Any:
+    # By its text, because a schema may be changed later, and as a value 1 is equal to True.
+    # Checking a schema of three properties costs as much as a whole call without one.
+    return _compiled(json.loads(text), check_formats)
+
+
+def _compiled(plain: Any, check_formats: bool) -> Any:
+    """Return a validator; raises SchemaError if `plain` is no JSON Schema."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import validator_for
+
+    kind = validator_for(plain, default=Draft202012Validator)
+    kind.check_schema(plain)
+    return kind(plain, format_checker=kind.FORMAT_CHECKER if check_formats else None)
 
 
 def _refusal(owner: str, schema: Any, error: Any) -> InvalidValue:

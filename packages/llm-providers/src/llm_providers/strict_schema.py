@@ -8,15 +8,53 @@ OpenAI's wants every property required, too, and no ``$ref`` with anything besid
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
-from llm_core import thaw
+from llm_core import freeze, thaw
 
-__all__ = ["close_schema", "is_closable"]
+__all__ = ["close_schema", "closed", "closed_if_closable", "is_closable"]
 
 _MAPS_OF_SCHEMAS = ("properties", "$defs", "definitions", "patternProperties")
 _LISTS_OF_SCHEMAS = ("anyOf", "allOf", "oneOf", "prefixItems")
 _SCHEMAS = ("items", "not", "additionalProperties")
+
+
+def closed(schema: Mapping[str, Any], *, require_all: bool) -> dict[str, Any]:
+    """Do as `close_schema` for a frozen schema, of a tool or a response, and remember what came of it."""
+    made: dict[str, Any] = thaw(_closed(_Same(schema), require_all))
+    return made
+
+
+def closed_if_closable(schema: Mapping[str, Any], *, require_all: bool) -> dict[str, Any] | None:
+    """Do as `closed`, or return None if the schema leaves objects open on purpose."""
+    return closed(schema, require_all=require_all) if _is_closable(_Same(schema)) else None
+
+
+class _Same:
+    """A frozen schema as a key that equals itself alone: as values, schemas are slow to hash, and 1 is equal to True."""
+
+    __slots__ = ("schema",)
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self.schema = schema
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.schema is other.schema
+
+    def __hash__(self) -> int:
+        return id(self.schema)
+
+
+@lru_cache(maxsize=128)
+def _closed(key: _Same, require_all: bool) -> Mapping[str, Any]:
+    made: Mapping[str, Any] = freeze(close_schema(key.schema, require_all=require_all))
+    return made
+
+
+@lru_cache(maxsize=128)
+def _is_closable(key: _Same) -> bool:
+    return is_closable(key.schema)
 
 
 def is_closable(schema: Mapping[str, Any]) -> bool:

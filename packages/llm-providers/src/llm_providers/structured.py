@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from llm_core import (
@@ -16,6 +15,8 @@ from llm_core import (
     ToolChoice,
     ToolChoiceMode,
     thaw,
+    unchecked,
+    with_unchecked,
 )
 from llm_providers.features import Feature, FeatureFilter
 
@@ -51,7 +52,7 @@ def structure(request: LLMCallRequest, features: FeatureFilter) -> Structured:
 
 
 def _by_tool(request: LLMCallRequest, schema: ResponseSchema) -> LLMCallRequest:
-    answer = Tool(
+    answer = unchecked(Tool)(
         name=schema.name,
         description=schema.description or "Give the answer in this form.",
         parameters=schema.json_schema,
@@ -61,7 +62,7 @@ def _by_tool(request: LLMCallRequest, schema: ResponseSchema) -> LLMCallRequest:
         if request.tools
         else ToolChoice(mode=ToolChoiceMode.NAMED, name=schema.name, parallel=False)
     )
-    return replace(
+    return with_unchecked(
         request,
         tools=(*request.tools, answer),
         tool_choice=choice,
@@ -70,14 +71,14 @@ def _by_tool(request: LLMCallRequest, schema: ResponseSchema) -> LLMCallRequest:
 
 
 def _by_prompt(request: LLMCallRequest, schema: ResponseSchema) -> LLMCallRequest:
-    written = json.dumps(thaw(schema.json_schema), ensure_ascii=False)
+    written = json.dumps(schema.json_schema, ensure_ascii=False)
     instruction = Message.system(
         TextPart(
             text="Answer with one JSON value that satisfies this JSON Schema, and nothing else:\n"
             + written
         )
     )
-    return replace(request, messages=(instruction, *request.messages), response_schema=None)
+    return with_unchecked(request, messages=(instruction, *request.messages), response_schema=None)
 
 
 def merged_options(body: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llm_core import AudioPart, FilePart, ImagePart, LLMCallRequest, Message, TextPart, thaw
+from llm_core import AudioPart, FilePart, ImagePart, LLMCallRequest, Message, TextPart
 
 __all__ = ["estimate_text_tokens", "estimate_tokens"]
 
@@ -33,9 +33,9 @@ def estimate_tokens(call: LLMCallRequest) -> tuple[int, int]:
 
 
 def _declared_tokens(call: LLMCallRequest) -> int:
-    characters = len(str(thaw(call.response_schema.json_schema))) if call.response_schema else 0
+    characters = len(str(call.response_schema.json_schema)) if call.response_schema else 0
     for tool in call.tools:
-        characters += len(tool.name) + len(tool.description) + len(str(thaw(tool.parameters)))
+        characters += len(tool.name) + len(tool.description) + len(str(tool.parameters))
     return _tokens_of(characters)
 
 

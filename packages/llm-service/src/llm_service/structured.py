@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from llm_core import InvalidValue, ResponseSchema
+
+if TYPE_CHECKING:
+    from llm_pipeline import Step
 
 __all__ = ["structured_fields"]
 
@@ -19,19 +23,36 @@ def structured_fields(schema: Any) -> dict[str, Any]:
     `schema` is a pydantic model, dataclass, TypedDict or other type whose JSON form is an object; a `ResponseSchema`;
     or a JSON Schema as a mapping. Raises InvalidValue for anything else.
     """
-    from llm_pipeline import ConvertToDict, JsonSchemaValidation, ModelValidation
-
     if isinstance(schema, Mapping):
         schema = ResponseSchema(name=_name_of(schema.get("title") or "answer"), json_schema=schema)
     if isinstance(schema, ResponseSchema):
+        from llm_pipeline import ConvertToDict, JsonSchemaValidation
+
         check = JsonSchemaValidation(schema=schema.json_schema)
         return {"response_schema": schema, "pipeline": [ConvertToDict(), check]}
-    json_schema = _json_schema_of(schema)
-    name = _name_of(getattr(schema, "__name__", "answer"))
-    return {
-        "response_schema": ResponseSchema(name=name, json_schema=json_schema),
-        "pipeline": [ConvertToDict(schema=json_schema), ModelValidation(schema)],
-    }
+    if isinstance(schema, type) and type(schema).__hash__ is type.__hash__:
+        # A pydantic model that is rebuilt gets another validator, and may have another schema.
+        response_schema, steps = _of_class(schema, getattr(schema, "__pydantic_validator__", None))
+    else:
+        response_schema, steps = _of_type(schema)
+    return {"response_schema": response_schema, "pipeline": [*steps]}
+
+
+@lru_cache(maxsize=64)
+def _of_class(kind: type, _validator: object) -> tuple[ResponseSchema, tuple[Step[Any, Any], ...]]:
+    # Bounded, because it keeps the class alive: what makes classes in a loop must not pile them up.
+    return _of_type(kind)
+
+
+def _of_type(kind: Any) -> tuple[ResponseSchema, tuple[Step[Any, Any], ...]]:
+    from llm_pipeline import ConvertToDict, ModelValidation
+
+    json_schema = _json_schema_of(kind)
+    name = _name_of(getattr(kind, "__name__", "answer"))
+    return (
+        ResponseSchema(name=name, json_schema=json_schema),
+        (ConvertToDict(schema=json_schema), ModelValidation(kind)),
+    )
 
 
 def _json_schema_of(kind: Any) -> dict[str, Any]:

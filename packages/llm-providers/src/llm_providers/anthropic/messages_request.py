@@ -19,7 +19,7 @@ from llm_providers.anthropic.content_blocks import message_blocks
 from llm_providers.capabilities import ModelFamily
 from llm_providers.dialect import PreparedCall
 from llm_providers.features import Feature, FeatureFilter
-from llm_providers.strict_schema import close_schema, is_closable
+from llm_providers.strict_schema import closed, closed_if_closable
 from llm_providers.structured import merged_options, structure
 
 __all__ = ["COUNTED_FIELDS", "MESSAGES_LACKS", "prepare_messages"]
@@ -94,7 +94,7 @@ def prepare_messages(
         body["stream"] = True
     _add_tools(body, request, features)
     if request.response_schema is not None:
-        schema = close_schema(request.response_schema.json_schema, require_all=False)
+        schema = closed(request.response_schema.json_schema, require_all=False)
         body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
     if request.reasoning_effort is not None:
         _add_thinking(body, request.reasoning_effort, features, family)
@@ -179,9 +179,10 @@ def _tool(tool: Tool) -> dict[str, Any]:
     written: dict[str, Any] = {"name": tool.name, "input_schema": {"type": "object", **schema}}
     if tool.description:
         written["description"] = tool.description
-    if tool.strict and is_closable(schema):
+    strict = closed_if_closable(tool.parameters, require_all=False) if tool.strict else None
+    if strict is not None:
         written["strict"] = True
-        written["input_schema"] = close_schema(schema, require_all=False)
+        written["input_schema"] = strict
     return written
 
 

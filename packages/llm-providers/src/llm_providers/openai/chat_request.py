@@ -26,7 +26,7 @@ from llm_providers.dialect import PreparedCall
 from llm_providers.features import Feature, FeatureFilter
 from llm_providers.media import as_base64, data_url, file_media_type, image_media_type
 from llm_providers.openai.responses_request import arguments_of, schema_format
-from llm_providers.strict_schema import close_schema, is_closable
+from llm_providers.strict_schema import closed_if_closable
 from llm_providers.structured import merged_options, structure
 from llm_providers.tool_results import result_text
 
@@ -123,14 +123,13 @@ def _add_tools(body: dict[str, Any], request: LLMCallRequest, features: FeatureF
 
 
 def _function(tool: Tool) -> dict[str, Any]:
-    parameters = thaw(tool.parameters) or {"type": "object", "properties": {}}
+    closed = closed_if_closable(tool.parameters, require_all=True) if tool.strict else None
+    parameters = closed or thaw(tool.parameters) or {"type": "object", "properties": {}}
     written: dict[str, Any] = {"name": tool.name, "parameters": parameters}
     if tool.description:
         written["description"] = tool.description
     if tool.strict:
         written["strict"] = True
-        if is_closable(parameters):
-            written["parameters"] = close_schema(parameters, require_all=True)
     return written
 
 

@@ -26,7 +26,7 @@ from llm_core import (
 from llm_providers.dialect import PreparedCall
 from llm_providers.features import Feature, FeatureFilter
 from llm_providers.media import data_url, file_media_type, image_media_type
-from llm_providers.strict_schema import close_schema, is_closable
+from llm_providers.strict_schema import closed_if_closable
 from llm_providers.structured import merged_options, structure
 from llm_providers.tool_results import result_text
 
@@ -131,9 +131,8 @@ def _add_tool_choice(
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
-    parameters = thaw(tool.parameters) or {"type": "object", "properties": {}}
-    if tool.strict and is_closable(parameters):
-        parameters = close_schema(parameters, require_all=True)
+    closed = closed_if_closable(tool.parameters, require_all=True) if tool.strict else None
+    parameters = closed or thaw(tool.parameters) or {"type": "object", "properties": {}}
     written = {
         "type": "function",
         "name": tool.name,
@@ -160,13 +159,11 @@ def _add_text(body: dict[str, Any], request: LLMCallRequest, features: FeatureFi
 
 def schema_format(schema: ResponseSchema) -> dict[str, Any]:
     """Return name, schema and strictness; not strict where the schema leaves objects open on purpose."""
-    strict = schema.strict and is_closable(schema.json_schema)
+    closed = closed_if_closable(schema.json_schema, require_all=True) if schema.strict else None
     written: dict[str, Any] = {
         "name": schema.name,
-        "schema": close_schema(schema.json_schema, require_all=True)
-        if strict
-        else thaw(schema.json_schema),
-        "strict": strict,
+        "schema": closed or thaw(schema.json_schema),
+        "strict": closed is not None,
     }
     if schema.description:
         written["description"] = schema.description

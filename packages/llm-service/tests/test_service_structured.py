@@ -1,0 +1,192 @@
+"""What follows from the type of an answer is worked out once, and never for longer than it is true."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import weakref
+from types import FrameType
+from typing import Any
+
+from pydantic import BaseModel, Field, create_model
+
+from llm_core import (
+    ErrorType,
+    LLMCallRequest,
+    ProviderResponse,
+    ResponseSchema,
+    StreamResult,
+    TextPart,
+    Usage,
+)
+from llm_core.testing import ScriptedProvider
+from llm_pipeline import ConvertToDict, ModelValidation
+from llm_service import BaseLLMService
+
+MOST_FUNCTIONS = 265
+"""Of a structured call; a few more than it enters, so that small changes need no new number."""
+
+BERN = '{"name": "Bern", "country": "Switzerland", "population": 134000}'
+
+
+class City(BaseModel):
+    name: str
+    country: str
+    population: int
+
+
+class InstantProvider:
+    name = "instant"
+
+    async def invoke(self, request: LLMCallRequest) -> ProviderResponse:
+        return ProviderResponse(
+            provider=self.name,
+            model=request.model,
+            parts=(TextPart(text=BERN),),
+            usage=Usage(input_tokens=9, output_tokens=20),
+        )
+
+    async def aclose(self) -> None:
+        pass
+
+
+def scripted(*replies: str) -> tuple[BaseLLMService, ScriptedProvider]:
+    provider = ScriptedProvider(replies)
+    return BaseLLMService(model="m", provider=provider), provider
+
+
+def sent_schema(provider: ScriptedProvider, call: int) -> Any:
+    return provider.requests[call].response_schema.json_schema
+
+
+async def functions_of(service: BaseLLMService, schema: Any) -> int:
+    """Return how many Python functions a structured call enters when it is not the first of its kind."""
+    entered = 0
+
+    def count(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal entered
+        entered += event == "call"
+
+    for _ in range(3):  # what the first calls import and derive is no call's cost
+        await service.generate_structured(schema, "Capital of Switzerland?")
+    sys.setprofile(count)
+    try:
+        result = await service.generate_structured(schema, "Capital of Switzerland?")
+    finally:
+        sys.setprofile(None)
+    assert result.success, result.error
+    return entered
+
+
+class TestCost:
+    def service(self) -> BaseLLMService:
+        return BaseLLMService(
+            model="m",
+            provider=InstantProvider(),  # type: ignore[arg-type]
+            max_rpm=1_000_000,
+            max_tpm=1_000_000_000,
+            max_concurrent_requests=64,
+            telemetry="none",
+        )
+
+    async def test_a_structured_call_enters_few_functions_more_than_a_plain_one(self) -> None:
+        assert await functions_of(self.service(), City) <= MOST_FUNCTIONS
+
+    async def test_a_json_schema_is_checked_once(self) -> None:
+        checked_each_time = 2_500  # by jsonschema, against the schema of schemas
+        entered = await functions_of(self.service(), City.model_json_schema())
+        assert entered < checked_each_time / 4
+
+
+class TestTruth:
+    async def test_a_json_schema_that_was_changed_counts_as_it_is_now(self) -> None:
+        service, provider = scripted('{"a": 1}', '{"a": 1}')
+        schema: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "integer"}}}
+        assert (await service.generate_structured(schema, "?")).content == {"a": 1}
+
+        schema["properties"]["a"]["type"] = "string"
+        result = await service.generate_structured(schema, "?")
+
+        assert result.error.type is ErrorType.OUTPUT_INVALID
+        assert sent_schema(provider, 0)["properties"]["a"]["type"] == "integer"
+        assert sent_schema(provider, 1)["properties"]["a"]["type"] == "string"
+
+    async def test_a_model_that_was_rebuilt_counts_as_it_is_now(self) -> None:
+        class Town(BaseModel):
+            name: str = Field(max_length=10)
+
+        service, provider = scripted('{"name": "Bern"}', '{"name": "Bern"}')
+        assert (await service.generate_structured(Town, "?")).content == Town(name="Bern")
+
+        Town.model_fields["name"].description = "In its own language."
+        Town.model_fields["name"].metadata[0] = Field(max_length=3).metadata[0]
+        Town.model_rebuild(force=True)
+        result = await service.generate_structured(Town, "?")
+
+        assert result.error.type is ErrorType.OUTPUT_INVALID
+        assert "description" not in sent_schema(provider, 0)["properties"]["name"]
+        described = sent_schema(provider, 1)["properties"]["name"]
+        assert (described["description"], described["maxLength"]) == ("In its own language.", 3)
+
+    async def test_types_of_one_name_are_told_apart(self) -> None:
+        small = create_model("Place", name=(str, ...))
+        large = create_model("Place", name=(str, ...), population=(int, 7))
+        service, provider = scripted('{"name": "Bern"}', '{"name": "Bern"}')
+
+        first = await service.generate_structured(small, "?")
+        second = await service.generate_structured(large, "?")
+
+        assert type(first.content) is small
+        assert second.content.model_dump() == {"name": "Bern", "population": 7}
+        assert set(sent_schema(provider, 0)["properties"]) == {"name"}
+        assert set(sent_schema(provider, 1)["properties"]) == {"name", "population"}
+
+    async def test_what_is_done_to_the_steps_of_a_result_stays_with_it(self) -> None:
+        service, _ = scripted(BERN, BERN)
+        first = await service.generate_structured(City, "?")
+        first.request.pipeline.clear()
+        second = await service.generate_structured(City, "?")
+        assert [type(step) for step in second.request.pipeline] == [ConvertToDict, ModelValidation]
+        assert second.content.name == "Bern"
+
+    async def test_a_class_that_cannot_be_hashed_is_a_type_like_any_other(self) -> None:
+        class Comparing(type(BaseModel)):  # type: ignore[misc]
+            def __eq__(cls, other: object) -> bool:
+                return cls is other
+
+            __hash__ = None  # type: ignore[assignment]
+
+        class Odd(metaclass=Comparing):
+            def __init__(self, name: str) -> None:
+                self.name = name
+
+        service, provider = scripted("never")
+        result = await service.generate_structured(Odd, "?")
+        assert result.error.type is ErrorType.INVALID_REQUEST
+        assert provider.requests == []
+
+    async def test_types_made_in_a_loop_do_not_pile_up(self) -> None:
+        service = BaseLLMService(model="m", provider=ScriptedProvider(['{"a": 1}'] * 200))
+        made = []
+        for number in range(200):
+            kind = create_model(f"Made{number}", a=(int, ...))
+            assert (await service.generate_structured(kind, "?")).success
+            made.append(weakref.ref(kind))
+        service = kind = None  # type: ignore[assignment]
+        gc.collect()
+        assert sum(ref() is not None for ref in made) <= 64
+
+
+class TestWays:
+    async def test_sync_and_streamed_calls_get_the_same(self) -> None:
+        schema = ResponseSchema(name="City", json_schema=City.model_json_schema())
+        steps = [ConvertToDict(schema=schema.json_schema), ModelValidation(City)]
+        bern = City(name="Bern", country="Switzerland", population=134_000)
+        provider = ScriptedProvider([BERN] * 4)
+        with BaseLLMService(model="m", provider=provider) as service:
+            for _ in range(2):
+                assert service.generate_structured_sync(City, "?").content == bern
+                asked = service.stream("?", response_schema=schema, pipeline=steps)
+                events = [event async for event in asked]
+                assert isinstance(events[-1], StreamResult)
+                assert events[-1].result.content == bern
