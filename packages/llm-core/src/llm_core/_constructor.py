@@ -30,8 +30,8 @@ class ConstructorOnDemand:
 
     It stands for `__new__`, which takes the fields by name and runs `__post_init__`, and for
     `_unchecked`, which does not run it and takes them in order as well, those without a default
-    first: the interpreter looks up each default of a keyword that is not given. Compiling costs 0.2 ms a class, and few programs use
-    all classes.
+    first: the interpreter looks up each default of a keyword that is not given. Compiling costs
+    0.2 ms a class, and few programs use all classes.
     """
 
     __slots__ = ("name", "record")

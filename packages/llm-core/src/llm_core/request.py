@@ -282,13 +282,14 @@ class GenerationRequest(CheckedRecord):
         if not model:
             raise InvalidValue.of("LLMCallRequest.model", model, "a model's name")
         # In order, as naming each costs twice as much.
-        return LLMCallRequest._unchecked(
+        made: LLMCallRequest = LLMCallRequest._unchecked(
             model,
             self.conversation(),
             *_passed_on(self),
             on_unsupported=self.on_unsupported,
             timeout_seconds=timeout_seconds,
         )
+        return made
 
     def replace(self, **changes: Any) -> GenerationRequest:
         """Return a copy with some fields changed, checked anew."""

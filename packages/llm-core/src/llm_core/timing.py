@@ -90,7 +90,8 @@ class AttemptTimestamps(_AttemptDurations):
     @classmethod
     def of_points(cls, points: Mapping[str, int]) -> Self:
         """Build from the points that were noted, by name; other names are ignored."""
-        return cls._unchecked(*map(points.get, _ATTEMPT_POINTS))
+        made: Self = cls._unchecked(*map(points.get, _ATTEMPT_POINTS))
+        return made
 
     @property
     def backoff_seconds(self) -> float | None:
@@ -137,7 +138,8 @@ class EventTimestamps(_AttemptDurations):
     @classmethod
     def of_points(cls, requested_at: datetime, points: Mapping[str, int]) -> Self:
         """Build from the points that were noted, by name, among them ``requested``; other names are ignored."""
-        return cls._unchecked(requested_at, *map(points.get, _POINTS))
+        made: Self = cls._unchecked(requested_at, *map(points.get, _POINTS))
+        return made
 
     def utc(self, point: str) -> datetime | None:
         """Return the wall-clock time (UTC) of a point by its field name; None if it did not happen.
