@@ -1,7 +1,7 @@
 """`asyncio`, imported when it is first used.
 
-It costs as much as all of ours together, and only running calls need it: who imports a service to read its settings,
-or to show a command's help, does not wait for it. `from llm_core.later import asyncio` stands for `import asyncio`
+It is more than a quarter of what importing a service costs, and only running calls need it: who reads settings, or
+shows a command's help, does not wait for it. `from llm_core.later import asyncio` stands for `import asyncio`
 in the modules that `import llm_service` loads; a program that imported it itself pays nothing here.
 """
 
