@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
+from llm_core.later import asyncio
+
 __all__ = ["SystemClock"]
 
 
@@ -25,6 +27,4 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         """Suspend the current task for `seconds`; zero or less yields once to the event loop."""
-        import asyncio  # a third of what importing llm_core would cost; who sleeps has it already
-
         await asyncio.sleep(max(seconds, 0.0))

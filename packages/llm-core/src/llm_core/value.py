@@ -75,13 +75,14 @@ def immutable(cls: C) -> C:
     Fields take a default or none; raises TypeError for `default_factory` and `init=False`.
     """
     made: Any = dataclass(init=False, repr=False, eq=False, slots=True, kw_only=True)(cls)
-    for each in fields(made):
+    found = fields(made)
+    for each in found:
         if each.default_factory is not MISSING or not each.init:
             raise TypeError(
                 f"{cls.__name__}.{each.name}: expected a default or none; "
                 "values are immutable, so a field needs no factory"
             )
-    compared = [each.name for each in fields(made) if each.compare]
+    compared = [each.name for each in found if each.compare]
     made._identity = attrgetter(*compared or ["__class__"])
     made.__new__ = ConstructorOnDemand(made, "__new__")
     made._unchecked = ConstructorOnDemand(made, "_unchecked")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
+from llm_core.later import asyncio
 from llm_gates.permit import AWAY, Admission
 
 __all__ = ["Absent", "Leaving"]

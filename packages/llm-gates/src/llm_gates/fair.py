@@ -8,13 +8,13 @@ M. Shreedhar and G. Varghese, Efficient Fair Queuing using Deficit Round-Robin, 
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import itertools
 from collections import deque
 from collections.abc import Iterable
 
 from llm_core import Clock, LLMError, SystemClock
+from llm_core.later import asyncio
 from llm_gates.absent import Leaving
 from llm_gates.door import Door
 from llm_gates.estimates import LearnedEstimates

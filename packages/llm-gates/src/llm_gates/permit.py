@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from decimal import Decimal
 from functools import partial
@@ -11,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from llm_core import ErrorInfo, ErrorType, LLMError
+from llm_core.later import asyncio
 from llm_gates.weights import check_weights
 
 if TYPE_CHECKING:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from llm_core import Clock, LLMError, SystemClock
+from llm_core.later import asyncio
 from llm_gates.permit import Admission, ThreadSignal
 
 __all__ = ["GRACE_NS", "Timer"]

@@ -7,7 +7,6 @@ Everything here happens under one lock, which is never held while somebody waits
 
 from __future__ import annotations
 
-import asyncio
 import math
 import threading
 from collections.abc import Iterable
@@ -21,6 +20,7 @@ from llm_core import (
     RateLimitFacts,
     SystemClock,
 )
+from llm_core.later import asyncio
 from llm_gates.absent import Absent, Leaving
 from llm_gates.door import Door
 from llm_gates.estimates import LearnedEstimates

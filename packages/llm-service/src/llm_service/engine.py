@@ -14,7 +14,6 @@ A streamed call takes the same way, with a sink for its deltas.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -37,6 +36,7 @@ from llm_core import (
     TraceContext,
     unchecked,
 )
+from llm_core.later import asyncio
 from llm_metrics import Labels, active_trace
 from llm_service.estimate import estimate_tokens
 from llm_service.invocation import Invocation, Sink

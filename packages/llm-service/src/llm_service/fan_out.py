@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import (
     AsyncGenerator,
@@ -13,6 +12,8 @@ from collections.abc import (
     Iterator,
 )
 from typing import Any, TypeVar
+
+from llm_core.later import asyncio
 
 __all__ = ["fan_out"]
 

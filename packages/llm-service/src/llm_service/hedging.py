@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 
 from llm_core import InvalidValue, Value, immutable
 from llm_core.forks import begin_anew_in_children
+from llm_core.later import asyncio
 
 __all__ = ["HedgePolicy", "Hedger", "Signs"]
 
@@ -20,7 +20,6 @@ _MIN_SAMPLES = 20
 _KEPT_SAMPLES = 256
 # Calls in a row that did not need a hedge save up for at most this many.
 _MAX_SAVED_HEDGES = 5.0
-_FIRST = asyncio.FIRST_COMPLETED
 
 
 @immutable
@@ -109,7 +108,9 @@ class Hedger:
             await asyncio.wait({first, admitted}, return_when=asyncio.FIRST_COMPLETED)
             if not first.done():
                 delay = self.delay_seconds()
-                await asyncio.wait({first, alive}, timeout=delay, return_when=_FIRST)
+                await asyncio.wait(
+                    {first, alive}, timeout=delay, return_when=asyncio.FIRST_COMPLETED
+                )
             if not (first.done() or signs.alive.is_set()) and self._spend():
                 racers["hedge"] = asyncio.ensure_future(attempt("hedge"))
             return await self._winner(racers, alive, signs)
@@ -124,7 +125,7 @@ class Hedger:
     ) -> T:
         while signs.leader is None and not all(racer.done() for racer in racers.values()):
             running = {racer for racer in racers.values() if not racer.done()}
-            await asyncio.wait({*running, alive}, return_when=_FIRST)
+            await asyncio.wait({*running, alive}, return_when=asyncio.FIRST_COMPLETED)
         return await racers[signs.leader or "answer"]
 
     def _spend(self) -> bool:

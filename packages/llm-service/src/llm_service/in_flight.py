@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from types import TracebackType
 
 from llm_core.forks import begin_anew_in_children
+from llm_core.later import asyncio
 
 __all__ = ["EndedByClosing", "InFlight", "UnderWay"]
 
@@ -45,7 +45,7 @@ class InFlight:
         The task that drains is never cancelled, although a call may be its own.
         """
         ends = asyncio.get_running_loop().time() + seconds
-        while self._others() and asyncio.get_running_loop().time() < ends:  # noqa: ASYNC110
+        while self._others() and asyncio.get_running_loop().time() < ends:
             # The calls belong to any number of loops; a glance every few milliseconds is all it takes.
             await asyncio.sleep(0.005)
         for task in self._others():

@@ -6,7 +6,6 @@ complete response.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
@@ -32,6 +31,7 @@ from llm_core import (
     Usage,
     unchecked,
 )
+from llm_core.later import asyncio
 from llm_metrics import Labels
 from llm_service.hedging import Signs
 from llm_service.parts import EngineParts

@@ -6,7 +6,6 @@ The thread is a daemon and is stopped before the interpreter goes down, so that 
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import contextlib
 import contextvars
@@ -17,6 +16,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequ
 from typing import Any, TypeVar
 
 from llm_core.forks import begin_anew_in_children
+from llm_core.later import asyncio
 from llm_service.in_flight import InFlight
 from llm_service.standstill import Standstill, standstill
 

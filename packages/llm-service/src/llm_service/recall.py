@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -22,6 +21,7 @@ from llm_core import (
     ReasoningPart,
     TextPart,
 )
+from llm_core.later import asyncio
 from llm_service.ledger import total_cost
 from llm_service.parts import EngineParts
 from llm_service.single_flight import SingleFlight

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
 from llm_core.forks import begin_anew_in_children
+from llm_core.later import asyncio
 
 __all__ = ["SingleFlight"]
 

@@ -5,11 +5,11 @@ Such a call must not wait for what the calls that stand still hold, as they hold
 
 from __future__ import annotations
 
-import asyncio
 from contextvars import ContextVar
 from typing import Any
 
 from llm_core import Gate, GateTimeout
+from llm_core.later import asyncio
 from llm_service.in_flight import InFlight
 
 __all__ = ["Standstill", "standstill"]

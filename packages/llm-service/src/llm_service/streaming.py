@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
 from llm_core import GenerationResult, StreamEvent, StreamResult
+from llm_core.later import asyncio
 from llm_service.invocation import Sink
 
 __all__ = ["stream_batches", "stream_events"]
