@@ -196,9 +196,7 @@ class BreakerLimit(Limit):
         if number != self._state_number:
             return
         slow = self._slow_ns is not None and now - left >= self._slow_ns
-        if error is None and not slow and self.state is BreakerState.CLOSED:
-            self._count(now, failed=False, slow=False)  # as nearly all calls end
-        elif error is None:
+        if error is None:
             self._judge(now, failed=False, slow=slow)
         elif error.type.traits.trips_breaker:
             self._judge(now, failed=True, slow=slow)
