@@ -92,7 +92,7 @@ def entered(gates: GateSet | KeyedGates, **needs: Any) -> SyncAdmission:
 @contextmanager
 def in_thread(work: Callable[[], object]) -> Iterator[None]:
     """Run `work` in a thread beside the body, and wait for it afterwards."""
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:
         yield
@@ -517,7 +517,7 @@ def test_a_child_is_safe_whatever_the_parents_threads_are_doing() -> None:
         with keyed.admit_sync(key="0", timeout=5):
             return not passes(keyed, key="0") and keyed.snapshot().in_flight == 1
 
-    threads = [threading.Thread(target=flood, args=[number]) for number in range(4)]
+    threads = [threading.Thread(target=flood, args=[number], daemon=True) for number in range(4)]
     for thread in threads:
         thread.start()
     try:
