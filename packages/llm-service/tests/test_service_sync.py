@@ -329,6 +329,84 @@ sys.exit(asyncio.run(main()))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.parametrize(
+    "gate",
+    [
+        "ConcurrencyGate(1)",
+        "GateSet(RpmGate(2), TpmGate(10_000), ConcurrencyGate(1))",
+        "KeyedGates(lambda key: ConcurrencyGate(1), parent=RpmGate(2))",
+    ],
+)
+def test_a_forked_worker_has_the_slots_of_a_gate_of_the_callers_own(gate: str) -> None:
+    program = f"""
+import os, signal, sys, threading
+from llm_core.testing import ScriptedProvider
+from llm_gates import ConcurrencyGate, GateSet, KeyedGates, RpmGate, TpmGate
+from llm_service import BaseLLMService
+
+called, done = threading.Event(), threading.Event()
+
+async def answer(request):
+    if request.messages[-1].text == "hang":
+        called.set()
+        done.wait()
+    return "x"
+
+service = BaseLLMService(model="m", provider=ScriptedProvider([answer]), gate={gate})
+caller = threading.Thread(target=service.generate_sync, args=["hang"])
+caller.start()
+called.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(10)
+    good = service.snapshot().in_flight == 0
+    good = good and service.generate_sync("?", deadline_seconds=5).success
+    state = service.snapshot().gates["*"]
+    good = good and state.in_flight == 0
+    sent = [limit.used for limit in state.limits if limit.name == "rpm"]
+    os._exit(0 if good and sent in ([], [2]) else 1)
+status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+good = service.snapshot().gates["*"].in_flight == 1
+done.set()
+caller.join()
+good = good and service.generate_sync("?").success
+sys.exit(status or not good)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program], timeout=40, check=False
+    )
+    assert done.returncode == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_worker_knows_the_limits_of_an_operation_and_what_was_sent() -> None:
+    program = """
+import os, sys
+from llm_core.testing import ScriptedProvider
+from llm_service import BaseLLMService, Limits
+
+service = BaseLLMService(
+    model="m", provider=ScriptedProvider(), max_rpm=7, limits={"operation:sum": Limits(max_rpm=5)}
+)
+assert service.generate_sync("x", operation_name="sum").success
+child = os.fork()
+if child == 0:
+    gates = service.snapshot().gates
+    used = {name: (gate.limits[0].used, gate.limits[0].limit) for name, gate in gates.items()}
+    service.set_rate_limits(max_rpm=2)
+    good = service.generate_sync("x").success
+    slow = service.generate_sync("x", deadline_seconds=0.2)
+    os._exit(0 if used == EXPECTED and good and not slow.success else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    expected = "{'scripted/m': (1, 7), 'operation:sum': (1, 5)}"
+    done = subprocess.run(
+        [sys.executable, "-c", program.replace("EXPECTED", expected)], timeout=40, check=False
+    )
+    assert done.returncode == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_a_worker_that_is_forked_while_a_thread_holds_every_lock_does_not_hang() -> None:
     program = """
 import gc, os, signal, sys, threading

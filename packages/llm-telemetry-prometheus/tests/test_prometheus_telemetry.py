@@ -219,10 +219,10 @@ class TestEnvironment:
         with pytest.raises(ConfigurationError, match=f"got '{port}'"):
             from_environment({"OTEL_EXPORTER_PROMETHEUS_PORT": port})
 
-    def test_a_port_that_is_taken_is_an_error(self) -> None:
+    def test_a_port_that_is_taken_is_an_error_that_says_what_to_do(self) -> None:
         first = from_environment({"OTEL_EXPORTER_PROMETHEUS_PORT": "0"})
         try:
-            with pytest.raises(OSError, match="in use"):
+            with pytest.raises(ConfigurationError, match=r"in use; .* the same `telemetry=`"):
                 from_environment({"OTEL_EXPORTER_PROMETHEUS_PORT": str(first.port)})
         finally:
             first.close()

@@ -51,7 +51,7 @@ class Absent:
 
     def take(self, loop: asyncio.AbstractEventLoop) -> list[Admission]:
         """Give those back who wait in `loop` and have not given up."""
-        return [permit for permit in self._by_loop.pop(loop) if permit.state == AWAY]
+        return [permit for permit in self._by_loop.pop(loop, ()) if permit.state == AWAY]
 
 
 class Leaving:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 from llm_core import CircuitOpen, Clock, ErrorInfo, InvalidValue, LLMError, Value, immutable
 from llm_gates.gates import GateSet
@@ -196,9 +196,7 @@ class BreakerLimit(Limit):
         if number != self._state_number:
             return
         slow = self._slow_ns is not None and now - left >= self._slow_ns
-        if error is None and not slow and self.state is BreakerState.CLOSED:
-            self._count(now, failed=False, slow=False)  # as nearly all calls end
-        elif error is None:
+        if error is None:
             self._judge(now, failed=False, slow=slow)
         elif error.type.traits.trips_breaker:
             self._judge(now, failed=True, slow=slow)
@@ -277,6 +275,13 @@ class BreakerLimit(Limit):
             )
             self._put_off(partial(_tell, self._on_change, change))
 
+    def anew(self) -> Self:
+        """Return a twin in the same state, which sends probes of its own."""
+        twin = super().anew()
+        twin._probing = 0
+        twin._slices = deque(part.copy() for part in self._slices)
+        return twin
+
     def force(self, state: BreakerState | None) -> None:
         """Hold a state by hand, or return to judging (None), from closed."""
         self._forced = state is not None
@@ -312,10 +317,16 @@ class CircuitBreaker(GateSet):
         random: Callable[[], float] = random.random,
         clock: Clock | None = None,
     ) -> None:
-        self._breaker = BreakerLimit(
+        breaker = BreakerLimit(
             policy or BreakerPolicy(), name=name, random=random, on_change=on_change
         )
-        self._build([self._breaker], clock=clock)
+        self._build([breaker], clock=clock)
+
+    @property
+    def _breaker(self) -> BreakerLimit:
+        breaker = self._limits[0]
+        assert isinstance(breaker, BreakerLimit)
+        return breaker
 
     @property
     def state(self) -> BreakerState:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, Self
 
 from llm_gates.limits import NEVER, Limit, Metric
 
@@ -156,6 +156,14 @@ class TokenBucket(Limit):
         """Return the debt at `now`, rounded up."""
         self._leak(now)
         return self._pending - (-self._debt // self._window)
+
+    def anew(self) -> Self:
+        """Return a twin with the same debt."""
+        twin = super().anew()
+        twin._pending = 0
+        # They tell of times before any call that the twin may have to correct.
+        twin._lows = deque()
+        return twin
 
     def level(self, now: int) -> tuple[int, int]:
         """Return the scaled debt and the idleness at `now`, for the books of the feedback."""

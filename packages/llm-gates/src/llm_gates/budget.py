@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, tzinfo
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from weakref import WeakValueDictionary
 
 from llm_core import BudgetDenied, Clock, ConfigurationError, InvalidValue, LLMError
@@ -123,6 +123,13 @@ class BudgetLimit(Limit):
     def usage(self, now: int) -> Any:
         """Return what is spent; with keys, by the one that has spent most."""
         return max((w.usage(now) for w in self._windows.values()), default=Decimal(0))
+
+    def anew(self) -> Self:
+        """Return a twin with what is spent, and what is reserved for calls that run."""
+        twin = super().anew()
+        twin._windows = {key: window.anew() for key, window in self._windows.items()}
+        twin._resting = WeakValueDictionary()
+        return twin
 
 
 class DenyingBudget(BudgetLimit):

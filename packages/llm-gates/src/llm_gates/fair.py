@@ -12,6 +12,7 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Iterable
+from typing import Self
 
 from llm_core import Clock, LLMError, SystemClock
 from llm_core.later import asyncio
@@ -52,6 +53,20 @@ class FairQueue:
         self.timer = Timer(self.clock, self.pump)
         # What a lane of weight 1 may send in a round, as a share of the scarcest limit: the heaviest call seen.
         self._quantum = 0.0
+        self._twin: FairQueue | None = None
+
+    def anew(self) -> FairQueue:
+        """Return the round that stands in the place of this one in a forked child, always the same."""
+        if self._twin is None:
+            twin = FairQueue(
+                [limit.anew() for limit in self.limits],
+                clock=self.clock,
+                max_queue=self.max_queue,
+            )
+            twin.feedback = self.feedback.anew(twin.limits)
+            twin.held_until = self.held_until
+            self._twin = twin
+        return self._twin
 
     def pump(self) -> None:
         """Admit whoever may go now."""
@@ -211,6 +226,23 @@ class Lane(Turnstile):
         self._leaving = queue.leaving
         self._timer = queue.timer
         self.feedback = LaneFeedback(queue.feedback, self._own)
+
+    def _make_twin(self) -> Self:
+        twin = type(self)(
+            [limit.anew() for limit in self.limits[: self._own]],
+            self.queue.anew(),
+            weight=self.weight,
+            max_queue=self.max_queue,
+            aging_seconds=self.aging_seconds,
+            learned=self.learned,
+        )
+        twin._hold_until(self.held_until, self.monotonic_ns())
+        return twin
+
+    def _leave_to_parent(self) -> None:
+        super()._leave_to_parent()
+        # In the round itself the parent's calls stand.
+        self.queue = FairQueue((), clock=self.clock)
 
     @property
     def lane_idle(self) -> bool:

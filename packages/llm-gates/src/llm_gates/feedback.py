@@ -318,6 +318,13 @@ class Feedback:
             self._next_look = seen_at + self._pause_ns
         return lowered
 
+    def anew(self, limits: tuple[Limit, ...]) -> Feedback:
+        """Return new books on the twins of the limits, in a forked child; what the user has set stays known."""
+        twin = Feedback(limits)
+        for (_, old), (_, new) in zip(self._books, twin._books, strict=True):
+            new.wanted = old.wanted
+        return twin
+
     def want(self, limit: Limit, capacity: int) -> None:
         """Note that the user changed a limit."""
         for _, book in self._books:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from llm_gates.limits import NEVER, Limit, Metric
 
@@ -131,3 +131,10 @@ class FixedWindow(Limit):
         """Return what is counted at `now`."""
         self._turn(now)
         return self.used
+
+    def anew(self) -> Self:
+        """Return a twin in the same window."""
+        twin = super().anew()
+        twin.used -= twin._pending
+        twin._pending = 0
+        return twin

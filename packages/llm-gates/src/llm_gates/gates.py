@@ -5,7 +5,13 @@ from __future__ import annotations
 import math
 from decimal import Decimal
 
-from llm_core import Clock, ConfigurationError, InvalidValue, RateLimitFacts
+from llm_core import (
+    Clock,
+    ConfigurationError,
+    InvalidValue,
+    RateLimitFacts,
+    begin_anew_in_children,
+)
 from llm_gates.estimates import LearnedEstimates
 from llm_gates.limits import Limit
 from llm_gates.permit import ENDED, Acquired, AsyncAdmission, GatePermit, SyncAdmission
@@ -29,6 +35,9 @@ class GateSet:
     one must have waited to go before it (30 where nothing is said); `learned` makes reservations learn from what
     calls really used, and is by default that of the first set among `gates` which has one.
     The set's own `max_queue` and `aging_seconds` count, not those of `gates`.
+
+    A forked child goes on by itself, whatever the parent's threads were doing: what was sent counts there too, and
+    nobody waits or runs. Permits that it has inherited belong to the parent, and give nothing back in the child.
     """
 
     _turnstile: Turnstile
@@ -81,6 +90,15 @@ class GateSet:
             aging_seconds=aging_seconds,
             learned=learned,
         )
+        begin_anew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """Leave what waits and runs to the parent; runs in a forked child before anything else does."""
+        left = self._turnstile
+        # Gates with one queue each find the same twin, whichever of them comes first.
+        self._turnstile = left.anew()
+        twins = dict(zip(map(id, left.limits), self._turnstile.limits, strict=True))
+        self._limits = [twins[id(limit)] for limit in self._limits]
 
     def _enter(self, turnstile: Turnstile) -> None:
         """Admit through another queue from now on."""

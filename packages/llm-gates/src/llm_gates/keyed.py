@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 
-from llm_core import Clock, InvalidValue, RateLimitFacts, SystemClock
+from llm_core import Clock, InvalidValue, RateLimitFacts, SystemClock, begin_anew_in_children
 from llm_gates.fair import CommonLane, FairQueue, Lane
 from llm_gates.gates import GateSet
 from llm_gates.permit import AsyncAdmission, GatePermit, SyncAdmission
@@ -29,6 +29,8 @@ class KeyedGates:
 
     From `most_keys` on, keys are forgotten that have nobody waiting, nothing in flight and nothing left in any
     window. A key that still counts is never forgotten, so there can be more of them than `most_keys`.
+
+    A forked child goes on by itself, as with a `GateSet`.
     """
 
     def __init__(
@@ -61,6 +63,14 @@ class KeyedGates:
             )
             self._aging_seconds = turnstile.aging_seconds
             parent._enter(CommonLane((), self._queue))
+        begin_anew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """Wait for no other thread, and serve the keys in a round of this process; their gates begin by themselves."""
+        self._lock = threading.Lock()
+        self._asked = {name: asked for name, asked in self._asked.items() if name in self._gates}
+        if self._queue is not None:
+            self._queue = self._queue.anew()
 
     def __len__(self) -> int:
         """Return the number of keys kept."""

@@ -13,16 +13,18 @@ A limit counts a call in two steps, because a call that is granted does not leav
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from decimal import Decimal
 from enum import IntEnum
-from typing import Any
+from typing import Any, Self
 
-from llm_core import Clock, ErrorInfo, LLMError
+from llm_core import Clock, ConfigurationError, ErrorInfo, LLMError
 
 __all__ = [
     "NEVER",
     "Charge",
     "ConcurrencyLimit",
+    "Left",
     "Limit",
     "Metric",
 ]
@@ -145,6 +147,13 @@ class Limit:
         """Return whether a new limit in the place of this one would do the same."""
         return not self.usage(now)
 
+    def anew(self) -> Self:
+        """Return its twin for a forked child: there what was sent counts too, but not what waits or runs.
+
+        Whatever thread of the parent was inside, the twin is in order, give or take the call of that thread.
+        """
+        return copy(self)
+
     def charge_foreign(self, now: int, amount: Any) -> Any:
         """Count what somebody else used of the same quota; return its entry, which `settle` corrects."""
         return self.stamp(now, amount, self.take(amount))
@@ -168,3 +177,26 @@ class ConcurrencyLimit(Limit):
     def finish(self, entry: Any, cost: Any, now: int, error: ErrorInfo | None) -> None:
         """Give the slot back."""
         self.used -= cost
+
+    def anew(self) -> Self:
+        """Return a twin with all slots free."""
+        twin = super().anew()
+        twin.used = 0
+        return twin
+
+
+class Left(Limit):
+    """Refuses those who enter a queue that a forked child has left to its parent."""
+
+    __slots__ = ()
+
+    refuses = True
+
+    def __init__(self) -> None:
+        super().__init__(0, metric=Metric.REQUESTS, name="fork")
+
+    def refusal(self, now: int, cost: Any) -> LLMError:
+        """Return what to do instead."""
+        return ConfigurationError(
+            "permit: it was asked for before the process forked; ask the gate for a new one"
+        )

@@ -98,27 +98,19 @@ class RedisGateSet(GateSet):
         )
         for gate in gates:
             gate._enter(turnstile)
-        self._use(turnstile)
+        self._turnstile = turnstile
+        self._limits = list(turnstile.limits)
+        _bind(gates, turnstile)
         _living().add(self)
         begin_anew_in_children(self)
 
     _turnstile: SharedTurnstile
-
-    def _use(self, turnstile: SharedTurnstile) -> None:
-        self._turnstile = turnstile
-        self._limits = list(turnstile.limits)
-        _bind(self._members, turnstile)
 
     def _enter(self, turnstile: Turnstile) -> None:
         raise ConfigurationError(
             f"gates: {self!r} cannot be put into another set or have a parent; "
             "give all limits that are shared to one RedisGateSet"
         )
-
-    def begin_anew(self) -> None:
-        """Leave what was taken to the parent; runs in a forked child before anything else does."""
-        self._turnstile.abandon()
-        self._use(self._turnstile.anew())
 
     @property
     def lost(self) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from llm_core import InvalidValue, LLMError, RateLimitFacts
 from llm_gates.courier import Courier
@@ -63,9 +63,9 @@ class SharedTurnstile(Turnstile):
         """The limits, each the twin of one that was given."""
         return self.courier.limits
 
-    def anew(self) -> SharedTurnstile:
+    def _make_twin(self) -> Self:
         """Return a queue with a courier of its own, which knows what this one knows of the limits."""
-        twin = SharedTurnstile(
+        twin = type(self)(
             [limit.origin for limit in self.twins],
             self._sharing,
             max_queue=self.max_queue,
@@ -76,9 +76,10 @@ class SharedTurnstile(Turnstile):
             limit.adopt(old)
         return twin
 
-    def abandon(self) -> None:
-        """Leave everything to the parent: this is its queue, in a forked child."""
+    def _leave_to_parent(self) -> None:
         self.courier.abandon()
+        if self._stand_in is not None:
+            self._stand_in.anew()
         # A thread of the parent may have been inside.
         self.door = Door()
         self.key = self.door.key

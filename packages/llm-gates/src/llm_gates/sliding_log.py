@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from itertools import repeat
-from typing import Any
+from typing import Any, Self
 
 from llm_gates.limits import NEVER, Limit, Metric
 
@@ -179,3 +179,21 @@ class SlidingLog(Limit):
         """Return what is counted at `now`."""
         self._expire(now)
         return self.used
+
+    def anew(self) -> Self:
+        """Return a twin that knows of all calls that have left."""
+        twin = super().anew()
+        twin._stamps = stamps = self._stamps.copy()
+        weights = self._weights
+        if weights is not None:
+            twin._weights = weights = weights.copy()
+            # A thread that was inside may have come no further than to one of the two rows.
+            while len(stamps) > len(weights):
+                stamps.pop()
+            while len(weights) > len(stamps):
+                weights.popleft()
+        twin.used = len(stamps) if weights is None else sum(weights)
+        twin._expired = 0
+        twin._next = len(stamps)
+        twin._plain_until = -1 if twin._grain else twin._fine_entries
+        return twin

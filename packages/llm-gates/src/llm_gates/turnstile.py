@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 from llm_core import (
     Clock,
@@ -25,7 +25,7 @@ from llm_gates.absent import Absent, Leaving
 from llm_gates.door import Door
 from llm_gates.estimates import LearnedEstimates
 from llm_gates.feedback import Feedback
-from llm_gates.limits import NEVER, Limit
+from llm_gates.limits import NEVER, Left, Limit
 from llm_gates.lines import Blame, Deadlines, Lines
 from llm_gates.passage import Passage
 from llm_gates.permit import (
@@ -64,6 +64,7 @@ class Turnstile(Passage):
         "_lines",
         "_real_time",
         "_timer",
+        "_twin",
         "_unknown",
         "aging_seconds",
         "held_until",
@@ -95,6 +96,7 @@ class Turnstile(Passage):
         self._leaving = Leaving()
         # The queue that this one's limits were put into.
         self._heir: Turnstile | None = None
+        self._twin: Self | None = None
         # Whether the first one's wait is unknown as long as nobody leaves.
         self._unknown = False
         self._timer = Timer(self.clock, self.pump)
@@ -196,6 +198,48 @@ class Turnstile(Passage):
             self.short = False
             self.alone = self.open = self.pair = None
             self.door, self.key, self.errands = heir.door, heir.key, heir.errands
+
+    def anew(self) -> Self:
+        """Return the queue that stands in the place of this one in a forked child, always the same.
+
+        This one is left to what the child has inherited of the parent's calls: their ends give nothing back to the
+        child, nobody waits at it, and nobody is let in.
+        """
+        if self._twin is None:
+            twin = self._make_twin()
+            self._leave_to_parent()
+            self._twin = twin
+        return self._twin
+
+    def _make_twin(self) -> Self:
+        twin = type(self)(
+            [limit.anew() for limit in self.limits],
+            clock=self.clock,
+            max_queue=self.max_queue,
+            aging_seconds=self.aging_seconds,
+            learned=self.learned,
+        )
+        if isinstance(self.feedback, Feedback):
+            twin._begin_books(self.feedback.anew(twin.limits))
+        twin._hold_until(self.held_until, self.monotonic_ns())
+        return twin
+
+    def _leave_to_parent(self) -> None:
+        # A thread of the parent may have been anywhere inside, and nobody of those who wait may be woken from here.
+        Turnstile.__init__(self, self.limits, clock=self.clock)
+        self.alone = self.open = self.pair = None
+        self._refusing = ((0, Left()),) if self.limits else ()
+        # How the parent's calls end is not to be judged, nor told, here.
+        self.holds = ()
+
+    def _hold_until(self, time: int, now: int) -> None:
+        self.held_until = max(self.held_until, time)
+        self.busy = self.busy or now < self.held_until
+
+    def _begin_books(self, feedback: Feedback) -> None:
+        self.feedback = feedback
+        self.alone = self.open = self.pair = None
+        self.short = False
 
     def pump(self) -> None:
         """Admit whoever may go now, and set the timer for the next."""
@@ -381,8 +425,7 @@ class Turnstile(Passage):
         check_seconds("seconds", seconds)
         with self.door:
             now = self.monotonic_ns()
-            self.held_until = max(self.held_until, now + round(seconds * 1e9))
-            self.busy = self.busy or now < self.held_until
+            self._hold_until(now + round(seconds * 1e9), now)
             for permit in self._lines.deadlines.before(self.held_until):
                 if permit.turnstile is self:
                     self.refuse(permit, HOLD, self.held_until - now)
@@ -395,9 +438,8 @@ class Turnstile(Passage):
             if self.feedback is None:
                 if not any((facts.requests, facts.tokens, facts.input_tokens, facts.output_tokens)):
                     return
-                self.feedback = Feedback(self.limits)
-                self.alone = self.open = self.pair = None
-                self.short = False
+                self._begin_books(Feedback(self.limits))
+                assert self.feedback is not None
             now = self.monotonic_ns()
             for limit in self.feedback.observe(now, facts, permit):
                 self._fail_heavier(self.limits.index(limit), limit)

@@ -107,17 +107,17 @@ class GateBook:
         self._breaker = breaker
         self._gate = gate
         self._clock = clock
-        self.begin_anew()
-        begin_anew_in_children(self)
-
-    def begin_anew(self) -> None:
-        """Give back every slot and forget what was counted; the limits stay."""
         self._routes: dict[tuple[str, str], _Route] = {}
-        self._lock = threading.Lock()
         self._operations = {
             name: _Route(limits, None, self._clock)
             for name, limits in _of_operations(self._per_model).items()
         }
+        self.begin_anew()
+        begin_anew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """Wait for no other thread; the gates of a forked child begin anew by themselves."""
+        self._lock = threading.Lock()
 
     def limit_operation(self, name: str, limits: Limits) -> None:
         """Give an operation limits of its own, unless it has some already."""

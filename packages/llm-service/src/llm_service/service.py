@@ -120,8 +120,8 @@ class BaseLLMService:
         *How much.* `max_rpm`, `max_tpm` and `max_concurrent_requests` hold for each model of each provider by itself,
         as vendors count them; `limits` gives single ones others, by ``provider/model``, model or provider, and
         operations limits of their own by ``operation:NAME``, which go before those in the code.
-        `gate` replaces all of these. A worker that is forked while calls hold its slots never sees those given back: let
-        a program that forks make the gate in each worker, or share a `RedisGateSet`, which begins anew there.
+        `gate` replaces all of these. A forked worker counts by itself from then on, with all slots free and what was
+        sent in the windows; for workers that share their limits give a `RedisGateSet`.
         `breaker` says when a model that keeps failing is left alone; None never.
 
         *How persistently.* `retry` is for failures that may pass, `hedge` for unusually slow answers (off by default).
