@@ -66,7 +66,8 @@ class TestInput:
             return most
 
         peak(10)
-        assert peak(5_000) < peak(500) + 100_000
+        # All requests at once would be megabytes; a coverage tool's own books are in it as well.
+        assert peak(5_000) < peak(500) + 500_000
 
     def test_a_byte_order_mark_and_blank_lines_are_passed_over(self, tmp_path: Path) -> None:
         path = tmp_path / "in.jsonl"
