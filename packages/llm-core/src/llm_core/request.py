@@ -281,7 +281,7 @@ class GenerationRequest(CheckedRecord):
         """Return the provider's view of this request, for `model` as the vendor calls it."""
         if not model:
             raise InvalidValue.of("LLMCallRequest.model", model, "a model's name")
-        # In order, as naming each costs twice as much.
+        # In order: to name each of the seventeen takes a fifth more instructions.
         made: LLMCallRequest = LLMCallRequest._unchecked(
             model,
             self.conversation(),
