@@ -184,7 +184,8 @@ class MetricsRecorder:
     def per_minute(self) -> tuple[float, float]:
         """Return requests and tokens (input and output) per minute of all traffic."""
         with self._lock:
-            self._total.take(self._traffic)
+            if self._traffic:
+                self._total.take(self._traffic)
             sums = self._total.sums(self._now())
         return sums[_SENT] * self._factor, (sums[_INPUT] + sums[_OUTPUT]) * self._factor
 

@@ -257,7 +257,7 @@ class _Pieces:
                 request = request.replace(deadline_seconds=max(left, 0.001))
         except (LLMError, TypeError) as error:
             return self._service._refuse(error)
-        return await self._service._run(self._engine, request, None)
+        return await self._service._answer(request, engine=self._engine)
 
 
 class _Upload:

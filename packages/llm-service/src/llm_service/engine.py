@@ -148,12 +148,14 @@ class GenerationEngine:
 
     def _prepare(self, line: Timeline, model: str | None) -> PreparedCall:
         provider, name = self._parts.resolve(model)
-        line.provider_name, line.model = provider.name, name
+        provider_name = provider.name
+        line.provider_name, line.model = provider_name, name
         request = line.request.to_call(name)
         input_tokens, output_tokens = estimate_tokens(request)
         line.mark("prepared")
         return PreparedCall(
             provider=provider,
+            provider_name=provider_name,
             request=request,
             input_tokens=input_tokens,
             output_tokens=output_tokens,
@@ -181,7 +183,7 @@ class GenerationEngine:
             if first_error is not None:
                 line.degrade(
                     DegradedReason.FALLBACK_MODEL,
-                    f"{call.provider.name}/{call.request.model} answered instead",
+                    f"{call.provider_name}/{call.request.model} answered instead",
                     first_error,
                 )
             return line.response
@@ -263,11 +265,13 @@ class GenerationEngine:
                 line.tenant,
             )
             self._parts.metrics.mark_waited(labels, backoff_seconds=result.backoff.backoff_seconds)
-        self._parts.telemetry.emit(
-            unchecked(GenerationFinished)(
-                request_id=line.request_id, at_ns=completed, result=result
+        self._parts.usage.record(result)
+        if GenerationFinished in self._parts.telemetry.heard:
+            self._parts.telemetry.emit(
+                unchecked(GenerationFinished)(
+                    request_id=line.request_id, at_ns=completed, result=result
+                )
             )
-        )
         return result
 
     def _note_failure(self, line: Timeline, error: Exception) -> None:

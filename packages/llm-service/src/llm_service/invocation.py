@@ -56,10 +56,10 @@ class Invocation:
         self._call = call
         self._sink = sink
         self._gate = parts.gate_of(
-            call.provider.name, call.request.model, line.request.operation_name
+            call.provider_name, call.request.model, line.request.operation_name
         )
         self._labels = Labels(
-            line.request.operation_name or "", call.request.model, call.provider.name, line.tenant
+            line.request.operation_name or "", call.request.model, call.provider_name, line.tenant
         )
         self._signs: Signs | None = None
         """What the attempts of a race show of themselves; None where none is run."""
@@ -72,7 +72,7 @@ class Invocation:
             record = await self._try_once()
         except ProviderError as error:
             record = await self._try_again(error)
-        budget = self._parts.budgets.get(self._call.provider.name)
+        budget = self._parts.budgets.get(self._call.provider_name)
         if budget is not None:  # nothing was taken from one that is not there yet
             budget.note_success()
         self._line.answered_by = record
@@ -110,7 +110,7 @@ class Invocation:
     def _may_retry(self, error: BaseException) -> bool:
         if not isinstance(error, ProviderError) or not error.retryable:
             return False
-        budget = self._parts.budget_of(self._call.provider.name)
+        budget = self._parts.budget_of(self._call.provider_name)
         budget.note_failure()
         return budget.allows_retry and self._line.may_restart
 
@@ -173,6 +173,9 @@ class Invocation:
             # Providers raise anything else before they send: an unsupported feature, a missing key.
             permit.cancel()
             raise
+        if self._sink is None:
+            record.points["first_byte"] = self._line.clock.monotonic_ns()
+            self._leads(record)
         if response.rate_limits is not None:
             self._gate.observe(response.rate_limits)
         return response
@@ -215,15 +218,14 @@ class Invocation:
         return asking if remaining is None else self._in_time(record, asking, remaining)
 
     def _tell_start(self, record: AttemptRecord, started: int) -> None:
-        provider = self._call.provider
         # Not every provider has a place in a network.
-        host, port = getattr(provider, "server_address", None) or (None, None)
+        host, port = getattr(self._call.provider, "server_address", None) or (None, None)
         self._parts.telemetry.emit(
             unchecked(AttemptStarted)(
                 request_id=self._line.request_id,
                 at_ns=started,
                 number=record.number,
-                provider=provider.name,
+                provider=self._call.provider_name,
                 model=self._call.request.model,
                 server_address=host,
                 server_port=port,
@@ -260,14 +262,10 @@ class Invocation:
             words = f"no answer within the deadline of {self._line.request.deadline_seconds} s"
             raise ProviderError(record.abandoned(words, ErrorType.TIMEOUT_DEADLINE)) from late
 
-    async def _ask(self, record: AttemptRecord, request: LLMCallRequest) -> ProviderResponse:
+    def _ask(self, record: AttemptRecord, request: LLMCallRequest) -> Awaitable[ProviderResponse]:
         if self._sink is not None:
-            return await self._listen(record, request)
-        response = await self._call.provider.invoke(request)
-        record.points["first_byte"] = self._line.clock.monotonic_ns()
-        if self._signs is not None:
-            self._leads(record)
-        return response
+            return self._listen(record, request)
+        return self._call.provider.invoke(request)
 
     def _leads(self, record: AttemptRecord) -> bool:
         """Whether the caller is to see this attempt: always, unless it races and another was faster."""
@@ -369,7 +367,7 @@ class Invocation:
         try:
             return self._parts.price_book.price(
                 usage,
-                provider=self._call.provider.name,
+                provider=self._call.provider_name,
                 model=self._call.request.model,
                 at=self._line.requested_at,
             )

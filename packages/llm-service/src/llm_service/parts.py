@@ -12,7 +12,7 @@ from llm_core import (
     Provider,
     ResponseCache,
 )
-from llm_metrics import MetricsRecorder, TelemetryFanOut
+from llm_metrics import MetricsRecorder, TelemetryFanOut, UsageStats
 from llm_service.hedging import Hedger
 from llm_service.ladder import Fallback
 from llm_service.retry import RetryPolicy
@@ -32,7 +32,9 @@ class EngineParts:
     retry: RetryPolicy
     clock: Clock
     telemetry: TelemetryFanOut
-    """Usage and the backends that were chosen; contains what any of them raises."""
+    """The backends that were chosen; contains what any of them raises."""
+    usage: UsageStats
+    """Told of every result."""
     metrics: MetricsRecorder
     """Told of every attempt, and asked for the rates that results tell."""
     fallbacks: tuple[Fallback, ...] = ()

@@ -81,7 +81,7 @@ class Recall:
         # Only now, as it brings json and hashlib, which programs without a cache need not wait for.
         from llm_service.cache_key import cache_key
 
-        line.cache_key = cache_key(call.provider.name, call.request, tenant=line.request.tenant)
+        line.cache_key = cache_key(call.provider_name, call.request, tenant=line.request.tenant)
         if policy.mode is CacheMode.USE:
             stored = await self._get(line.cache_key)
             if stored is not None and self._age_seconds(stored) <= _ttl_of(policy):

@@ -165,7 +165,8 @@ class BaseLLMService:
             fallbacks=tuple(map(_as_fallback, fallbacks)),
             restart_streams=restart_streams,
             hedger=Hedger(hedge) if hedge else None,
-            telemetry=TelemetryFanOut([self._usage, self._telemetry]),
+            telemetry=TelemetryFanOut([self._telemetry]),
+            usage=self._usage,
             metrics=self._metrics,
             price_book=price_book,
             cache=cache,
@@ -199,7 +200,7 @@ class BaseLLMService:
         keywords given with a request replace its fields.
         Never raises, except CancelledError when the awaiting task is cancelled.
         """
-        return await self._generate(request, fields, None)
+        return await self._answer(request, fields)
 
     def generate_sync(
         self, request: GenerationRequest | str | None = None, /, **fields: Any
@@ -225,7 +226,7 @@ class BaseLLMService:
             fields = {**fields, **structured_fields(schema)}
         except LLMError as error:
             return self._refuse(error)
-        return await self._generate(request, fields, None)
+        return await self._answer(request, fields)
 
     def generate_structured_sync(
         self, schema: Any, request: GenerationRequest | str | None = None, /, **fields: Any
@@ -255,11 +256,11 @@ class BaseLLMService:
                 )
                 for batch in batches(texts)
             ]
-        except Exception as error:  # noqa: BLE001 - as in `_run`
+        except Exception as error:  # noqa: BLE001 - as in `_answer`
             return self._refuse(error)
         if not requests:
             return self._refuse(InvalidValue("texts: got none, expected at least one text"))
-        send = partial(self._run, self._embedding_engine, sink=None)
+        send = partial(self._answer, engine=self._embedding_engine)
         results = await send_all(requests, send, clock=self._clock)
         return merged(results, expected=len(requests))
 
@@ -278,13 +279,13 @@ class BaseLLMService:
         which carries the `GenerationResult`. Closing the generator (`aclose`, or leaving `async with aclosing(…)`)
         closes the connection at once and books what was used.
         """
-        return stream_events(lambda sink: self._generate(request, fields, sink))
+        return stream_events(lambda sink: self._answer(request, fields, sink))
 
     def stream_sync(
         self, request: GenerationRequest | str | None = None, /, **fields: Any
     ) -> Generator[StreamEvent, None, None]:
         """Do as `stream` does, for a sync caller."""
-        batches = stream_batches(lambda sink: self._generate(request, fields, sink))
+        batches = stream_batches(lambda sink: self._answer(request, fields, sink))
         return self._portal.iterate(batches)
 
     def generate_many(
@@ -420,31 +421,28 @@ class BaseLLMService:
     ) -> None:
         self.close()
 
-    async def _generate(
-        self, request: GenerationRequest | str | None, fields: dict[str, Any], sink: Sink | None
+    async def _answer(
+        self,
+        request: GenerationRequest | str | None,
+        fields: Mapping[str, Any] = MappingProxyType({}),
+        sink: Sink | None = None,
+        *,
+        engine: GenerationEngine | None = None,
     ) -> GenerationResult[Any]:
-        try:
-            wanted = _as_request(request, fields)
-        except (LLMError, TypeError) as error:
-            return self._refuse(error)
-        return await self._run(self._engine, wanted, sink)
-
-    async def _run(
-        self, engine: GenerationEngine, request: GenerationRequest, sink: Sink | None
-    ) -> GenerationResult[Any]:
+        """Answer what `generate` takes, by `engine` if not by the usual one."""
         if self._in_flight.closed:
             return self._refuse(ConfigurationError("the service is closed"))
         try:
-            request = self._completed(request)
-        except Exception as error:  # noqa: BLE001 - whatever the caller's `operation_fields` raises or returns
+            asked = self._completed(_as_request(request, fields))
+        except Exception as error:  # noqa: BLE001 - also what the caller's `operation_fields` raises
             return self._refuse(error)
         kept: list[GenerationResult[Any]] = []
         try:
             with UnderWay(self._in_flight):
-                result = await engine.generate(request, sink, kept.append)
+                result = await (engine or self._engine).generate(asked, sink, kept.append)
             return result if result.audio is None else with_playable_audio(result)
         except EndedByClosing:
-            return self._ended(kept, request)
+            return self._ended(kept, asked)
 
     def _ended(
         self, kept: Sequence[GenerationResult[Any]], request: GenerationRequest
@@ -495,7 +493,7 @@ def _as_fallback(rung: Fallback | str) -> Fallback:
 
 
 def _as_request(
-    request: GenerationRequest | str | None, fields: dict[str, Any]
+    request: GenerationRequest | str | None, fields: Mapping[str, Any]
 ) -> GenerationRequest:
     if "audio" in fields:
         fields = {**fields, "audio": as_audio_parts(fields["audio"])}

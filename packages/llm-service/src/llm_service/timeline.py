@@ -59,6 +59,7 @@ class PreparedCall(Value):
     """Who is asked what, and how many tokens to reserve for it."""
 
     provider: Provider
+    provider_name: str
     request: LLMCallRequest
     input_tokens: int
     output_tokens: int
@@ -124,7 +125,7 @@ class AttemptRecord:
         if "started" in self.points:
             text = "".join(self.heard)
             partial = ProviderResponse(
-                provider=self.call.provider.name,
+                provider=self.call.provider_name,
                 model=self.call.request.model,
                 parts=(TextPart(text=text),) if text else (),
                 usage=self.used_when_abandoned,
@@ -162,7 +163,7 @@ class AttemptRecord:
         request_id = error.provider_request_id if error else None
         return unchecked(InvocationAttempt)(
             number=self.number,
-            provider=self.call.provider.name,
+            provider=self.call.provider_name,
             model=self.call.request.model,
             purpose=self.purpose,
             timestamps=AttemptTimestamps.of_points(self.points),
@@ -186,6 +187,8 @@ class Timeline:
     clock: Clock
     restart_streams: bool = field(default=False, kw_only=True)
     request_id: str = field(init=False)
+    own_ids: str = field(init=False)
+    """48 random hexadecimal digits: the trace, and the span in it, of a call that nobody traces."""
     tenant: str = field(init=False)
     """Whose traffic it is in the metrics; a helper call's is that of the call it helps."""
     trace: TraceContext | None = None
@@ -218,7 +221,8 @@ class Timeline:
 
     def __post_init__(self) -> None:
         request, clock = self.request, self.clock
-        self.request_id = request.request_id or os.urandom(16).hex()
+        self.own_ids = os.urandom(24).hex()
+        self.request_id = request.request_id or self.own_ids[:32]
         self.tenant = request.tenant or ""
         self.requested_at = clock.now()
         requested = clock.monotonic_ns()
@@ -302,7 +306,7 @@ class Timeline:
         """Freeze everything known into the result; `rates_after` are requests and tokens per minute at its end."""
         attempts = tuple([attempt.freeze() for attempt in self.attempts])
         usage, cost = bill(attempts)
-        trace = self.trace or TraceContext.new()
+        trace = self.trace
         # After a failure the partial reply stands in, so that what had arrived is not lost.
         seen = self.response or (self.error.partial if self.error else None)
         parts = seen.parts if seen else ()
@@ -330,8 +334,8 @@ class Timeline:
             rates=self._rates(rates_after),
             operation_name=self.request.operation_name,
             request_id=self.request_id,
-            trace_id=trace.trace_id,
-            span_id=trace.span_id,
+            trace_id=trace.trace_id if trace else self.own_ids[:32],
+            span_id=trace.span_id if trace else self.own_ids[32:],
             response_id=seen.response_id if seen else None,
             structured_by=seen.structured_by if seen else None,
             dropped=seen.dropped if seen else (),
