@@ -15,7 +15,7 @@ A streamed call takes the same way, with a sink for its deltas.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -71,26 +71,36 @@ class GenerationEngine:
         self,
         request: GenerationRequest,
         sink: Sink | None = None,
-        keep: Callable[[GenerationResult[Any]], None] | None = None,
+        kept: list[GenerationResult[Any]] | None = None,
     ) -> GenerationResult[Any]:
         """Answer `request`, passing the deltas of a streamed reply to `sink` if there is one.
 
-        Raises nothing but cancellation; what is known of the call even then is given to `keep`.
+        Raises nothing but cancellation; what is known of the call even then is put into `kept`.
         """
         line = Timeline(request, self._parts.clock, restart_streams=self._parts.restart_streams)
         line.rates_before = self._parts.metrics.per_minute()
-        self._tell_start(line)
+        line.trace = active_trace()
+        if GenerationStarted in self._parts.telemetry.heard:
+            self._tell_start(line)
         try:
-            await self._run(line, sink)
+            try:
+                line.pipeline = pipeline_of(request.pipeline, self._parts.clock)
+                call = self._prepare(line, request.model)
+                if self._parts.cache is not None and self._recall_stage.concerns(request):
+                    await self._recall(line, call, sink)
+                else:
+                    await self._invoke(line, call, sink)
+                await self._refine(line)
+            except Exception as error:  # noqa: BLE001 - the boundary: every failure becomes a result
+                self._note_failure(line, error)
             if line.error is not None:
                 await self._make_up(line)
         except asyncio.CancelledError:
             line.note_cancellation()
             result = self._finish(line)
-            if keep is not None:
-                keep(result)
+            if kept is not None:
+                kept.append(result)
             raise
-        line.mark("recorded")
         result = self._finish(line)
         if line.cache_key is not None:
             await self._recall_stage.store(line, result)
@@ -103,33 +113,18 @@ class GenerationEngine:
     def _tell_start(self, line: Timeline) -> None:
         """Tell that the call began; its trace is a tracer's, else the active one, else ids of its own."""
         telemetry = self._parts.telemetry
-        line.trace = active_trace()
-        if GenerationStarted not in telemetry.heard:
-            return
         if line.trace is None and not telemetry.makes_spans:
             line.trace = TraceContext.new(local=True)
         telemetry.emit(
             unchecked(GenerationStarted)(
                 request_id=line.request_id,
-                at_ns=line.points["requested"],
+                at_ns=line.requested,
                 request=line.request,
                 trace=line.trace,
             )
         )
         if telemetry.makes_spans:
             line.trace = telemetry.trace_context(line.request_id) or line.trace
-
-    async def _run(self, line: Timeline, sink: Sink | None) -> None:
-        try:
-            line.pipeline = pipeline_of(line.request.pipeline, self._parts.clock)
-            call = self._prepare(line, line.request.model)
-            if self._parts.cache is not None and self._recall_stage.concerns(line.request):
-                await self._recall(line, call, sink)
-            else:
-                await self._invoke(line, call, sink)
-            await self._refine(line)
-        except Exception as error:  # noqa: BLE001 - the boundary: every failure becomes a result
-            self._note_failure(line, error)
 
     async def _recall(self, line: Timeline, call: PreparedCall, sink: Sink | None) -> None:
         """Take a stored answer, or share the answering with identical calls that are under way."""
@@ -152,8 +147,8 @@ class GenerationEngine:
         line.provider_name, line.model = provider_name, name
         request = line.request.to_call(name)
         input_tokens, output_tokens = estimate_tokens(request)
-        line.mark("prepared")
-        return PreparedCall(
+        line.prepared = line.now()
+        return _prepared_call(
             provider=provider,
             provider_name=provider_name,
             request=request,
@@ -209,15 +204,15 @@ class GenerationEngine:
             response = line.response = response_of(line.recalled)
         if response is None or line.error is not None:
             return
-        line.content = text = response.text
+        line.content = line.raw_content = text = response.text
         if line.pipeline is None:
             return
-        line.mark("refine_started")
+        line.refine_started = line.now()
         ask_again = partial(self._generate_for_step, line)
         refining = refine(line.pipeline, text, line.request, response, ask_again)
         # Most calls have no deadline, and need no timer.
         refined = await (refining if line.deadline_ns is None else self._in_time(line, refining))
-        refined_at = line.mark("refined")
+        refined_at = line.refined = line.now()
         line.content = refined.content
         line.error = None if refined.success else refined.error
         line.degraded = refined.degraded or line.degraded
@@ -255,7 +250,7 @@ class GenerationEngine:
             line.substitute(DegradedReason.FALLBACK_VALUE, "the call failed; its fallback value")
 
     def _finish(self, line: Timeline) -> GenerationResult[Any]:
-        completed = line.mark("completed")
+        completed = line.completed = line.now()
         result = line.result(rates_after=self._parts.metrics.per_minute())
         if result.backoff.backoffs:
             labels = Labels(
@@ -303,9 +298,12 @@ class GenerationEngine:
             self._note_failure(helper, error)
         finally:
             line.take_over(helper.attempts, purpose)
-        helper.mark("completed")
+        helper.completed = helper.now()
         return helper.result()
 
     async def _renew(self, request: GenerationRequest) -> None:
         """Ask again for an answer that was given stale, so that the next caller gets a fresh one."""
         await self.generate(request)
+
+
+_prepared_call = unchecked(PreparedCall)  # looked up once, as every call needs it

@@ -133,11 +133,22 @@ class Invocation:
                 timeout=self._patience(),
                 priority=line.request.priority,
             ) as permit:
-                record.note_admission(permit, line.clock.monotonic_ns())
+                record.admitted = line.now()
+                if permit.waited_for is not None:
+                    record.note_wait(permit)
                 if self._signs is not None:
                     self._signs.admitted.set()
-                response = record.take_response(await self._send(record, permit))
-                record.cost = self._settle(response, permit)
+                try:
+                    response = await self._sent(record)
+                except BaseException as error:
+                    self._let_go(record, permit, error)
+                    raise
+                if self._sink is None:
+                    record.first_byte = line.now()
+                    self._leads(record)
+                if response.rate_limits is not None:
+                    self._gate.observe(response.rate_limits)
+                record.cost = self._settle(record.take_response(response), permit)
             return record
         except asyncio.CancelledError:
             record.error = record.abandoned("the call was cancelled", ErrorType.CANCELLED)
@@ -157,28 +168,17 @@ class Invocation:
         most = line.standstill.patience(self._gate)
         return most if remaining is None else remaining if most is None else min(remaining, most)
 
-    async def _send(self, record: AttemptRecord, permit: Permit) -> ProviderResponse:
-        """Call the provider within the deadline; tell the gates how it went and what it said about limits."""
-        try:
-            response = await self._sent(record)
-        except ProviderError as error:
+    def _let_go(self, record: AttemptRecord, permit: Permit, error: BaseException) -> None:
+        """Tell the gates how a call went that has no reply, and what a refusal said about limits."""
+        if isinstance(error, ProviderError):
             permit.fail(error.info)
             self._learn_from(error.info)
-            raise
-        except asyncio.CancelledError:
+        elif isinstance(error, asyncio.CancelledError):
             used = record.used_when_abandoned
             permit.settle(tokens=used.total_tokens, output_tokens=used.output_tokens)
-            raise
-        except LLMError:
+        elif isinstance(error, LLMError):
             # Providers raise anything else before they send: an unsupported feature, a missing key.
             permit.cancel()
-            raise
-        if self._sink is None:
-            record.points["first_byte"] = self._line.clock.monotonic_ns()
-            self._leads(record)
-        if response.rate_limits is not None:
-            self._gate.observe(response.rate_limits)
-        return response
 
     def _learn_from(self, refusal: ErrorInfo) -> None:
         """Pass on what a refusal says about limits; nobody is held longer than a retry would wait."""
@@ -205,8 +205,7 @@ class Invocation:
         remaining = None if line.deadline_ns is None else line.remaining_seconds()
         if remaining is not None and remaining <= 0:
             raise DeadlineExceeded("the deadline passed in the queue; nothing was sent")
-        started = line.clock.monotonic_ns()
-        record.points["started"] = record.points["request_sent"] = started
+        started = record.started = line.now()
         parts.metrics.mark_sent(self._labels)
         if AttemptStarted in parts.telemetry.heard:
             self._tell_start(record, started)
@@ -295,56 +294,52 @@ class Invocation:
 
     def _note(self, record: AttemptRecord, event: StreamEvent) -> None:
         """Note what came, and when."""
-        now = self._line.clock.monotonic_ns()
-        points = record.points
-        if "first_byte" not in points:
-            points["first_byte"] = now
+        now = self._line.now()
+        if record.first_byte is None:
+            record.first_byte = now
         if not isinstance(event, WITHOUT_CONTENT):
-            if "first_token" not in points:
-                points["first_token"] = now
+            if record.first_token is None:
+                record.first_token = now
                 self._parts.telemetry.emit(
                     unchecked(FirstToken)(
                         request_id=self._line.request_id, at_ns=now, number=record.number
                     )
                 )
-            points["last_token"] = now
+            record.last_token = now
         record.hear(event)
 
     def _close(self, record: AttemptRecord) -> None:
-        line = self._line
-        ended = record.points["ended"] = line.clock.monotonic_ns()
+        parts = self._parts
+        ended = record.ended = self._line.now()
         if record.cost is None:
             record.cost = self._price(record)
-        if self._parts.hedger is not None and record.error is None:
-            started = record.points["started"]
-            alive = record.points.get("first_token", ended)
-            self._parts.hedger.note_latency((alive - started) / 1e9)
-        self._mark(record, ended)
-        if AttemptEnded in self._parts.telemetry.heard:
-            self._parts.telemetry.emit(
+        if record.admitted is not None and record.waited_for is not None:
+            queued = record.admitted - record.enqueued
+            parts.metrics.mark_waited(self._labels, queue_seconds=queued / 1e9)
+        if record.started is not None:  # else the gates refused it, and it has only waited
+            self._mark(record, record.started, ended)
+        if AttemptEnded in parts.telemetry.heard:
+            parts.telemetry.emit(
                 unchecked(AttemptEnded)(
-                    request_id=line.request_id, at_ns=ended, attempt=record.freeze()
+                    request_id=self._line.request_id, at_ns=ended, attempt=record.freeze()
                 )
             )
 
-    def _mark(self, record: AttemptRecord, ended: int) -> None:
-        """Tell the metrics of an attempt that ended; one that the gates refused has only waited."""
-        metrics, points = self._parts.metrics, record.points
-        if record.waited_for is not None:
-            queued = points["admitted"] - points["enqueued"]
-            metrics.mark_waited(self._labels, queue_seconds=queued / 1e9)
-        started = points.get("started")
-        if started is None:
-            return
-        used, first = record.usage, points.get("first_token")
+    def _mark(self, record: AttemptRecord, started: int, ended: int) -> None:
+        """Tell the metrics, and what hedges, how long an attempt took."""
+        metrics, hedger, used = self._parts.metrics, self._parts.hedger, record.usage
+        first = None if record.first_token is None else (record.first_token - started) / 1e9
+        latency = (ended - started) / 1e9
         mark = metrics.mark_received if record.error is None else metrics.mark_failed
         mark(
             self._labels,
             input_tokens=used.input_tokens if used else 0,
             output_tokens=used.output_tokens if used else 0,
-            latency_seconds=(ended - started) / 1e9,
-            first_token_seconds=None if first is None else (first - started) / 1e9,
+            latency_seconds=latency,
+            first_token_seconds=first,
         )
+        if hedger is not None and record.error is None:
+            hedger.note_latency(latency if first is None else first)
 
     def _price(self, record: AttemptRecord) -> Cost | None:
         """Return what the attempt cost: the provider's own bill, or its tokens by the price book."""

@@ -94,7 +94,7 @@ class Recall:
                 self._misses += 1
             else:
                 self._note_reuse(stored)
-        line.mark("cache_checked")
+        line.cache_checked = line.now()
 
     async def share(self, line: Timeline, answer: Callable[[], Awaitable[None]]) -> None:
         """Run `answer`; identical calls that may use the cache run it once and all take its reply, or its failure.

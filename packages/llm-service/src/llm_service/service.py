@@ -439,7 +439,7 @@ class BaseLLMService:
         kept: list[GenerationResult[Any]] = []
         try:
             with UnderWay(self._in_flight):
-                result = await (engine or self._engine).generate(asked, sink, kept.append)
+                result = await (engine or self._engine).generate(asked, sink, kept)
             return result if result.audio is None else with_playable_audio(result)
         except EndedByClosing:
             return self._ended(kept, asked)

@@ -6,6 +6,7 @@ The engine's stages write into it; what leaves the engine is a frozen `Generatio
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -65,27 +66,32 @@ class PreparedCall(Value):
     output_tokens: int
 
 
-@dataclass(slots=True)
 class AttemptRecord:
-    """What is known of one attempt so far; every point is monotonic nanoseconds."""
+    """What is known of one attempt so far; the points of time are those of `AttemptTimestamps`."""
 
-    number: int
-    call: PreparedCall
-    purpose: str = "answer"
-    points: dict[str, int] = field(default_factory=dict)
-    waited_for: str | None = None
-    gate_wait_seconds: float = 0.0
-    error: ErrorInfo | None = None
-    response: ProviderResponse | None = None
-    cost: Cost | None = None
-    backoff_seconds: float = 0.0
-    retry_after_seconds: float = 0.0
-    heard: list[str] = field(default_factory=list)
-    """The text that a stream has given so far."""
-    reported: Usage | None = None
-    """The tokens that a stream has reported so far."""
-    frozen: InvocationAttempt | None = None
-    """What `freeze` gave, until something changes."""
+    def __init__(self, number: int, call: PreparedCall, purpose: str, enqueued: int) -> None:
+        self.number = number
+        self.call = call
+        self.purpose = purpose
+        self.enqueued = enqueued
+        self.admitted: int | None = None
+        self.started: int | None = None
+        self.first_byte: int | None = None
+        self.first_token: int | None = None
+        self.last_token: int | None = None
+        self.ended: int | None = None
+        self.backoff_until: int | None = None
+        self.waited_for: str | None = None
+        self.gate_wait_seconds = self.backoff_seconds = self.retry_after_seconds = 0.0
+        self.error: ErrorInfo | None = None
+        self.response: ProviderResponse | None = None
+        self.cost: Cost | None = None
+        self.heard: list[str] | None = None
+        """The text that a stream has given so far."""
+        self.reported: Usage | None = None
+        """The tokens that a stream has reported so far."""
+        self.frozen: InvocationAttempt | None = None
+        """What `freeze` gave, until something changes."""
 
     @property
     def seen(self) -> ProviderResponse | None:
@@ -100,20 +106,27 @@ class AttemptRecord:
         seen = self.seen
         if seen is not None:
             return seen.usage
-        lost = self.error is not None and "started" in self.points and self.error.may_be_billed
+        lost = self.error is not None and self.started is not None and self.error.may_be_billed
         return self.used_when_abandoned if lost else None
 
     def hear(self, event: StreamEvent) -> None:
         """Remember what a stream gave, for the case that its end never comes."""
         if isinstance(event, TextDelta):
+            if self.heard is None:
+                self.heard = []
             self.heard.append(event.text)
         elif isinstance(event, UsageUpdate):
             self.reported = event.usage
 
     @property
+    def heard_text(self) -> str:
+        """The text that a stream has given so far, in one piece."""
+        return "".join(self.heard or ())
+
+    @property
     def used_when_abandoned(self) -> Usage:
         """The tokens of a call that was sent and whose end was not awaited: reported, else counted here."""
-        counted = estimate_text_tokens("".join(self.heard))
+        counted = estimate_text_tokens(self.heard_text)
         if self.reported is not None:
             output_tokens = max(self.reported.output_tokens, counted)
             return replace(self.reported, output_tokens=output_tokens, estimated=True)
@@ -122,8 +135,8 @@ class AttemptRecord:
     def abandoned(self, message: str, error_type: ErrorType) -> ErrorInfo:
         """Describe an attempt whose end never came; if it was sent, with what had arrived and its usage."""
         partial = None
-        if "started" in self.points:
-            text = "".join(self.heard)
+        if self.started is not None:
+            text = self.heard_text
             partial = ProviderResponse(
                 provider=self.call.provider_name,
                 model=self.call.request.model,
@@ -146,9 +159,8 @@ class AttemptRecord:
         self.response = response
         return response
 
-    def note_admission(self, permit: Permit, now: int) -> None:
+    def note_wait(self, permit: Permit) -> None:
         """Take over what the gates say of the wait."""
-        self.points["admitted"] = now
         self.gate_wait_seconds = permit.wait_seconds
         self.waited_for = permit.waited_for
 
@@ -159,18 +171,29 @@ class AttemptRecord:
         return self.frozen
 
     def _freeze(self) -> InvocationAttempt:
-        seen, error = self.seen, self.error
+        call, response, error = self.call, self.response, self.error
+        seen = response or self.seen
         request_id = error.provider_request_id if error else None
-        return unchecked(InvocationAttempt)(
+        return _attempt(
             number=self.number,
-            provider=self.call.provider_name,
-            model=self.call.request.model,
+            provider=call.provider_name,
+            model=call.request.model,
             purpose=self.purpose,
-            timestamps=AttemptTimestamps.of_points(self.points),
-            reserved_tokens=self.call.input_tokens + self.call.output_tokens,
+            timestamps=_attempt_times(
+                enqueued=self.enqueued,
+                admitted=self.admitted,
+                started=self.started,
+                request_sent=self.started,
+                first_byte=self.first_byte,
+                first_token=self.first_token,
+                last_token=self.last_token,
+                ended=self.ended,
+                backoff_until=self.backoff_until,
+            ),
+            reserved_tokens=call.input_tokens + call.output_tokens,
             waited_for=self.waited_for,
             error=error,
-            usage=self.usage,
+            usage=response.usage if response else self.usage,
             cost=self.cost,
             finish_reason=seen.finish_reason if seen else None,
             response_id=seen.response_id if seen else None,
@@ -194,8 +217,17 @@ class Timeline:
     trace: TraceContext | None = None
     """The span of the call, or the one that was active when it came; None if nobody asks for one."""
     rates_before: tuple[float, float] = (0.0, 0.0)
+    now: Callable[[], int] = field(init=False)
+    """Reads the clock: monotonic nanoseconds."""
     requested_at: datetime = field(init=False)
-    points: dict[str, int] = field(init=False)
+    requested: int = field(init=False)
+    """Like the points below one of `EventTimestamps`; those of attempts are with these."""
+    prepared: int | None = None
+    cache_checked: int | None = None
+    backoff_until: int | None = None
+    refine_started: int | None = None
+    refined: int | None = None
+    completed: int | None = None
     deadline_ns: int | None = None
     provider_name: str | None = None
     model: str | None = None
@@ -211,6 +243,8 @@ class Timeline:
     """The stored or shared result whose reply became the answer."""
     response: ProviderResponse | None = None
     content: Any = None
+    raw_content: str | None = None
+    """The reply's text, once it was looked at."""
     error: ErrorInfo | None = None
     made_up_for: ErrorInfo | None = None
     """The failure in whose place a substitute stands."""
@@ -225,28 +259,21 @@ class Timeline:
         self.request_id = request.request_id or self.own_ids[:32]
         self.tenant = request.tenant or ""
         self.requested_at = clock.now()
-        requested = clock.monotonic_ns()
-        self.points = {"requested": requested}
+        self.now = clock.monotonic_ns
+        self.requested = self.now()
         if request.deadline_seconds is not None:
-            self.deadline_ns = requested + round(request.deadline_seconds * 1e9)
+            self.deadline_ns = self.requested + round(request.deadline_seconds * 1e9)
         self.standstill = standstill.get()
-
-    def mark(self, point: str) -> int:
-        """Note that `point` is reached now; return the monotonic nanoseconds."""
-        now = self.clock.monotonic_ns()
-        self.points[point] = now
-        return now
 
     def remaining_seconds(self) -> float | None:
         """Return the time until the deadline, below zero once it has passed; None without deadline."""
         if self.deadline_ns is None:
             return None
-        return (self.deadline_ns - self.clock.monotonic_ns()) / 1e9
+        return (self.deadline_ns - self.now()) / 1e9
 
     def begin_attempt(self, call: PreparedCall, purpose: str) -> AttemptRecord:
         """Start the record of one more attempt."""
-        attempt = AttemptRecord(len(self.attempts) + 1, call, purpose)
-        attempt.points["enqueued"] = self.clock.monotonic_ns()
+        attempt = AttemptRecord(len(self.attempts) + 1, call, purpose, self.now())
         self.attempts.append(attempt)
         return attempt
 
@@ -268,8 +295,8 @@ class Timeline:
         attempt.frozen = None
         attempt.backoff_seconds = seconds
         attempt.retry_after_seconds = retry_after_seconds
-        until = attempt.points["ended"] + round(seconds * 1e9)
-        attempt.points["backoff_until"] = self.points["backoff_until"] = until
+        assert attempt.ended is not None, "a pause comes after an attempt"
+        attempt.backoff_until = self.backoff_until = attempt.ended + round(seconds * 1e9)
 
     def degrade(self, reason: DegradedReason, detail: str, error: ErrorInfo | None) -> None:
         """Note that the content is not the full wish."""
@@ -299,12 +326,11 @@ class Timeline:
             attempt.number = len(self.attempts) + 1
             attempt.purpose = purpose
             self.attempts.append(attempt)
-            if "backoff_until" in attempt.points:
-                self.points["backoff_until"] = attempt.points["backoff_until"]
+            self.backoff_until = attempt.backoff_until or self.backoff_until
 
     def result(self, rates_after: tuple[float, float] | None = None) -> GenerationResult[Any]:
         """Freeze everything known into the result; `rates_after` are requests and tokens per minute at its end."""
-        attempts = tuple([attempt.freeze() for attempt in self.attempts])
+        attempts = tuple(map(AttemptRecord.freeze, self.attempts))
         usage, cost = bill(attempts)
         trace = self.trace
         # After a failure the partial reply stands in, so that what had arrived is not lost.
@@ -312,12 +338,12 @@ class Timeline:
         parts = seen.parts if seen else ()
         # Nothing but text is what most replies are, and looking for more costs three walks.
         more = None if len(parts) == 1 and type(parts[0]) is TextPart else seen
-        return unchecked(GenerationResult)(
+        return _result(
             request=self.request,
             success=self.error is None,
             timestamps=self._timestamps(),
             content=self.content,
-            raw_content=seen.text if seen else None,
+            raw_content=seen.text if seen and self.raw_content is None else self.raw_content,
             error=self.error or self.made_up_for,
             degraded=self.degraded,
             usage=usage,
@@ -347,14 +373,32 @@ class Timeline:
         if after is None:
             return None
         before = self.rates_before
-        return unchecked(Rates)(
+        return _rates(
             rpm_before=before[0], rpm_after=after[0], tpm_before=before[1], tpm_after=after[1]
         )
 
     def _timestamps(self) -> EventTimestamps:
-        answering = self.answered_by or (self.attempts[-1] if self.attempts else None)
-        points = self.points if answering is None else answering.points | self.points
-        return EventTimestamps.of_points(self.requested_at, points)
+        attempt = self.answered_by or (self.attempts[-1] if self.attempts else None)
+        last = attempt.freeze().timestamps if attempt is not None else _NEVER_ASKED
+        return _times(
+            requested_at=self.requested_at,
+            requested=self.requested,
+            prepared=self.prepared,
+            cache_checked=self.cache_checked,
+            enqueued=last.enqueued,
+            admitted=last.admitted,
+            started=last.started,
+            request_sent=last.request_sent,
+            first_byte=last.first_byte,
+            first_token=last.first_token,
+            last_token=last.last_token,
+            ended=last.ended,
+            backoff_until=self.backoff_until,
+            refine_started=self.refine_started,
+            refined=self.refined,
+            recorded=self.completed,
+            completed=self.completed,
+        )
 
     def _backoff(self) -> BackoffStats:
         waits: dict[str, float] = {}
@@ -366,7 +410,7 @@ class Timeline:
                 gate_waits += 1
                 name = attempt.waited_for
                 waits[name] = waits.get(name, 0.0) + attempt.gate_wait_seconds
-            if "backoff_until" in attempt.points:
+            if attempt.backoff_until is not None:
                 backoffs += 1
                 backoff_seconds += attempt.backoff_seconds
                 retry_after_seconds += attempt.retry_after_seconds
@@ -383,3 +427,10 @@ class Timeline:
 
 
 _NO_WAITS = BackoffStats()
+_NEVER_ASKED = AttemptTimestamps()
+# Looked up once, as every call needs them.
+_attempt = unchecked(InvocationAttempt)
+_attempt_times = unchecked(AttemptTimestamps)
+_times = unchecked(EventTimestamps)
+_rates = unchecked(Rates)
+_result = unchecked(GenerationResult)
