@@ -145,12 +145,3 @@ def test_waits_at_our_gates_stay_apart_from_back_off() -> None:
     assert stats.total_seconds == 4.5
     by_limit["tpm"] = 9.0
     assert stats.gate_wait_by_limit == FrozenDict(rpm=1.5)
-
-
-def test_timestamps_are_built_from_the_points_that_were_noted() -> None:
-    noted = {"requested": 5, "enqueued": 7, "ended": 9, "completed": 11}
-    start = datetime(2026, 1, 1, tzinfo=UTC)
-    assert AttemptTimestamps.of_points(noted) == AttemptTimestamps(enqueued=7, ended=9)
-    assert EventTimestamps.of_points(start, noted) == EventTimestamps(
-        requested_at=start, requested=5, enqueued=7, ended=9, completed=11
-    )

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime, timedelta
-from typing import Self
 
 from llm_core.frozen import EMPTY
 from llm_core.record import Record
@@ -87,12 +86,6 @@ class AttemptTimestamps(_AttemptDurations):
     backoff_until: int | None = None
     """The end of the pause after this attempt."""
 
-    @classmethod
-    def of_points(cls, points: Mapping[str, int]) -> Self:
-        """Build from the points that were noted, by name; other names are ignored."""
-        made: Self = cls._unchecked(*map(points.get, _ATTEMPT_POINTS))
-        return made
-
     @property
     def backoff_seconds(self) -> float | None:
         """The pause after this attempt."""
@@ -135,12 +128,6 @@ class EventTimestamps(_AttemptDurations):
     completed: int | None = None
     """The result was handed back."""
 
-    @classmethod
-    def of_points(cls, requested_at: datetime, points: Mapping[str, int]) -> Self:
-        """Build from the points that were noted, by name, among them ``requested``; other names are ignored."""
-        made: Self = cls._unchecked(requested_at, *map(points.get, _POINTS))
-        return made
-
     def utc(self, point: str) -> datetime | None:
         """Return the wall-clock time (UTC) of a point by its field name; None if it did not happen.
 
@@ -169,7 +156,6 @@ class EventTimestamps(_AttemptDurations):
         return _seconds(self.refine_started, self.refined)
 
 
-_ATTEMPT_POINTS = tuple(field.name for field in fields(AttemptTimestamps))
 _POINTS = tuple(field.name for field in fields(EventTimestamps) if field.name != "requested_at")
 
 

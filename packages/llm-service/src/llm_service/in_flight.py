@@ -28,16 +28,17 @@ class InFlight:
 
     def begin_anew(self) -> None:
         """Count no calls."""
-        self._calls: dict[asyncio.Task[object], int] = {}
-        """How many calls, one within the other, a task is making."""
-        self._ended: set[asyncio.Task[object]] = set()
+        self.calls: dict[asyncio.Task[object], int] = {}
+        """How many calls, one within the other, a task is making: changed only where the task runs."""
+        self.ended: set[asyncio.Task[object]] = set()
+        """Whom `drain` has cancelled."""
 
     def __len__(self) -> int:
-        return sum(list(self._calls.values()))
+        return sum(list(self.calls.values()))
 
     def tasks(self) -> list[asyncio.Task[object]]:
         """Return the tasks that are making calls."""
-        return list(self._calls)
+        return list(self.calls)
 
     async def drain(self, seconds: float) -> None:
         """Wait up to `seconds` for the calls that are under way, then end those that are left.
@@ -56,27 +57,14 @@ class InFlight:
                 return
             await asyncio.sleep(0.005)
 
-    def begin_call(self, task: asyncio.Task[object]) -> None:
-        """Note one more call of `task`, which is the one that runs here."""
-        self._calls[task] = self._calls.get(task, 0) + 1
-
-    def end_call(self, task: asyncio.Task[object]) -> None:
-        """Note the end of a call of `task`, which is the one that runs here."""
-        # Gone already if the call has forked, and this is the child.
-        left = self._calls.pop(task, 1) - 1
-        if left:
-            self._calls[task] = left
-        elif self._ended:
-            self._ended.discard(task)
-
     def was_ended(self, task: asyncio.Task[object]) -> bool:
         """Whether `drain` has cancelled `task`, whose outermost call this is."""
-        return task in self._ended and self._calls.get(task) == 1
+        return task in self.ended and self.calls.get(task) == 1
 
     def _end(self, task: asyncio.Task[object]) -> None:
         """Cancel `task` unless its call is over by now; runs on the task's own loop, so that it cannot end meanwhile."""
-        if task in self._calls:
-            self._ended.add(task)
+        if task in self.calls:
+            self.ended.add(task)
             task.cancel()
 
     def _others(self) -> list[asyncio.Task[object]]:
@@ -90,17 +78,18 @@ class UnderWay:
     Raises EndedByClosing, in place of CancelledError, if it was `InFlight.drain` alone that cancelled the call.
     """
 
-    __slots__ = ("_calls", "_cancelled_before", "_task")
+    __slots__ = ("_cancelled_before", "_in_flight", "_task")
 
-    def __init__(self, calls: InFlight) -> None:
-        task = asyncio.current_task()
-        assert task is not None, "coroutines run in tasks"
-        self._calls = calls
-        self._task = task
-        self._cancelled_before = task.cancelling()
+    def __init__(self, in_flight: InFlight) -> None:
+        self._in_flight = in_flight
 
     def __enter__(self) -> None:
-        self._calls.begin_call(self._task)
+        task = asyncio.current_task()
+        assert task is not None, "coroutines run in tasks"
+        self._task = task
+        self._cancelled_before = task.cancelling()
+        calls = self._in_flight.calls
+        calls[task] = calls.get(task, 0) + 1
 
     def __exit__(
         self,
@@ -108,15 +97,18 @@ class UnderWay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        task = self._task
-        try:
-            # Somebody else may have cancelled the task besides, and a call within a call leaves it to the outer one.
-            if (
-                error is not None
-                and isinstance(error, asyncio.CancelledError)
-                and self._calls.was_ended(task)
-                and task.uncancel() <= self._cancelled_before
-            ):
-                raise EndedByClosing from None
-        finally:
-            self._calls.end_call(task)
+        in_flight, task = self._in_flight, self._task
+        ended = in_flight.was_ended(task) if error is not None else False
+        # Gone already if the call has forked, and this is the child.
+        left = in_flight.calls.pop(task, 1) - 1
+        if left:
+            in_flight.calls[task] = left
+        elif in_flight.ended:
+            in_flight.ended.discard(task)
+        # Somebody else may have cancelled the task besides, and a call within a call leaves it to the outer one.
+        if (
+            ended
+            and isinstance(error, asyncio.CancelledError)
+            and task.uncancel() <= self._cancelled_before
+        ):
+            raise EndedByClosing from None

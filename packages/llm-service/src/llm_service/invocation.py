@@ -209,9 +209,9 @@ class Invocation:
         parts.metrics.mark_sent(self._labels)
         if AttemptStarted in parts.telemetry.heard:
             self._tell_start(record, started)
-        request = call.request
-        if line.trace is not None or remaining is not None or parts.telemetry.makes_spans:
-            request = self._outgoing(record, remaining)
+        if line.trace is None and remaining is None and not parts.telemetry.makes_spans:
+            return self._ask(record, call.request)
+        request = self._outgoing(record, remaining)
         ask = self._ask_in_span if parts.telemetry.makes_spans else self._ask
         asking = ask(record, request)
         return asking if remaining is None else self._in_time(record, asking, remaining)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -207,7 +207,7 @@ class Timeline:
     """One call's facts as they come in, and the result made of them in the end."""
 
     request: GenerationRequest
-    clock: Clock
+    clock: InitVar[Clock]
     restart_streams: bool = field(default=False, kw_only=True)
     request_id: str = field(init=False)
     own_ids: str = field(init=False)
@@ -253,8 +253,8 @@ class Timeline:
     """Whether the caller has seen a part of a streamed answer."""
     delivered_tool_call: bool = False
 
-    def __post_init__(self) -> None:
-        request, clock = self.request, self.clock
+    def __post_init__(self, clock: Clock) -> None:
+        request = self.request
         self.own_ids = os.urandom(24).hex()
         self.request_id = request.request_id or self.own_ids[:32]
         self.tenant = request.tenant or ""
@@ -401,10 +401,13 @@ class Timeline:
         )
 
     def _backoff(self) -> BackoffStats:
+        attempts = self.attempts
+        if len(attempts) == 1 and attempts[0].waited_for is None and self.backoff_until is None:
+            return _NO_WAITS
         waits: dict[str, float] = {}
         gate_waits = backoffs = 0
         gate_wait_seconds = backoff_seconds = retry_after_seconds = 0.0
-        for attempt in self.attempts:
+        for attempt in attempts:
             gate_wait_seconds += attempt.gate_wait_seconds
             if attempt.waited_for is not None:
                 gate_waits += 1
@@ -414,8 +417,6 @@ class Timeline:
                 backoffs += 1
                 backoff_seconds += attempt.backoff_seconds
                 retry_after_seconds += attempt.retry_after_seconds
-        if not gate_waits and not backoffs and not gate_wait_seconds:
-            return _NO_WAITS
         return BackoffStats(
             gate_waits=gate_waits,
             gate_wait_seconds=gate_wait_seconds,
