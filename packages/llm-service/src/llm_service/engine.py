@@ -30,7 +30,6 @@ from llm_core import (
     GenerationResult,
     GenerationStarted,
     LLMError,
-    ProviderResponse,
     StepEnded,
     TextDelta,
     TraceContext,
@@ -156,17 +155,18 @@ class GenerationEngine:
             output_tokens=output_tokens,
         )
 
-    async def _invoke(
-        self, line: Timeline, call: PreparedCall, sink: Sink | None
-    ) -> ProviderResponse:
+    def _invoke(self, line: Timeline, call: PreparedCall, sink: Sink | None) -> Awaitable[None]:
         """Ask the model, then those below it on the ladder; raises the last error if all fail."""
-        rungs = list(self._parts.fallbacks)
-        if rungs:
-            rungs = [rung for rung in rungs if rung.model != line.request.model]
+        if self._parts.fallbacks:
+            return self._climb_down(line, call, sink)
+        return Invocation(self._parts, line, call, sink).run()
+
+    async def _climb_down(self, line: Timeline, call: PreparedCall, sink: Sink | None) -> None:
+        rungs = [rung for rung in self._parts.fallbacks if rung.model != line.request.model]
         first_error: ErrorInfo | None = None
         while True:
             try:
-                line.response = await Invocation(self._parts, line, call, sink).run()
+                await Invocation(self._parts, line, call, sink).run()
             except LLMError as error:
                 info = ErrorInfo.from_exception(error)
                 below = self._next_rung(line, rungs, info)
@@ -181,7 +181,7 @@ class GenerationEngine:
                     f"{call.provider_name}/{call.request.model} answered instead",
                     first_error,
                 )
-            return line.response
+            return
 
     def _next_rung(
         self, line: Timeline, rungs: list[Fallback], error: ErrorInfo

@@ -64,8 +64,8 @@ class Invocation:
         self._signs: Signs | None = None
         """What the attempts of a race show of themselves; None where none is run."""
 
-    async def run(self) -> ProviderResponse:
-        """Ask until there is an answer or the retry policy gives up; raises the last error."""
+    async def run(self) -> None:
+        """Ask until there is an answer, which goes into the line, or the retry policy gives up; raises the last error."""
         if self._sink is not None:
             await self._announce_restart(self._sink)
         try:
@@ -75,9 +75,7 @@ class Invocation:
         budget = self._parts.budgets.get(self._call.provider_name)
         if budget is not None:  # nothing was taken from one that is not there yet
             budget.note_success()
-        self._line.answered_by = record
-        assert record.response is not None, "an attempt without error has a response"
-        return record.response
+        self._line.answered_by, self._line.response = record, record.response
 
     async def _try_again(self, first_error: ProviderError) -> AttemptRecord:
         """Let tenacity go on from the first failure; a call that needs no retry does not pay for it."""

@@ -210,8 +210,9 @@ class Timeline:
     clock: InitVar[Clock]
     restart_streams: bool = field(default=False, kw_only=True)
     request_id: str = field(init=False)
-    own_ids: str = field(init=False)
-    """48 random hexadecimal digits: the trace, and the span in it, of a call that nobody traces."""
+    own_trace: str = field(init=False)
+    """The trace of a call that nobody traces."""
+    own_span: str = field(init=False)
     tenant: str = field(init=False)
     """Whose traffic it is in the metrics; a helper call's is that of the call it helps."""
     trace: TraceContext | None = None
@@ -255,8 +256,9 @@ class Timeline:
 
     def __post_init__(self, clock: Clock) -> None:
         request = self.request
-        self.own_ids = os.urandom(24).hex()
-        self.request_id = request.request_id or self.own_ids[:32]
+        digits = os.urandom(24).hex()
+        self.own_trace, self.own_span = digits[:32], digits[32:]
+        self.request_id = request.request_id or self.own_trace
         self.tenant = request.tenant or ""
         self.requested_at = clock.now()
         self.now = clock.monotonic_ns
@@ -360,8 +362,8 @@ class Timeline:
             rates=self._rates(rates_after),
             operation_name=self.request.operation_name,
             request_id=self.request_id,
-            trace_id=trace.trace_id if trace else self.own_ids[:32],
-            span_id=trace.span_id if trace else self.own_ids[32:],
+            trace_id=trace.trace_id if trace else self.own_trace,
+            span_id=trace.span_id if trace else self.own_span,
             response_id=seen.response_id if seen else None,
             structured_by=seen.structured_by if seen else None,
             dropped=seen.dropped if seen else (),
