@@ -13,18 +13,25 @@ from typing import TYPE_CHECKING, Any
 __all__ = ["asyncio"]
 
 
-class _Later:
-    """A module that is imported when its first name is asked for."""
+class _Module:
+    """A module's names, as whoever patches them leaves them."""
 
     __slots__ = ("__dict__", "_name")
+
+
+class _Later(_Module):
+    """A module that is imported when its first name is asked for."""
+
+    __slots__ = ()
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def __getattr__(self, name: str) -> Any:
         module = importlib.import_module(self._name)
-        # Its names are found here from now on, at no cost, and as whoever patches them leaves them.
         self.__dict__ = module.__dict__
+        # Without `__getattr__`, which makes CPython 3.11 look every name up the long way.
+        self.__class__ = _Module  # type: ignore[assignment]  # of the same layout
         return getattr(module, name)
 
 
