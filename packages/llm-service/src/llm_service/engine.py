@@ -38,12 +38,14 @@ from llm_core import (
 from llm_core.later import asyncio
 from llm_metrics import Labels, active_trace
 from llm_service.estimate import estimate_tokens
+from llm_service.in_flight import EndedByClosing, UnderWay
 from llm_service.invocation import Invocation, Sink
 from llm_service.ladder import Fallback
 from llm_service.parts import EngineParts
 from llm_service.recall import Recall, response_of
 from llm_service.refinement import pipeline_of, refine
 from llm_service.snapshot import CacheStats
+from llm_service.sound_values import with_playable_audio
 from llm_service.timeline import PreparedCall, Timeline
 
 if TYPE_CHECKING:
@@ -70,11 +72,10 @@ class GenerationEngine:
         self,
         request: GenerationRequest,
         sink: Sink | None = None,
-        kept: list[GenerationResult[Any]] | None = None,
     ) -> GenerationResult[Any]:
         """Answer `request`, passing the deltas of a streamed reply to `sink` if there is one.
 
-        Raises nothing but cancellation; what is known of the call even then is put into `kept`.
+        Raises nothing but cancellation, and not that of a service that closes.
         """
         line = Timeline(request, self._parts.clock, restart_streams=self._parts.restart_streams)
         line.rates_before = self._parts.metrics.per_minute()
@@ -82,28 +83,29 @@ class GenerationEngine:
         if GenerationStarted in self._parts.telemetry.heard:
             self._tell_start(line)
         try:
-            try:
-                line.pipeline = pipeline_of(request.pipeline, self._parts.clock)
-                call = self._prepare(line, request.model)
-                if self._parts.cache is not None and self._recall_stage.concerns(request):
-                    await self._recall(line, call, sink)
-                else:
-                    await self._invoke(line, call, sink)
-                await self._refine(line)
-            except Exception as error:  # noqa: BLE001 - the boundary: every failure becomes a result
-                self._note_failure(line, error)
-            if line.error is not None:
-                await self._make_up(line)
+            with UnderWay(self._parts.in_flight):
+                try:
+                    line.pipeline = pipeline_of(request.pipeline, self._parts.clock)
+                    call = self._prepare(line, request.model)
+                    if self._parts.cache is not None and self._recall_stage.concerns(request):
+                        await self._recall(line, call, sink)
+                    else:
+                        await self._invoke(line, call, sink)
+                    await self._refine(line)
+                except Exception as error:  # noqa: BLE001 - the boundary: every failure becomes a result
+                    self._note_failure(line, error)
+                if line.error is not None:
+                    await self._make_up(line)
+        except EndedByClosing:
+            line.note_cancellation("the service was closed")
         except asyncio.CancelledError:
-            line.note_cancellation()
-            result = self._finish(line)
-            if kept is not None:
-                kept.append(result)
+            line.note_cancellation("the call was cancelled")
+            self._finish(line)
             raise
         result = self._finish(line)
         if line.cache_key is not None:
             await self._recall_stage.store(line, result)
-        return result
+        return result if result.audio is None else with_playable_audio(result)
 
     def cache_stats(self) -> CacheStats:
         """Return what the response cache has done so far."""

@@ -14,6 +14,7 @@ from llm_core import (
 )
 from llm_metrics import MetricsRecorder, TelemetryFanOut, UsageStats
 from llm_service.hedging import Hedger
+from llm_service.in_flight import InFlight
 from llm_service.ladder import Fallback
 from llm_service.retry import RetryPolicy
 from llm_service.retry_budget import RetryBudget
@@ -35,6 +36,8 @@ class EngineParts:
     """The backends that were chosen; contains what any of them raises."""
     usage: UsageStats
     """Told of every result."""
+    in_flight: InFlight
+    """Knows every call from its beginning to its end."""
     metrics: MetricsRecorder
     """Told of every attempt, and asked for the rates that results tell."""
     fallbacks: tuple[Fallback, ...] = ()

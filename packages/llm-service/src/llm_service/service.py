@@ -51,7 +51,7 @@ from llm_service.engine import GenerationEngine
 from llm_service.fan_out import fan_out
 from llm_service.gate_book import GateBook, Limits
 from llm_service.hedging import HedgePolicy, Hedger
-from llm_service.in_flight import EndedByClosing, InFlight, UnderWay
+from llm_service.in_flight import InFlight
 from llm_service.invocation import Sink
 from llm_service.ladder import Fallback
 from llm_service.operations import completed, current_defaults
@@ -60,7 +60,7 @@ from llm_service.portal import Portal
 from llm_service.retry import RetryPolicy
 from llm_service.routing import Router
 from llm_service.snapshot import ServiceSnapshot
-from llm_service.sound_values import as_audio_parts, with_playable_audio
+from llm_service.sound_values import as_audio_parts
 from llm_service.streaming import stream_batches, stream_events
 from llm_service.structured import structured_fields
 
@@ -167,6 +167,7 @@ class BaseLLMService:
             hedger=Hedger(hedge) if hedge else None,
             telemetry=TelemetryFanOut([self._telemetry]),
             usage=self._usage,
+            in_flight=self._in_flight,
             metrics=self._metrics,
             price_book=price_book,
             cache=cache,
@@ -421,40 +422,22 @@ class BaseLLMService:
     ) -> None:
         self.close()
 
-    async def _answer(
+    def _answer(
         self,
         request: GenerationRequest | str | None,
         fields: Mapping[str, Any] = MappingProxyType({}),
         sink: Sink | None = None,
         *,
         engine: GenerationEngine | None = None,
-    ) -> GenerationResult[Any]:
-        """Answer what `generate` takes, by `engine` if not by the usual one."""
+    ) -> Coroutine[Any, Any, GenerationResult[Any]]:
+        """Begin to answer what `generate` takes, by `engine` if not by the usual one."""
         if self._in_flight.closed:
-            return self._refuse(ConfigurationError("the service is closed"))
+            return _at_once(self._refuse(ConfigurationError("the service is closed")))
         try:
             asked = self._completed(_as_request(request, fields))
         except Exception as error:  # noqa: BLE001 - also what the caller's `operation_fields` raises
-            return self._refuse(error)
-        kept: list[GenerationResult[Any]] = []
-        try:
-            with UnderWay(self._in_flight):
-                result = await (engine or self._engine).generate(asked, sink, kept)
-            return result if result.audio is None else with_playable_audio(result)
-        except EndedByClosing:
-            return self._ended(kept, asked)
-
-    def _ended(
-        self, kept: Sequence[GenerationResult[Any]], request: GenerationRequest
-    ) -> GenerationResult[Any]:
-        """Answer a call that was ended because the service closes, with all that had happened by then."""
-        words = "the service was closed"
-        if not kept:
-            return self._failed(ErrorInfo.of(ErrorType.CANCELLED, words), request)
-        before = kept[0].error
-        partial = before.partial if before else None
-        info = ErrorInfo.of(ErrorType.CANCELLED, words, partial=partial)
-        return replace(with_playable_audio(kept[0]), error=info)
+            return _at_once(self._refuse(error))
+        return (engine or self._engine).generate(asked, sink)
 
     def _completed(self, request: GenerationRequest) -> GenerationRequest:
         """Return `request` with what the operation that it belongs to says where it says nothing itself."""
@@ -469,19 +452,11 @@ class BaseLLMService:
 
     def _refuse(self, error: Exception) -> GenerationResult[Any]:
         """Answer a request that could not even be made: a bad value, or a keyword that is no field."""
-        return self._failed(
-            ErrorInfo.of(ErrorType.INVALID_REQUEST, str(error), exception=type(error).__name__)
-        )
-
-    def _failed(
-        self, info: ErrorInfo, request: GenerationRequest | None = None
-    ) -> GenerationResult[Any]:
         now = self._clock.monotonic_ns()
+        name = type(error).__name__
         return GenerationResult(
             success=False,
-            error=info,
-            request=request,
-            operation_name=request.operation_name if request else None,
+            error=ErrorInfo.of(ErrorType.INVALID_REQUEST, str(error), exception=name),
             timestamps=EventTimestamps(
                 requested_at=self._clock.now(), requested=now, completed=now
             ),
@@ -502,6 +477,10 @@ def _as_request(
     if request is not None:
         fields = {"user": request, **fields}
     return GenerationRequest.from_fields(fields)
+
+
+async def _at_once(result: GenerationResult[Any]) -> GenerationResult[Any]:
+    return result
 
 
 async def _one_by_one(values: AsyncGenerator[T, None]) -> AsyncGenerator[tuple[T], None]:

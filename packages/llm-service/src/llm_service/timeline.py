@@ -304,10 +304,11 @@ class Timeline:
         """Note that the content is not the full wish."""
         self.degraded = Degradation(reason=reason, detail=detail, error=error)
 
-    def note_cancellation(self) -> None:
-        """Note that the call was cancelled; what had arrived by then is kept."""
+    def note_cancellation(self, words: str) -> None:
+        """Note that the call was cancelled, and why; what had arrived by then is kept."""
         latest = self.attempts[-1].error if self.attempts else None
-        self.error = latest or ErrorInfo.of(ErrorType.CANCELLED, "the call was cancelled")
+        partial = latest.partial if latest else None
+        self.error = ErrorInfo.of(ErrorType.CANCELLED, words, partial=partial)
 
     @property
     def is_late(self) -> bool:
