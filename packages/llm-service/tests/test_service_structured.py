@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import gc
 import json
-import sys
 import typing
 import weakref
-from collections.abc import Callable, Mapping
-from types import FrameType
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -16,12 +14,8 @@ from pydantic import BaseModel, Field, TypeAdapter, create_model
 
 from llm_core import (
     ErrorType,
-    LLMCallRequest,
-    ProviderResponse,
     ResponseSchema,
     StreamResult,
-    TextPart,
-    Usage,
 )
 from llm_core.testing import ScriptedProvider
 from llm_pipeline import ConvertToDict, ModelValidation
@@ -42,20 +36,7 @@ class City(BaseModel):
 
 MARK = object()
 
-
-class InstantProvider:
-    name = "instant"
-
-    async def invoke(self, request: LLMCallRequest) -> ProviderResponse:
-        return ProviderResponse(
-            provider=self.name,
-            model=request.model,
-            parts=(TextPart(text=BERN),),
-            usage=Usage(input_tokens=9, output_tokens=20),
-        )
-
-    async def aclose(self) -> None:
-        pass
+CostOf = Callable[[Callable[[], Any]], Awaitable[int]]
 
 
 def extra(value: object) -> Any:
@@ -72,38 +53,25 @@ def sent_schema(provider: ScriptedProvider, call: int) -> Any:
     return provider.requests[call].response_schema.json_schema
 
 
-async def functions_of(service: BaseLLMService, schema: Any) -> int:
-    """Return how many Python functions a structured call enters when it is not the first of its kind."""
-    entered = 0
-
-    def count(_frame: FrameType, event: str, _argument: object) -> None:
-        nonlocal entered
-        entered += event == "call"
-
-    for _ in range(3):  # what the first calls import and derive is no call's cost
-        await service.generate_structured(schema, "Capital of Switzerland?")
-    sys.setprofile(count)
-    try:
-        result = await service.generate_structured(schema, "Capital of Switzerland?")
-    finally:
-        sys.setprofile(None)
-    assert result.success, result.error
-    return entered
-
-
 class TestCost:
-    def service(self) -> BaseLLMService:
-        return BaseLLMService(
-            model="m",
-            provider=InstantProvider(),  # type: ignore[arg-type]
-            max_rpm=1_000_000,
-            max_tpm=1_000_000_000,
-            max_concurrent_requests=64,
-            telemetry="none",
-        )
+    @pytest.fixture
+    def cost_of(self, instant_service: Any, functions_of: Any) -> CostOf:
+        """Count the functions of a structured call."""
+        service = instant_service(BERN)
 
-    async def test_a_structured_call_enters_few_functions_more_than_a_plain_one(self) -> None:
-        assert await functions_of(self.service(), City) <= MOST_FUNCTIONS
+        async def cost_of(make: Callable[[], Any]) -> int:
+            result, entered = await functions_of(
+                lambda: service.generate_structured(make(), "Capital of Switzerland?")
+            )
+            assert result.success, result.error
+            return int(entered)
+
+        return cost_of
+
+    async def test_a_structured_call_enters_few_functions_more_than_a_plain_one(
+        self, cost_of: CostOf
+    ) -> None:
+        assert await cost_of(lambda: City) <= MOST_FUNCTIONS
 
     @pytest.mark.parametrize(
         "make",
@@ -114,16 +82,15 @@ class TestCost:
             lambda: Mapping[str, Annotated[Any, MARK]],
         ],
     )
-    async def test_a_type_that_is_no_class_costs_little_more(self, make: Callable[[], Any]) -> None:
-        service = self.service()
-        for _ in range(2):
-            made_anew_each_time = await functions_of(service, make())
-        assert made_anew_each_time <= MOST_FUNCTIONS + 60
+    async def test_a_type_that_is_no_class_costs_little_more(
+        self, cost_of: CostOf, make: Callable[[], Any]
+    ) -> None:
+        assert await cost_of(make) <= MOST_FUNCTIONS + 60
 
-    async def test_a_json_schema_is_checked_once(self) -> None:
+    async def test_a_json_schema_is_checked_once(self, cost_of: CostOf) -> None:
         checked_each_time = 2_500  # by jsonschema, against the schema of schemas
-        entered = await functions_of(self.service(), City.model_json_schema())
-        assert entered < checked_each_time / 4
+        schema = City.model_json_schema()
+        assert await cost_of(lambda: schema) < checked_each_time / 4
 
 
 class TestTruth:
