@@ -9,10 +9,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from llm_core.testing import ScriptedProvider
+from llm_service import BaseLLMService
+from llm_service.cli.answering import Answering
 from llm_service.cli.interrupts import Interrupted, interrupts_raised, on_interrupt
 from llm_service.cli.journal import Journal
 from llm_service.cli.request_file import RequestFile
@@ -163,6 +167,32 @@ def test_hanging_up_a_run_that_has_a_configuration_file_stops_no_reading(
     shell.write("llm-service.yaml", "limits: {max_rpm: 6000}")
     signal_while_reading(monkeypatch, "SIGHUP")
     assert shell(*RUN).returncode == 0
+
+
+@pytest.mark.usefixtures("unheard")
+async def test_what_is_answered_already_is_skipped_only_until_an_interrupt() -> None:
+    read = 0
+
+    def answered() -> Iterator[Any]:
+        nonlocal read
+        for read in range(1, 100_001):
+            if read == 10:
+                signal.raise_signal(signal.SIGTERM)
+            yield read
+
+    journal: Any = SimpleNamespace(index=SimpleNamespace(answers=lambda item: True))
+    answering = Answering(
+        BaseLLMService(model="m", provider=ScriptedProvider([]), telemetry="none"),
+        answered(),
+        journal,
+        in_flight=1,
+        drain_seconds=30,
+        on_result=lambda: None,
+        say=lambda text: None,
+    )
+    await answering.run()
+    assert answering.stopped_by == signal.SIGTERM
+    assert read < 10_000
 
 
 @pytest.mark.usefixtures("unheard")
