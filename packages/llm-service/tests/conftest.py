@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import pytest
 
+from llm_core import LLMCallRequest, ProviderResponse, TextPart, Usage
 from llm_core.testing import ManualClock, OpenGate, RecordingTelemetry, ScriptedProvider
 from llm_service import BaseLLMService
 
@@ -34,3 +37,82 @@ class Bench:
 @pytest.fixture
 def bench() -> Callable[..., Bench]:
     return Bench
+
+
+class InstantProvider:
+    """Answers one text always, in the fewest functions."""
+
+    name = "instant"
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    async def invoke(self, request: LLMCallRequest) -> ProviderResponse:
+        return ProviderResponse(
+            provider=self.name,
+            model=request.model,
+            parts=(TextPart(text=self._text),),
+            usage=Usage(input_tokens=9, output_tokens=20),
+        )
+
+    async def aclose(self) -> None:
+        pass
+
+
+@pytest.fixture
+def instant_service() -> Callable[..., BaseLLMService]:
+    """Make services with all limits, whose provider answers a text at once."""
+
+    def make(text: str, **options: Any) -> BaseLLMService:
+        return BaseLLMService(
+            model="m",
+            provider=InstantProvider(text),  # type: ignore[arg-type] - it streams nothing
+            max_rpm=1_000_000,
+            max_tpm=1_000_000_000,
+            max_concurrent_requests=64,
+            telemetry="none",
+            **options,
+        )
+
+    return make
+
+
+@pytest.fixture
+def functions_of() -> Callable[[Callable[[], Awaitable[Any]]], Awaitable[tuple[Any, int]]]:
+    """Return what a call returns, and how many Python functions it enters when it is not the first of its kind."""
+
+    async def count_of(call: Callable[[], Awaitable[Any]]) -> tuple[Any, int]:
+        entered = 0
+
+        def count(_frame: FrameType, event: str, _argument: object) -> None:
+            nonlocal entered
+            entered += event == "call"
+
+        for _ in range(3):  # what the first calls import, compile and derive is no call's cost
+            await call()
+        sys.setprofile(count)
+        try:
+            result = await call()
+        finally:
+            sys.setprofile(None)
+        return result, entered
+
+    return count_of
+
+
+@pytest.fixture
+def model_over() -> Iterator[Callable[..., tuple[Any, ScriptedProvider]]]:
+    """Make LangChain models whose answers are scripted; give each with its provider, and close the services."""
+    from llm_service.langchain import ServiceChatModel
+
+    services = []
+
+    def make(*replies: Any, **options: Any) -> tuple[ServiceChatModel, ScriptedProvider]:
+        arguments = {k: options.pop(k) for k in list(options) if k in ServiceChatModel.model_fields}
+        provider = ScriptedProvider(replies)
+        services.append(BaseLLMService(provider=provider, **{"model": "m", **options}))
+        return ServiceChatModel(service=services[-1], **arguments), provider
+
+    yield make
+    for service in services:
+        service.close()

@@ -301,6 +301,7 @@ async def test_what_cannot_be_transcribed_is_a_result_that_says_why(audio: Any, 
 
 async def test_providers_without_speech_and_bad_wishes_are_results(tmp_path: Path) -> None:
     (tmp_path / "empty.wav").touch()
+    (tmp_path / "page.wav").write_text("<html>", encoding="utf-8")
     async with AudioOperations(provider=ScriptedProvider(["x"]), model="m") as service:
         for result, words in (
             (await service.speak("Hello.", voice="v"), "has no text to speech"),
@@ -309,6 +310,7 @@ async def test_providers_without_speech_and_bad_wishes_are_results(tmp_path: Pat
             (await service.speak("Hello.", voice="v", max_characters=0), "1 or more"),
             (await service.speak("Hello.", voice="v", colour="red"), "colour"),
             (await service.transcribe(tmp_path / "empty.wav"), "is empty"),
+            (await service.transcribe(tmp_path / "page.wav"), "page.wav: begins with"),
         ):
             assert result.error is not None
             assert words in result.error.message

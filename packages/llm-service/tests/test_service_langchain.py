@@ -1,29 +1,22 @@
-"""`ServiceChatModel`, by LangChain's own standard tests and by what those do not ask."""
+"""`ServiceChatModel`, by what LangChain's own standard tests do not ask."""
 
 from __future__ import annotations
 
 import base64
 import io
 import json
-import struct
 import subprocess
 import sys
 import wave
-import zlib
-from collections.abc import AsyncGenerator, Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable
 from decimal import Decimal
-from types import SimpleNamespace
 from typing import Any
 
-import langchain_tests.integration_tests.chat_models as standard
 import pytest
-from langchain_core.messages import AIMessageChunk, HumanMessage
+from langchain_core.messages import HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tools import tool
-from langchain_tests.integration_tests import ChatModelIntegrationTests
-from langchain_tests.unit_tests import ChatModelUnitTests
 from pydantic import BaseModel, ValidationError
 
 from llm_core import (
@@ -34,27 +27,16 @@ from llm_core import (
     CostStatus,
     ErrorInfo,
     ErrorType,
-    EventTimestamps,
     FinishReason,
-    GenerationResult,
     GenerationStarted,
     InvalidValue,
     ProviderError,
     ProviderResponse,
-    ReasoningDelta,
     ReasoningPart,
     Sampling,
-    StreamEvent,
-    StreamRestarted,
-    StreamResult,
-    StreamStarted,
-    TextDelta,
     TextPart,
     Tool,
     ToolCall,
-    ToolCallDelta,
-    ToolCallEnded,
-    ToolCallStarted,
     ToolChoice,
     ToolChoiceMode,
     ToolResult,
@@ -67,175 +49,7 @@ from llm_service import BaseLLMService, RetryPolicy
 from llm_service.langchain import ServiceChatModel
 from llm_sim import SimServer
 
-WEATHER = {"name": "get_weather", "arguments": {"location": "San Francisco"}}
-RULES = [
-    {
-        "contains": "magic_function(3)",
-        "reply": {"tool_calls": [{"name": "magic_function", "arguments": {"input": 3}}]},
-    },
-    {
-        "contains": "Pirate greeting",
-        "reply": {
-            "tool_calls": [{"name": "greeting_generator", "arguments": {"answer_style": "pirate"}}]
-        },
-    },
-    {
-        "contains": "weather in San Francisco",
-        "turns": [{"tool_calls": [WEATHER]}, "It is sunny."],
-    },
-    *[
-        {
-            "contains": name,
-            "reply": {
-                "tool_calls": [
-                    {
-                        "name": "unicode_customer",
-                        "arguments": {"customer_name": name, "description": "a company"},
-                    }
-                ]
-            },
-        }
-        for name in ("你好啊集团", "こんにちは株式会社")
-    ],
-]
-
-
-@pytest.fixture(scope="module")
-def sim() -> Iterator[SimServer]:
-    with SimServer({"rules": RULES, "default": "echo"}) as server:
-        yield server
-
-
-@pytest.fixture
-async def service(sim: SimServer) -> AsyncGenerator[BaseLLMService, None]:
-    # Chat Completions, as the Responses API knows no stop texts and no sound.
-    openai = OpenAIProvider("simulated", sim.openai_base_url, "chat_completions")
-    async with BaseLLMService(model="gpt-5-mini", provider=openai) as service:
-        yield service
-
-
-class Standard:
-    """What both of LangChain's suites are told of the model."""
-
-    service: BaseLLMService
-
-    @pytest.fixture(autouse=True)
-    def _over_the_simulator(self, service: BaseLLMService) -> None:
-        self.service = service
-
-    @pytest.fixture
-    def benchmark(self, benchmark: Any) -> Any:
-        """Run once what the suite would time."""
-        benchmark.disabled = True
-        return benchmark
-
-    @property
-    def chat_model_class(self) -> type[ServiceChatModel]:
-        return ServiceChatModel
-
-    @property
-    def chat_model_params(self) -> dict[str, Any]:
-        return {"service": self.service, "model": "gpt-4o-mini"}
-
-    @property
-    def supports_json_mode(self) -> bool:
-        return True
-
-    @property
-    def supports_image_inputs(self) -> bool:
-        return True
-
-    @property
-    def supports_image_urls(self) -> bool:
-        return True
-
-    @property
-    def supports_pdf_inputs(self) -> bool:
-        return True
-
-    @property
-    def supports_anthropic_inputs(self) -> bool:
-        return True
-
-    @property
-    def model_override_value(self) -> str:
-        return "gpt-4.1-mini"
-
-
-class TestStandardUnit(Standard, ChatModelUnitTests):
-    """LangChain's unit tests."""
-
-
-class TestStandardIntegration(Standard, ChatModelIntegrationTests):
-    """LangChain's integration tests, against llm-sim."""
-
-    @pytest.fixture(autouse=True)
-    def _files_that_the_suite_would_download(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def get(url: str, **_: Any) -> Any:
-            return SimpleNamespace(content=DOWNLOADS[url.rpartition(".")[2]])
-
-        monkeypatch.setattr(standard, "httpx", SimpleNamespace(get=get))
-
-
-def _png() -> bytes:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        )
-
-    header = struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)
-    pixels = zlib.compress(b"\0\xff\0\0")
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-    )
-
-
-PNG = _png()
-DOWNLOADS = {"png": PNG, "pdf": b"%PDF-1.4\n%%EOF\n"}
-
-
 ModelOver = Callable[..., tuple[ServiceChatModel, ScriptedProvider]]
-
-
-@pytest.fixture
-def model_over() -> Iterator[ModelOver]:
-    """Make models whose answers are scripted; give each with its provider, and close the services."""
-    services = []
-
-    def make(*replies: Any, **options: Any) -> tuple[ServiceChatModel, ScriptedProvider]:
-        arguments = {k: options.pop(k) for k in list(options) if k in ServiceChatModel.model_fields}
-        provider = ScriptedProvider(replies)
-        services.append(BaseLLMService(provider=provider, **{"model": "m", **options}))
-        return ServiceChatModel(service=services[-1], **arguments), provider
-
-    yield make
-    for service in services:
-        service.close()
-
-
-class Streams:
-    """A service whose stream is written down."""
-
-    def __init__(self, *events: StreamEvent) -> None:
-        self.events = events
-
-    def model(self) -> ServiceChatModel:
-        events = self.events
-
-        class Service(BaseLLMService):
-            async def stream(self, *_: Any, **__: Any) -> AsyncGenerator[StreamEvent, None]:  # type: ignore[override]
-                for event in events:
-                    yield event
-
-        return ServiceChatModel(service=Service(model="m", provider=ScriptedProvider()))
-
-
-def finished(**fields: Any) -> StreamResult:
-    timestamps = EventTimestamps(requested_at=datetime(2026, 1, 1, tzinfo=UTC), requested=0)
-    result: GenerationResult[Any] = GenerationResult(
-        **{"success": True, "timestamps": timestamps, **fields}
-    )
-    return StreamResult(result=result)
 
 
 @tool
@@ -466,73 +280,6 @@ class TestAnswer:
         model, _ = model_over("one two")
         chain = ChatPromptTemplate.from_messages([("human", "{x}")]) | model | StrOutputParser()
         assert "".join(chain.stream({"x": "?"})) == chain.invoke({"x": "?"}) == "one two"
-
-
-class TestStream:
-    """Events as chunks."""
-
-    async def test_pieces_add_up(self) -> None:
-        call = ToolCall(id="1", name="f", arguments={"a": 1}, arguments_text='{"a": 1}')
-        streams = Streams(
-            StreamStarted(model="m"),
-            ReasoningDelta(text="I "),
-            ReasoningDelta(text="think"),
-            TextDelta(text="a"),
-            TextDelta(text="b"),
-            ToolCallStarted(index=0, id="1", name="f"),
-            ToolCallDelta(index=0, arguments_text='{"a":'),
-            ToolCallDelta(index=0, arguments_text=" 1}"),
-            ToolCallEnded(index=0, tool_call=call),
-            finished(
-                content="ab", reasoning="I think", tool_calls=(call,), usage=Usage(input_tokens=3)
-            ),
-        )
-        whole = await summed(streams.model())
-        assert whole.text == "ab"
-        assert whole.additional_kwargs["reasoning_content"] == "I think"
-        assert [(c["name"], c["args"]) for c in whole.tool_calls] == [("f", {"a": 1})]
-        assert whole.usage_metadata is not None
-        assert whole.usage_metadata["input_tokens"] == 3
-
-    async def test_what_was_not_streamed_comes_at_the_end(self) -> None:
-        call = ToolCall(id="1", name="f", arguments={"a": 1})
-        last = finished(content="ab", reasoning="hm", tool_calls=(call,))
-        whole = await summed(Streams(last).model())
-        assert (whole.text, whole.tool_calls[0]["args"]) == ("ab", {"a": 1})
-        assert whole.additional_kwargs["reasoning_content"] == "hm"
-
-    @pytest.mark.parametrize("begun", [False, True])
-    async def test_a_call_that_comes_whole_is_given_once(self, begun: bool) -> None:
-        call = ToolCall(id="1", name="f", arguments={"a": 1})
-        start = [ToolCallStarted(index=0, id="1", name="f")] if begun else []
-        events = [*start, ToolCallEnded(index=0, tool_call=call), finished(tool_calls=(call,))]
-        whole = await summed(Streams(*events).model())
-        assert [(c["id"], c["args"]) for c in whole.tool_calls] == [("1", {"a": 1})]
-
-    async def test_a_restart_before_the_first_word_is_not_noticed(self) -> None:
-        again = StreamRestarted(attempt=2, error=ErrorInfo.of(ErrorType.OVERLOADED, "busy"))
-        whole = await summed(Streams(again, TextDelta(text="a"), finished(content="a")).model())
-        assert whole.text == "a"
-
-    async def test_a_restart_after_the_first_word_fails(self) -> None:
-        again = StreamRestarted(attempt=2, error=ErrorInfo.of(ErrorType.OVERLOADED, "busy"))
-        with pytest.raises(ProviderError, match="busy"):
-            await summed(Streams(TextDelta(text="a"), again, finished(content="b")).model())
-
-    def test_leaving_early_closes_the_stream(self, model_over: ModelOver) -> None:
-        model, _ = model_over("one two three")
-        stream = model.stream("hi")
-        assert next(stream).text
-        stream.close()  # type: ignore[attr-defined]
-        assert model.invoke("hi").text == "one two three"
-
-
-async def summed(model: ServiceChatModel) -> AIMessageChunk:
-    whole: AIMessageChunk | None = None
-    async for chunk in model.astream("hi"):
-        whole = chunk if whole is None else whole + chunk
-    assert whole is not None
-    return whole
 
 
 class Joke(BaseModel):

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import gc
-import sys
+import json
+import typing
 import weakref
-from types import FrameType
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, create_model
+import pytest
+from pydantic import BaseModel, Field, TypeAdapter, create_model
 
 from llm_core import (
     ErrorType,
-    LLMCallRequest,
-    ProviderResponse,
     ResponseSchema,
     StreamResult,
-    TextPart,
-    Usage,
 )
 from llm_core.testing import ScriptedProvider
 from llm_pipeline import ConvertToDict, ModelValidation
 from llm_service import BaseLLMService
+from llm_service.type_key import TypeKey
 
 MOST_FUNCTIONS = 265
 """Of a structured call; a few more than it enters, so that small changes need no new number."""
@@ -35,19 +34,14 @@ class City(BaseModel):
     population: int
 
 
-class InstantProvider:
-    name = "instant"
+MARK = object()
 
-    async def invoke(self, request: LLMCallRequest) -> ProviderResponse:
-        return ProviderResponse(
-            provider=self.name,
-            model=request.model,
-            parts=(TextPart(text=BERN),),
-            usage=Usage(input_tokens=9, output_tokens=20),
-        )
+CostOf = Callable[[Callable[[], Any]], Awaitable[int]]
 
-    async def aclose(self) -> None:
-        pass
+
+def extra(value: object) -> Any:
+    """Return metadata that equals that of any equal value, and shows its own in the schema."""
+    return Field(json_schema_extra={"x": value})  # type: ignore[dict-item]
 
 
 def scripted(*replies: str) -> tuple[BaseLLMService, ScriptedProvider]:
@@ -59,43 +53,44 @@ def sent_schema(provider: ScriptedProvider, call: int) -> Any:
     return provider.requests[call].response_schema.json_schema
 
 
-async def functions_of(service: BaseLLMService, schema: Any) -> int:
-    """Return how many Python functions a structured call enters when it is not the first of its kind."""
-    entered = 0
-
-    def count(_frame: FrameType, event: str, _argument: object) -> None:
-        nonlocal entered
-        entered += event == "call"
-
-    for _ in range(3):  # what the first calls import and derive is no call's cost
-        await service.generate_structured(schema, "Capital of Switzerland?")
-    sys.setprofile(count)
-    try:
-        result = await service.generate_structured(schema, "Capital of Switzerland?")
-    finally:
-        sys.setprofile(None)
-    assert result.success, result.error
-    return entered
-
-
 class TestCost:
-    def service(self) -> BaseLLMService:
-        return BaseLLMService(
-            model="m",
-            provider=InstantProvider(),  # type: ignore[arg-type]
-            max_rpm=1_000_000,
-            max_tpm=1_000_000_000,
-            max_concurrent_requests=64,
-            telemetry="none",
-        )
+    @pytest.fixture
+    def cost_of(self, instant_service: Any, functions_of: Any) -> CostOf:
+        """Count the functions of a structured call."""
+        service = instant_service(BERN)
 
-    async def test_a_structured_call_enters_few_functions_more_than_a_plain_one(self) -> None:
-        assert await functions_of(self.service(), City) <= MOST_FUNCTIONS
+        async def cost_of(make: Callable[[], Any]) -> int:
+            result, entered = await functions_of(
+                lambda: service.generate_structured(make(), "Capital of Switzerland?")
+            )
+            assert result.success, result.error
+            return int(entered)
 
-    async def test_a_json_schema_is_checked_once(self) -> None:
+        return cost_of
+
+    async def test_a_structured_call_enters_few_functions_more_than_a_plain_one(
+        self, cost_of: CostOf
+    ) -> None:
+        assert await cost_of(lambda: City) <= MOST_FUNCTIONS
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda: dict[str, str | int],
+            lambda: dict[Literal["name", "country", "population"], Any],
+            lambda: Annotated[City, MARK],
+            lambda: Mapping[str, Annotated[Any, MARK]],
+        ],
+    )
+    async def test_a_type_that_is_no_class_costs_little_more(
+        self, cost_of: CostOf, make: Callable[[], Any]
+    ) -> None:
+        assert await cost_of(make) <= MOST_FUNCTIONS + 60
+
+    async def test_a_json_schema_is_checked_once(self, cost_of: CostOf) -> None:
         checked_each_time = 2_500  # by jsonschema, against the schema of schemas
-        entered = await functions_of(self.service(), City.model_json_schema())
-        assert entered < checked_each_time / 4
+        schema = City.model_json_schema()
+        assert await cost_of(lambda: schema) < checked_each_time / 4
 
 
 class TestTruth:
@@ -164,6 +159,47 @@ class TestTruth:
         result = await service.generate_structured(Odd, "?")
         assert result.error.type is ErrorType.INVALID_REQUEST
         assert provider.requests == []
+
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            (dict[str, int | str], dict[str, str | int]),
+            (dict[str, Literal[1]], dict[str, Literal[True]]),
+            (dict[str, Annotated[int, extra(1)]], dict[str, Annotated[int, extra(True)]]),
+            (Annotated[dict[str, int], extra(1)], Annotated[dict[str, int], extra(True)]),
+            (dict[str, int], dict[str, bool]),
+            (dict[str, City], dict[str, City | None]),
+        ],
+    )
+    async def test_types_that_are_like_each_other_are_told_apart(
+        self, one: Any, other: Any
+    ) -> None:
+        service, provider = scripted(*["{}"] * 4)
+        for kind in (one, other, one, other):
+            await service.generate_structured(kind, "?")
+        schemas = [json.dumps(sent_schema(provider, call)) for call in range(4)]
+        alone = [json.dumps(TypeAdapter(kind).json_schema()) for kind in (one, other)]
+        assert schemas == alone * 2
+        assert TypeKey.of(one) != TypeKey.of(other)
+
+    async def test_a_rebuilt_model_counts_as_it_is_now_within_another_type(self) -> None:
+        class Village(BaseModel):
+            name: str
+
+        service, provider = scripted("{}", "{}")
+        await service.generate_structured(dict[str, Village], "?")
+        Village.model_fields["name"].description = "In its own language."
+        Village.model_rebuild(force=True)
+        await service.generate_structured(dict[str, Village], "?")
+        assert "description" not in json.dumps(sent_schema(provider, 0))
+        assert "In its own language." in json.dumps(sent_schema(provider, 1))
+
+    @pytest.mark.parametrize(
+        "kind",
+        [dict[str, "City"], typing.Dict[str, "City"], Callable[[int], str]],  # noqa: UP006 - it makes a ForwardRef
+    )
+    def test_a_name_that_may_mean_something_else_next_time_is_no_key(self, kind: Any) -> None:
+        assert TypeKey.of(kind) is None
 
     async def test_types_made_in_a_loop_do_not_pile_up(self) -> None:
         service = BaseLLMService(model="m", provider=ScriptedProvider(['{"a": 1}'] * 200))

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
+import signal
+import socket
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.metadata import entry_points
 
@@ -219,15 +223,111 @@ class TestEnvironment:
         with pytest.raises(ConfigurationError, match=f"got '{port}'"):
             from_environment({"OTEL_EXPORTER_PROMETHEUS_PORT": port})
 
-    def test_a_port_that_is_taken_is_an_error_that_says_what_to_do(self) -> None:
-        first = from_environment({"OTEL_EXPORTER_PROMETHEUS_PORT": "0"})
-        try:
-            with pytest.raises(ConfigurationError, match=r"in use; .* the same `telemetry=`"):
-                from_environment({"OTEL_EXPORTER_PROMETHEUS_PORT": str(first.port)})
-        finally:
-            first.close()
+    def test_a_port_that_something_else_has_is_an_error_that_says_what_to_do(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = str(other.getsockname()[1])
+            with pytest.raises(ConfigurationError, match=r"in use; give each program a port"):
+                from_environment({"OTEL_EXPORTER_PROMETHEUS_PORT": port})
 
     def test_it_is_found_by_its_entry_point(self) -> None:
         points = entry_points(group="llm_metrics.telemetry")
         [point] = [point for point in points if point.name == "prometheus"]
         assert point.load() is from_environment
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[PrometheusTelemetry, PrometheusTelemetry]]:
+    """Give two backends as two services of one program get them: at one port, by its number."""
+    first = from_environment({"OTEL_EXPORTER_PROMETHEUS_PORT": "0"})
+    second = from_environment({"OTEL_EXPORTER_PROMETHEUS_PORT": str(first.port)})
+    yield first, second
+    first.close()
+    second.close()
+
+
+Pair = tuple[PrometheusTelemetry, PrometheusTelemetry]
+
+
+def attempts_at(port: int | None) -> float:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as got:
+        lines = got.read().decode().splitlines()
+    return sum(
+        float(line.split()[-1]) for line in lines if line.startswith("llm_service_attempts_total{")
+    )
+
+
+class TestShared:
+    def test_one_endpoint_gives_the_sum(self, pair: Pair, events: list[TelemetryEvent]) -> None:
+        first, second = pair
+        assert first.port == second.port
+        for telemetry in pair:
+            tell(telemetry, events)
+        assert attempts_at(first.port) == 2 * 2
+        assert sample(second, "llm_service_attempts_total") == 2 * 2
+
+    def test_it_ends_with_the_last(self, pair: Pair) -> None:
+        first, second = pair
+        port = first.port
+        first.close()
+        first.close()
+        assert first.port is None
+        assert attempts_at(port) == 0
+        second.close()
+        with pytest.raises(OSError, match="refused"):
+            attempts_at(port)
+
+    def test_after_the_last_the_port_is_served_anew(
+        self, pair: Pair, events: list[TelemetryEvent]
+    ) -> None:
+        port = pair[0].port
+        assert port is not None
+        tell(pair[0], events)
+        for telemetry in pair:
+            telemetry.close()
+        again = PrometheusTelemetry.shared(port)
+        assert attempts_at(port) == 0
+        again.close()
+
+    def test_any_free_port_is_one_of_its_own(self) -> None:
+        one, other = PrometheusTelemetry.shared(0), PrometheusTelemetry.shared(0)
+        assert one.port != other.port
+        one.close()
+        other.close()
+
+    def test_one_that_serves_for_itself_is_not_joined(self) -> None:
+        alone = PrometheusTelemetry()
+        alone.serve(0)
+        assert alone.port is not None
+        with pytest.raises(OSError, match="in use"):
+            PrometheusTelemetry.shared(alone.port)
+        alone.close()
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+    def test_a_forked_child_counts_for_itself_and_can_close(
+        self, pair: Pair, events: list[TelemetryEvent]
+    ) -> None:
+        first, second = pair
+        tell(first, events * 2)
+        port = first.port
+        assert port is not None
+        told, tell_parent = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                signal.alarm(20)  # ends a child that waits for ever
+                served = first.port
+                tell(second, events)
+                first.serve(0)
+                words = f"{served} {attempts_at(first.port):g}"
+                for telemetry in pair:
+                    telemetry.close()
+                os.write(tell_parent, words.encode())
+            finally:
+                os._exit(0)
+        os.close(tell_parent)
+        _, status = os.waitpid(child, 0)
+        with os.fdopen(told) as stream:
+            assert stream.read() == "None 2"
+        assert status == 0
+        assert attempts_at(port) == 4
+        assert second.port == port

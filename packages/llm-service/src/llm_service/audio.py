@@ -288,8 +288,11 @@ def _prepare(
     clip: AudioClip
     if isinstance(audio, AudioPart | str | Path):
         part = audio if isinstance(audio, AudioPart) else _read(Path(audio))
+        name = "AudioPart.data" if isinstance(audio, AudioPart) else f"audio: {audio}"
         try:
-            clip = llm_audio.AudioClip.from_part(part)
+            clip = llm_audio.AudioClip.decode(
+                part.data, part.format, sample_rate_hz=part.sample_rate_hz, name=name
+            )
         except (llm_audio.AudioDependencyMissing, llm_audio.UnsupportedCodec):
             # The vendor knows more formats than we do; cutting needs one that we know.
             if len(part.data) > max_bytes:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from llm_core import InvalidValue, ResponseSchema
+from llm_service.type_key import TypeKey
 
 if TYPE_CHECKING:
     from llm_pipeline import Step
@@ -33,6 +34,8 @@ def structured_fields(schema: Any) -> dict[str, Any]:
     if isinstance(schema, type) and type(schema).__hash__ is type.__hash__:
         # A pydantic model that is rebuilt gets another validator, and may have another schema.
         response_schema, steps = _of_class(schema, getattr(schema, "__pydantic_validator__", None))
+    elif (key := TypeKey.of(schema)) is not None:
+        response_schema, steps = _of_key(key)
     else:
         response_schema, steps = _of_type(schema)
     return {"response_schema": response_schema, "pipeline": [*steps]}
@@ -42,6 +45,11 @@ def structured_fields(schema: Any) -> dict[str, Any]:
 def _of_class(kind: type, _validator: object) -> tuple[ResponseSchema, tuple[Step[Any, Any], ...]]:
     # Bounded, because it keeps the class alive: what makes classes in a loop must not pile them up.
     return _of_type(kind)
+
+
+@lru_cache(maxsize=64)
+def _of_key(key: TypeKey) -> tuple[ResponseSchema, tuple[Step[Any, Any], ...]]:
+    return _of_type(key.kind)
 
 
 def _of_type(kind: Any) -> tuple[ResponseSchema, tuple[Step[Any, Any], ...]]:

@@ -109,7 +109,10 @@ def test_what_cannot_be_done_is_one_line(shell: Any) -> None:
     assert "is no sound" in shell.one_line(shell("play", "page.wav"))
     done = shell("transcribe", "page.wav")
     assert done.returncode == 1
-    assert "is no sound" in done.stderr
+    assert (
+        "audio: page.wav: begins with b'<html>\\n', which is no sound; expected WAV" in done.stderr
+    )
+    assert "AudioPart" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ def from_environment(environ: Mapping[str, str] | None = None) -> PrometheusTele
     """Build the backend and serve it; this is what the entry point names.
 
     At ``OTEL_EXPORTER_PROMETHEUS_HOST`` (default 127.0.0.1) and ``OTEL_EXPORTER_PROMETHEUS_PORT``
-    (default 9464; 0 takes a free one). Raises ConfigurationError for a port that is no number, or
-    that cannot be had, as when another service serves there.
+    (default 9464; 0 takes a free one), where backends of one process share a server and are summed.
+    Raises ConfigurationError for a port that is no number, or that cannot be had, as when another
+    program serves there.
     """
     environ = os.environ if environ is None else environ
     given = environ.get("OTEL_EXPORTER_PROMETHEUS_PORT") or "9464"
@@ -25,12 +26,10 @@ def from_environment(environ: Mapping[str, str] | None = None) -> PrometheusTele
             f"OTEL_EXPORTER_PROMETHEUS_PORT: got {given!r}, expected a port from 0 to 65535"
         )
     host = environ.get("OTEL_EXPORTER_PROMETHEUS_HOST") or "127.0.0.1"
-    telemetry = PrometheusTelemetry()
     try:
-        telemetry.serve(int(given), host)
+        return PrometheusTelemetry.shared(int(given), host)
     except OSError as error:
         raise ConfigurationError(
             f"OTEL_EXPORTER_PROMETHEUS_PORT: {given} of {host} cannot be served: {error}; give each program a port "
-            "of its own (0: any free one), and all services of one program the same `telemetry=`"
+            "of its own (0: any free one)"
         ) from error
-    return telemetry

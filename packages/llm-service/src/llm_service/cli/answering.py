@@ -7,12 +7,13 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import aclosing
+from itertools import chain
 from typing import Any
 
 from llm_core import GenerationRequest, GenerationResult
 from llm_service.cli.interrupts import on_interrupt
 from llm_service.cli.journal import SYNC_SECONDS, Journal
-from llm_service.cli.request_file import Item
+from llm_service.cli.request_file import LINES_AT_ONCE, Item
 from llm_service.service import BaseLLMService
 
 __all__ = ["Answering"]
@@ -66,8 +67,9 @@ class Answering:
 
     async def _answer(self) -> None:
         synced = time.monotonic()
+        requests = self._requests(await self._unanswered())
         async with aclosing(
-            self._service.generate_many(self._requests(), in_flight=self._in_flight)
+            self._service.generate_many(requests, in_flight=self._in_flight)
         ) as results:
             async for _, result in results:
                 self._keep(result)
@@ -75,8 +77,20 @@ class Answering:
                     await asyncio.to_thread(self._journal.sync)
                     synced = time.monotonic()
 
-    def _requests(self) -> Iterator[GenerationRequest]:
-        for item in self._items:
+    async def _unanswered(self) -> Iterator[Item]:
+        """Skip what earlier runs have answered, which may be most of a large file, open to an interrupt."""
+        items = iter(self._items)
+        for number, item in enumerate(items):
+            if not self._journal.index.answers(item):
+                return chain((item,), items)
+            if number % LINES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+                if self.stopped_by is not None:
+                    break
+        return iter(())
+
+    def _requests(self, items: Iterator[Item]) -> Iterator[GenerationRequest]:
+        for item in items:
             if self.stopped_by is not None:
                 return
             if not self._journal.index.answers(item):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import sys
 from collections.abc import Iterator, Mapping
@@ -140,6 +142,8 @@ def commands(quiet: bool) -> None:
 def main() -> None:
     """Run the command; every failure is one line on stderr and an exit code, a command left out its help."""
     prepare_streams()
+    # Python looks at its end for garbage among all that the vendors' SDKs made, which takes half a second.
+    atexit.register(gc.freeze)
     try:
         code = commands(standalone_mode=False, prog_name=PROGRAM)
         sys.stdout.flush()

@@ -5,7 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,7 +33,7 @@ from llm_service.cli.batch_result import collected, refused
 from llm_service.cli.interrupts import on_interrupt
 from llm_service.cli.journal import Journal
 from llm_service.cli.model_names import told_error
-from llm_service.cli.request_file import Item
+from llm_service.cli.request_file import LINES_AT_ONCE, Item
 
 if TYPE_CHECKING:
     from llm_metrics import PriceBook
@@ -112,7 +120,7 @@ class Batching:
 
     async def _run(self) -> None:
         await self._cancel_forgotten()
-        for chunk in self._chunks():
+        async for chunk in self._chunks():
             await self._submit(chunk)
         while self._ledger.open_batches:
             ended = [b for b in self._ledger.open_batches if await self._has_ended(b)]
@@ -133,11 +141,13 @@ class Batching:
         if self._ledger.forgotten:
             self._ledger.remove()
 
-    def _chunks(self) -> Iterator[_Chunk]:
-        """Gather the unanswered requests by model, one batch full at a time."""
+    async def _chunks(self) -> AsyncIterator[_Chunk]:
+        """Gather the unanswered requests by model, one batch full at a time, open to an interrupt."""
         under_way = self._ledger.lines()
         chunks: dict[tuple[str, str], _Chunk] = {}
-        for item in self._items:
+        for number, item in enumerate(self._items):
+            if number % LINES_AT_ONCE == 0:
+                await asyncio.sleep(0)
             if item.line in under_way or self._journal.index.answers(item):
                 continue
             provider, item = self._for_vendor(item)
@@ -151,7 +161,8 @@ class Batching:
             chunk.size += size
             if len(chunk.items) >= self._batch_size:
                 yield chunks.pop(key)
-        yield from chunks.values()
+        for chunk in chunks.values():
+            yield chunk
 
     def _for_vendor(self, item: Item) -> tuple[str, Item]:
         """Return the vendor and the item with the vendor's own model name; refuse what a batch cannot do."""

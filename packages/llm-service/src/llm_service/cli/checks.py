@@ -112,10 +112,12 @@ async def examine(
     config_file: Path | None = None,
     env_file: str | None = None,
     offline: bool,
+    sound: Iterable[Finding],
 ) -> list[Finding]:
     """Look at everything; sends at most a list of models per vendor and a greeting per service, no tokens.
 
-    With `offline` nothing is sent at all.
+    With `offline` nothing is sent at all. `sound` is what `devices` found: PortAudio, whose start mutes stderr and
+    must not meet the end of the process, cannot be left to a thread that is let go.
     """
     loaded, config_finding = configuration(environment, config_file, env_file)
     checks: list[Awaitable[Iterable[Finding]]] = [
@@ -124,7 +126,7 @@ async def examine(
         _in_thread(lambda: [config_finding]),
         _in_thread(lambda: telemetry(environment, loaded)),
         providers(environment, loaded, offline=offline),
-        _in_thread(devices),
+        _known(sound),
         services(environment, offline=offline),
         clock(environment, offline=offline),
         _in_thread(limits),
@@ -134,6 +136,10 @@ async def examine(
 
 async def _in_thread(check: Callable[[], Iterable[Finding]]) -> Iterable[Finding]:
     return await asyncio.to_thread(check)
+
+
+async def _known(findings: Iterable[Finding]) -> Iterable[Finding]:
+    return findings
 
 
 def packages() -> list[Finding]:

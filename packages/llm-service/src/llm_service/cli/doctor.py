@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from llm_service.cli.console import show
+from llm_service.cli.letting_go import run_letting_go
 from llm_service.cli.options import config_option, env_file_option
 from llm_service.environment import load_environment
 
@@ -36,13 +36,16 @@ def doctor(offline: bool, as_json: bool, config_file: Path | None, env_file: str
     nothing; keys and passwords are never printed.
 
     Exit code: 0, 1 if something that is configured does not work, 2 not carried
-    out.
+    out, 130 interrupted, which ends it at once.
     """
-    from llm_service.cli.checks import State, examine
+    from llm_service.cli.checks import State, devices, examine
 
     has_file = load_environment(env_file)
-    findings = asyncio.run(
-        examine(os.environ, config_file=config_file, env_file=env_file, offline=offline)
+    sound = devices()
+    findings = run_letting_go(
+        lambda: examine(
+            os.environ, config_file=config_file, env_file=env_file, offline=offline, sound=sound
+        )
     )
     if as_json:
         click.echo(json.dumps([finding.to_dict() for finding in findings]))

@@ -1,4 +1,4 @@
-"""Signals as calls on the event loop, in place of exceptions anywhere."""
+"""Signals as calls on the event loop; where none runs, as one exception that says which signal it was."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["on_interrupt"]
+__all__ = ["Interrupted", "interrupts_raised", "on_interrupt"]
 
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 _STREAMS = (0, 1, 2)
@@ -26,9 +26,7 @@ def on_interrupt(
     Works on the main thread alone, as signals do.
     """
     loop = asyncio.get_running_loop()
-    calls: dict[signal.Signals, Callable[[signal.Signals], None]] = dict.fromkeys(_INTERRUPTS, tell)
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        calls[signal.SIGHUP] = _Hangup(tell, reload).hear
+    calls = _calls(tell, reload)
     before = {number: signal.getsignal(number) for number in calls}
     for number, call in calls.items():
         _listen(loop, number, call)
@@ -39,6 +37,55 @@ def on_interrupt(
             with contextlib.suppress(NotImplementedError):
                 loop.remove_signal_handler(number)
             signal.signal(number, handler)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal that ends the command."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(number.name)
+        self.number = number
+
+
+@contextmanager
+def interrupts_raised(*, reload: Callable[[], None] | None = None) -> Iterator[None]:
+    """Raise `Interrupted` at each SIGINT, SIGTERM and the first SIGHUP, wherever the main thread is.
+
+    For the time in which no loop runs, or before it listens: `on_interrupt` takes over within the context, and gives
+    back. The meanings of SIGHUP, with `reload` and without, are those that it has there.
+    """
+    told: list[signal.Signals] = []
+
+    def tell(number: signal.Signals) -> None:
+        # A terminal that closes sends one SIGHUP, and its shell another, which would cut the closing words short.
+        if number.name == "SIGHUP" and number in told:
+            return
+        told.append(number)
+        raise Interrupted(number)
+
+    calls = _calls(tell, reload)
+    before = {number: signal.getsignal(number) for number in calls}
+
+    def hear(number: int, _: object) -> None:
+        calls[signal.Signals(number)](signal.Signals(number))
+
+    for number in calls:
+        signal.signal(number, hear)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _calls(
+    tell: Callable[[signal.Signals], None], reload: Callable[[], None] | None
+) -> dict[signal.Signals, Callable[[signal.Signals], None]]:
+    """Return what each signal that is not ignored calls."""
+    calls: dict[signal.Signals, Callable[[signal.Signals], None]] = dict.fromkeys(_INTERRUPTS, tell)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        calls[signal.SIGHUP] = _Hangup(tell, reload).hear
+    return calls
 
 
 class _Hangup:

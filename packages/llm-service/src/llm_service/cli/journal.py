@@ -128,13 +128,16 @@ class Journal:
     def forget(self, unwanted: Callable[[Mapping[str, Any]], bool]) -> None:
         """Drop the answers that are `unwanted`, so that their requests are sent again."""
         fresh = self.path.with_name(self.path.name + ".new")
-        with fresh.open("wb") as stream:
-            for line, result in _results(self.index.path):
-                if not unwanted(result):
-                    stream.write(line)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(fresh, self.path)
+        try:
+            with fresh.open("wb") as stream:
+                for line, result in _results(self.index.path):
+                    if not unwanted(result):
+                        stream.write(line)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(fresh, self.path)
+        finally:
+            fresh.unlink(missing_ok=True)
         self._take()
         self.index = AnswerIndex.read(self.path)
 

@@ -14,6 +14,7 @@ import click
 from llm_core import ConfigurationError, ErrorInfo
 from llm_providers import CAPABILITIES, ModelFamily, ModelInfo, ProviderRegistry, family_of
 from llm_service.cli.console import show, tell
+from llm_service.cli.letting_go import run_letting_go
 from llm_service.cli.options import config_option, env_file_option, quiet_option
 from llm_service.cli.settings import CommandSettings
 
@@ -48,10 +49,13 @@ def models(
     toolkit knows: context and longest answer in tokens, reasoning efforts, and
     what they cannot do although their vendor's protocol has it.
 
-    Exit code: 0, 1 if a vendor could not be asked, 2 not carried out.
+    Exit code: 0, 1 if a vendor could not be asked, 2 not carried out, 130
+    interrupted, which ends it at once.
     """
     registry = CommandSettings(config_file, env_file=env_file).registry()
-    offered, failures = ([], {}) if offline else asyncio.run(_ask_vendors(registry, provider))
+    offered, failures = (
+        ([], {}) if offline else run_letting_go(lambda: _ask_vendors(registry, provider))
+    )
     offered = [model for model in offered if _fits(model.id, pattern)]
     families = [
         family

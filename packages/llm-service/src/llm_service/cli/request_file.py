@@ -14,9 +14,12 @@ import click
 from llm_core import GenerationRequest, InvalidValue, Value, immutable
 from llm_service.cli.row import TextTemplate, request_fields, spread_columns
 
-__all__ = ["FileFormat", "Item", "RequestFile"]
+__all__ = ["LINES_AT_ONCE", "FileFormat", "Item", "RequestFile"]
 
 FileFormat = Literal["jsonl", "csv"]
+
+LINES_AT_ONCE = 1_000
+"""How many lines a loop may read before it looks for signals again: some ten milliseconds."""
 
 _BOM = "\ufeff"
 

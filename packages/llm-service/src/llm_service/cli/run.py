@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from llm_core import InvalidValue, LLMError, Value, immutable
 from llm_service.cli.answering import Answering
 from llm_service.cli.batch_ledger import BatchLedger
 from llm_service.cli.console import tell
+from llm_service.cli.interrupts import Interrupted, interrupts_raised
 from llm_service.cli.journal import Journal
 from llm_service.cli.options import (
     config_option,
@@ -119,7 +121,8 @@ def run(**options: Any) -> int:
     started again, the command goes on waiting for the same batches.
 
     Ctrl-C, SIGTERM and a terminal that closes (SIGHUP) let the calls in flight
-    finish, see --drain; a second Ctrl-C stops at once. Under nohup the run goes
+    finish, see --drain; a second Ctrl-C stops at once, and so does the first
+    while FILE is read or OUTPUT is written. Under nohup the run goes
     on without its terminal. Limits that change in the configuration file are
     taken over within seconds; SIGHUP sent by kill does it at once, and without
     such a file stops the run like SIGTERM.
@@ -172,10 +175,43 @@ class RunOptions(Value):
             tell(text)
 
 
+@dataclass(slots=True)
+class _Stage:
+    """Where a run stands, and what happens next if it is stopped there."""
+
+    words: str
+
+
 def _run(options: RunOptions) -> int:
     settings = options.settings()
+    source = _source(options, settings)
+    stage = _Stage(
+        f"while reading {options.file}, before anything was sent; the same command starts again"
+    )
+    # What has changed in the file is noticed as soon as calls are under way.
+    reload = (lambda: None) if settings.has_file and not options.batch else None
+    with interrupts_raised(reload=reload):
+        try:
+            return _carry_out(options, settings, source, stage)
+        except Interrupted as stop:
+            tell(f"stopped {stage.words}")
+            return 128 + stop.number
+        except OSError as error:
+            place = error.filename or options.output
+            # What had finished is in the journal, if it came to that.
+            on = _goes_on(options) if Journal(options.output).path.is_file() else ""
+            raise click.ClickException(
+                f"{place}: cannot be written: {error.strerror or error}{on}"
+            ) from None
+
+
+def _source(options: RunOptions, settings: CommandSettings) -> RequestFile:
+    if options.file.exists() and not (options.file.is_file() or options.file.is_dir()):
+        raise click.ClickException(
+            f"{options.file}: a device or pipe, expected the name of a file, which is read twice"
+        )
     try:
-        source = RequestFile(
+        return RequestFile(
             options.file,
             file_format=options.file_format,
             template=options.template,
@@ -183,38 +219,42 @@ def _run(options: RunOptions) -> int:
         )
     except InvalidValue as error:
         raise click.UsageError(str(error)) from None
+
+
+def _carry_out(
+    options: RunOptions, settings: CommandSettings, source: RequestFile, stage: _Stage
+) -> int:
     output = options.output
-    try:
-        with Journal.resume(output, restart=options.restart) as journal:
-            if options.retry_failed and journal.index.tally.failed:
-                journal.forget(lambda result: not result.get("success"))
-            total = _check(source, journal)
-            if len(journal.index) == total and journal.is_published:
-                options.say(f"{output}: holds all {total} answers; --restart asks anew")
-            else:
-                before, began = len(journal.index), time.monotonic()
-                stopped_by = _answer(options, settings, source, journal, total)
-                seconds = time.monotonic() - began
-                if len(journal.index) < total:
-                    done = f"stopped after {len(journal.index)} of {total}"
-                    tell(f"{done}; the same command goes on from there")
-                    return 128 + stopped_by
-                journal.publish(in_input_order=options.order == "input")
-                BatchLedger(output).remove()
-                for line in journal.index.tally.lines(total, seconds=seconds, before=before):
-                    options.say(line)
-            if not journal.index.tally.failed:
-                return 0
-            tell(journal.index.tally.first_failure)
-            options.say("--retry-failed sends again what failed")
-            return 1
-    except OSError as error:
-        place = error.filename or output
-        # What had finished is in the journal, if it came to that.
-        on = "; the same command goes on from there" if Journal(output).path.is_file() else ""
-        raise click.ClickException(
-            f"{place}: cannot be written: {error.strerror or error}{on}"
-        ) from None
+    with Journal.resume(output, restart=options.restart) as journal:
+        if options.retry_failed and journal.index.tally.failed:
+            journal.forget(lambda result: not result.get("success"))
+        total = _check(source, journal)
+        if len(journal.index) == total and journal.is_published:
+            options.say(f"{output}: holds all {total} answers; --restart asks anew")
+        else:
+            before, began = len(journal.index), time.monotonic()
+            stopped_by = _answer(options, settings, source, journal, total, stage)
+            seconds = time.monotonic() - began
+            done = f"after {len(journal.index)} of {total}"
+            if len(journal.index) < total:
+                tell(f"stopped {done}{_goes_on(options)}")
+                return 128 + stopped_by
+            stage.words = f"{done}, while writing {output}{_goes_on(options)}"
+            journal.publish(in_input_order=options.order == "input")
+            stage.words = f"{done}; {output} holds them"
+            BatchLedger(output).remove()
+            for line in journal.index.tally.lines(total, seconds=seconds, before=before):
+                options.say(line)
+        if not journal.index.tally.failed:
+            return 0
+        tell(journal.index.tally.first_failure)
+        options.say("--retry-failed sends again what failed")
+        return 1
+
+
+def _goes_on(options: RunOptions) -> str:
+    without = " without --restart" if options.restart else ""
+    return f"; the same command{without} goes on from there"
 
 
 def _place_of(output: Path) -> Path:
@@ -252,6 +292,7 @@ def _answer(
     source: RequestFile,
     journal: Journal,
     total: int,
+    stage: _Stage,
 ) -> int:
     """Answer what is missing; returns the signal that ended it early, or 0."""
     if len(journal.index) == total:
@@ -271,7 +312,11 @@ def _answer(
             reload = around.enter_context(settings.limits_followed_by(service))
             work = _answering(options, settings, service, source, journal, update, reload)
         journal.open()
-        asyncio.run(work.run())
+        try:
+            asyncio.run(work.run())
+        finally:
+            # For a signal that comes before the work listens for itself, or after.
+            stage.words = f"after {len(journal.index)} of {total}{_goes_on(options)}"
     return work.stopped_by or 0
 
 

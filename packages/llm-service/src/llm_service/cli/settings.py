@@ -59,6 +59,11 @@ class CommandSettings:
         self._loaded = read_config(self._path, env_file=env_file)
         self.config = self._limited(self._loaded.config)
 
+    @property
+    def has_file(self) -> bool:
+        """Whether a file is part of it, which may change while a command works."""
+        return self._path is not None
+
     def model(self, operation: str | None = None) -> str:
         """Return the model that requests of `operation` ask; raises click.UsageError if nothing names one."""
         named = self._model or self.config.request_fields(operation).get("model")
