@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llm_gates.ledger import Ledger
+from llm_gates.limits import Limit
 from llm_gates.permit import ENDED, ENTERED, Acquired, Admission
 
 __all__ = ["Passage"]
@@ -35,10 +36,9 @@ class Passage(Ledger):
         costs = self.unit_costs or (
             self._pick((1, permit.tokens)) if self._by_tokens else self._costs_of(permit)
         )
-        for place, limit in self._refusing:
-            if error := limit.refusal(now, costs[place]):
-                raise error
         if self.single is not None:
+            if self._refusing and (error := self._refusal(costs, now)):
+                raise error
             entry = self.single.try_take(now, costs[0])
             if entry is None:
                 return False
@@ -51,11 +51,9 @@ class Passage(Ledger):
         else:
             limits = self.limits
             for limit, cost in zip(limits, costs):  # noqa: B905 - strict costs a third of it
-                if limit.used + cost > limit.capacity and limit.plan(now, cost):
+                if limit.used + cost > limit.capacity and _stands_in_the_way(limit, cost, now):
                     return False
-            permit.entries = tuple(
-                [limit.try_take(now, cost) for limit, cost in zip(limits, costs)]  # noqa: B905
-            )
+            permit.entries = [limit.try_take(now, cost) for limit, cost in zip(limits, costs)]  # noqa: B905
         permit.costs = costs
         permit.state = ENTERED
         self.in_flight += 1
@@ -101,3 +99,10 @@ class Passage(Ledger):
     def _clear_hold(self) -> bool:
         """Return whether what stood in a newcomer's way has ended by itself."""
         return False
+
+
+def _stands_in_the_way(limit: Limit, cost: Any, now: int) -> bool:
+    """Return whether a limit that seems to be full makes the call wait; raise what it refuses the call with."""
+    if limit.refuses and (error := limit.refusal(now, cost)):
+        raise error
+    return limit.plan(now, cost) > 0

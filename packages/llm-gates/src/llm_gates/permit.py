@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from decimal import Decimal
 from functools import partial
 from queue import Empty
@@ -96,7 +97,7 @@ class GatePermit:
     state: int
     costs: tuple[Any, ...]
     """What the call weighs on each limit of the turnstile."""
-    entries: tuple[Any, ...]
+    entries: Sequence[Any]
     """The entries that the limits keep of it, once stamped; before, how long each limit had held the queue up."""
     outcome: ErrorInfo | None
     """How the call failed, for limits that learn from failures; None if it did not."""

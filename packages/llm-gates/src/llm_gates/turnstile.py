@@ -228,7 +228,9 @@ class Turnstile(Passage):
         # A thread of the parent may have been anywhere inside, and nobody of those who wait may be woken from here.
         Turnstile.__init__(self, self.limits, clock=self.clock)
         self.alone = self.open = self.pair = None
-        self._refusing = ((0, Left()),) if self.limits else ()
+        if self.limits:
+            self._refusing = ((0, Left()),)
+            self._hold_until(NEVER, 0)
         # How the parent's calls end is not to be judged, nor told, here.
         self.holds = ()
 
