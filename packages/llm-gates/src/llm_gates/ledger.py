@@ -74,7 +74,10 @@ class Ledger:
         self._metrics = tuple(int(limit.metric) for limit in self.limits)
         self._pick = itemgetter(*self._metrics) if self._metrics else tuple
         self._by_tokens = len(self.limits) > 1 and max(self._metrics) <= Metric.TOKENS
-        self.single = self.limits[0] if len(self.limits) == 1 else None
+        # The limit, if it is the only one and says no more than how long to wait.
+        self.single = (
+            self.limits[0] if len(self.limits) == 1 and not self.limits[0].refuses else None
+        )
         self._by_key = Metric.KEYED_COST in self._metrics
         self.unit_costs = (1,) * len(self.limits) if not any(self._metrics) else None
         # What a call weighs there may be corrected; on requests it is 1 and stays so.
@@ -135,6 +138,14 @@ class Ledger:
                 permit.tokens, permit.output_tokens = permit.estimate
                 return
 
+    def left_at(self, permit: GatePermit) -> int | None:
+        """Return when a call left the gate; None of one that left before there were books, or has not."""
+        entries = permit.entries
+        if permit.state < ENTERED or len(entries) <= len(self.limits):
+            return None
+        left: int = entries[-1][1]
+        return left
+
     def finish(self, permit: GatePermit) -> None:
         """End a call: what is held only while it runs goes back; the lock is held."""
         if permit.state != ENTERED:
@@ -142,9 +153,9 @@ class Ledger:
         permit.state = ENDED
         self.in_flight -= 1
         now = self.monotonic_ns()
-        if self.feedback is not None:
-            self.feedback.ended(now, permit)
         entries = permit.entries
+        if self.feedback is not None and len(entries) > len(self.limits):
+            self.feedback.ended(now, entries[-1])
         if self.holds and entries:
             for place, limit in self.holds:
                 limit.finish(entries[place], permit.costs[place], now, permit.outcome)
@@ -157,15 +168,16 @@ class Ledger:
         if state not in (ENTERED, ENDED) or not permit.entries:
             return
         now = self.monotonic_ns()
-        for limit, entry, cost in zip(self.limits, permit.entries, permit.costs, strict=True):
+        entries, costs = permit.entries, permit.costs
+        for limit, entry, cost in zip(self.limits, entries, costs, strict=False):
             limit.cancel(entry, cost, now)
-        if self.feedback is not None:
-            self.feedback.forget(permit)
+        if self.feedback is not None and len(entries) > len(self.limits):
+            self.feedback.forget(entries[-1], costs)
         if state == ENTERED:
             self.in_flight -= 1
             for place, limit in self.holds:
                 outcome = permit.outcome or _NOT_SENT
-                limit.finish(permit.entries[place], permit.costs[place], now, outcome)
+                limit.finish(entries[place], costs[place], now, outcome)
         if self._busy or self.shared:
             self._after_change(now)
         permit.state = CANCELLED
@@ -203,7 +215,7 @@ class Ledger:
         for place, limit in self._by_weight:
             if before[place] != after[place]:
                 limit.settle(entries[place], before[place], after[place], now)
-        if self.feedback is not None:
-            self.feedback.correct(permit, before, after)
+        if self.feedback is not None and len(entries) > len(self.limits):
+            self.feedback.correct(entries[-1], before, after)
         if self._busy or self.shared:
             self._after_change(now)

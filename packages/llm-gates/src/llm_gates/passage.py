@@ -36,29 +36,29 @@ class Passage(Ledger):
         costs = self.unit_costs or (
             self._pick((1, permit.tokens)) if self._by_tokens else self._costs_of(permit)
         )
-        if self.single is not None:
-            if self._refusing and (error := self._refusal(costs, now)):
-                raise error
+        feedback = self.feedback
+        if self.single is not None and feedback is None:
             entry = self.single.try_take(now, costs[0])
             if entry is None:
                 return False
             permit.entries = (entry,)
         elif self.pair is not None:
-            entries = self._pass_both(now, costs)
-            if entries is None:
+            both = self._pass_both(now, costs)
+            if both is None:
                 return False
-            permit.entries = entries
+            permit.entries = both
         else:
             limits = self.limits
             for limit, cost in zip(limits, costs):  # noqa: B905 - strict costs a third of it
                 if limit.used + cost > limit.capacity and _stands_in_the_way(limit, cost, now):
                     return False
-            permit.entries = [limit.try_take(now, cost) for limit, cost in zip(limits, costs)]  # noqa: B905
+            entries = [limit.try_take(now, cost) for limit, cost in zip(limits, costs)]  # noqa: B905
+            if feedback is not None:
+                entries.append(feedback.note(now, costs))
+            permit.entries = entries
         permit.costs = costs
         permit.state = ENTERED
         self.in_flight += 1
-        if self.feedback is not None:
-            self.feedback.note(now, permit)
         return True
 
     def _pass_both(self, now: int, costs: tuple[Any, ...]) -> tuple[Any, Any] | None:

@@ -98,7 +98,10 @@ class GatePermit:
     costs: tuple[Any, ...]
     """What the call weighs on each limit of the turnstile."""
     entries: Sequence[Any]
-    """The entries that the limits keep of it, once stamped; before, how long each limit had held the queue up."""
+    """The entries that the limits keep of it, once stamped; before, how long each limit had held the queue up.
+
+    Behind them stands what the books on the provider's headers remember it by, if there are any.
+    """
     outcome: ErrorInfo | None
     """How the call failed, for limits that learn from failures; None if it did not."""
     wait_ns: int

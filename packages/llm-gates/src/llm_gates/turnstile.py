@@ -387,7 +387,7 @@ class Turnstile(Passage):
                 )
             permit.wait_ns = now - permit.enqueued
             if self.feedback is not None:
-                self.feedback.note(now, permit)
+                permit.entries = (*permit.entries, self.feedback.note(now, permit.costs))
             if over and not self.holds:
                 permit.state = ENDED
             else:
@@ -443,7 +443,8 @@ class Turnstile(Passage):
                 self._begin_books(Feedback(self.limits))
                 assert self.feedback is not None
             now = self.monotonic_ns()
-            for limit in self.feedback.observe(now, facts, permit):
+            left = None if permit is None else permit.turnstile.left_at(permit)
+            for limit in self.feedback.observe(now, facts, left):
                 self._fail_heavier(self.limits.index(limit), limit)
             if self.shared or self._lines.count:
                 self._after_change(now)
