@@ -210,12 +210,16 @@ class BucketUse:
         self.limit.margin = math.ceil(expected + _DEVIATIONS * math.sqrt(expected))
 
 
+Book = ForeignUse | BucketUse
+News = tuple[Book, RateLimitWindow]
+
+
 class Feedback(Sent):
     """The books on all limits of a queue; made by the first header."""
 
     def __init__(self, limits: tuple[Limit, ...]) -> None:
         super().__init__()
-        self._books: list[tuple[int, ForeignUse | BucketUse]] = []
+        self._books: list[tuple[int, Book]] = []
         for place, limit in enumerate(limits):
             if isinstance(limit, TokenBucket):
                 self._books.append((place, BucketUse(limit)))
@@ -225,38 +229,48 @@ class Feedback(Sent):
                 counts = limit.metric == Metric.REQUESTS
                 ours = self.requests_between if counts else self._weigh(place).between
                 self._books.append((place, ForeignUse(limit, ours)))
-        self._rivals = {
-            metric: [book.limit for _, book in self._books if book.limit.metric == metric]
-            for metric in {book.limit.metric for _, book in self._books}
-        }
+        by_metric: dict[Metric, list[Book]] = {}
+        for _, book in self._books:
+            by_metric.setdefault(book.limit.metric, []).append(book)
         self._told = [
-            (book, _FACT_OF[book.limit.metric], len(self._rivals[book.limit.metric]) > 1)
-            for _, book in self._books
+            (_FACT_OF[metric], books[0], books if len(books) > 1 else ())
+            for metric, books in by_metric.items()
         ]
-        """Each book, what reads its part of the headers, and whether another limit may be meant by that."""
+        """What reads a part of the headers, the book that it speaks of, and all it may speak of if that is not one."""
         windows = [book.limit.window_ns or 0 for _, book in self._books]
         self._pause_ns = min(windows, default=0) // _LOOKS
         self._next_look = 0
         self._listen()
 
-    def observe(self, now: int, facts: RateLimitFacts, left: int | None) -> Sequence[Limit]:
-        """Compare the books with the headers of a reply; return the limits that are lower now.
+    def news(self, now: int, facts: RateLimitFacts, left: int | None) -> list[News]:
+        """Return what the headers of a reply say that has to be compared with the books.
 
-        `left` is when their call left, if that is known.
+        Little of it where nobody else uses the limits: what agrees is looked at now and then only. `left` is when
+        the call left, if that is known. Needs no lock: a number that changes meanwhile was right a moment ago.
         """
+        early = (now - self.mean_ns if left is None else left) < self._next_look
+        found: list[News] = []
+        for fact_of, book, rivals in self._told:
+            window = fact_of(facts)
+            if window is None:
+                continue
+            if rivals:
+                book = _meant(rivals, window)
+            limit, remaining = book.limit, window.remaining
+            if early and remaining is not None and remaining >= limit.capacity - limit.used:
+                continue
+            found.append((book, window))
+        return found
+
+    def observe(self, now: int, news: list[News], left: int | None) -> Sequence[Limit]:
+        """Compare the books with what a reply told; return the limits that are lower now."""
         seen_at, doubt = left, 0
         if seen_at is None:
             seen_at, doubt = now - self.mean_ns, self.mean_ns // 2
-        alone, early = True, seen_at < self._next_look
+        alone = True
         lowered: list[Limit] = []
-        for book, fact_of, has_rivals in self._told:
-            window = fact_of(facts)
+        for book, window in news:
             limit = book.limit
-            if window is None or (has_rivals and not self._meant(limit, window)):
-                continue
-            remaining = window.remaining
-            if early and remaining is not None and remaining >= limit.capacity - limit.used:
-                continue
             if window.limit:
                 # Never above what the user has set, and back to it when the provider allows it again.
                 capacity = min(window.limit, book.wanted)
@@ -266,7 +280,7 @@ class Feedback(Sent):
                     limit.set_capacity(capacity)
             book.observe(now, seen_at, limit.guard_ns + doubt, window)
             alone = alone and book.alone
-        if alone and not early:
+        if alone and seen_at >= self._next_look:
             self._next_look = seen_at + self._pause_ns
         self._listen()
         return lowered
@@ -287,11 +301,11 @@ class Feedback(Sent):
             if book.limit is limit:
                 book.wanted = capacity
 
-    def _meant(self, limit: Limit, window: RateLimitWindow) -> bool:
-        """Whether a header speaks of this limit: the one of its size, else the longest of its metric."""
-        rivals = self._rivals[limit.metric]
-        exact = [rival for rival in rivals if rival.capacity == window.limit]
-        return limit is (exact[0] if exact else max(rivals, key=lambda rival: rival.window_ns or 0))
+
+def _meant(books: Sequence[Book], window: RateLimitWindow) -> Book:
+    """Return the one that a header speaks of: of the limit of its size, else of the longest."""
+    exact = [book for book in books if book.limit.capacity == window.limit]
+    return exact[0] if exact else max(books, key=lambda book: book.limit.window_ns or 0)
 
 
 class LaneFeedback:
@@ -319,9 +333,13 @@ class LaneFeedback:
         """Forget a call that was never sent."""
         self._books.forget(note, costs[self._first :])
 
-    def observe(self, now: int, facts: RateLimitFacts, left: int | None) -> Sequence[Limit]:
-        """Compare the common books with the headers of a reply; return the limits that are lower now."""
-        return self._books.observe(now, facts, left)
+    def news(self, now: int, facts: RateLimitFacts, left: int | None) -> list[News]:
+        """Return what of the headers of a reply has to be compared with the common books."""
+        return self._books.news(now, facts, left)
+
+    def observe(self, now: int, news: list[News], left: int | None) -> Sequence[Limit]:
+        """Compare the common books with what a reply told; return the limits that are lower now."""
+        return self._books.observe(now, news, left)
 
     def want(self, limit: Limit, capacity: int) -> None:
         """Note that the user changed a limit."""
