@@ -240,7 +240,7 @@ class Feedback(Sent):
         windows = [book.limit.window_ns or 0 for _, book in self._books]
         self._pause_ns = min(windows, default=0) // _LOOKS
         self._next_look = 0
-        self._listen()
+        self._listen_to_calls()
 
     def news(self, now: int, facts: RateLimitFacts, left: int | None) -> list[News]:
         """Return what the headers of a reply say that has to be compared with the books.
@@ -282,11 +282,12 @@ class Feedback(Sent):
             alone = alone and book.alone
         if alone and seen_at >= self._next_look:
             self._next_look = seen_at + self._pause_ns
-        self._listen()
+        self._listen_to_calls()
         return lowered
 
-    def _listen(self) -> None:
-        self._listeners = tuple([(place, book) for place, book in self._books if not book.alone])
+    def _listen_to_calls(self) -> None:
+        """Let the books that speak of others know of each call at once."""
+        self._listen([(place, book) for place, book in self._books if not book.alone])
 
     def anew(self, limits: tuple[Limit, ...]) -> Feedback:
         """Return new books on the twins of the limits, in a forked child; what the user has set stays known."""

@@ -31,6 +31,7 @@ class Ledger:
         "_by_tokens",
         "_by_weight",
         "_metrics",
+        "_noted_at",
         "_pick",
         "_refusing",
         "alone",
@@ -63,6 +64,8 @@ class Ledger:
     ) -> None:
         self.learned = learned
         self.limits = tuple(limits)
+        # Where what the books on the headers remember a call by stands, of calls that left since there are any.
+        self._noted_at = len(self.limits)
         self.clock = clock or SystemClock()
         self.door = door or Door()
         # Where every nanosecond counts, these two stand for `with door`.
@@ -140,10 +143,10 @@ class Ledger:
 
     def left_at(self, permit: GatePermit) -> int | None:
         """Return when a call left the gate; None of one that left before there were books, or has not."""
-        entries = permit.entries
-        if permit.state < ENTERED or len(entries) <= len(self.limits):
+        if permit.state < ENTERED:
             return None
-        left: int = entries[-1][1]
+        entries = permit.entries
+        left: int | None = entries[-1][1] if len(entries) > self._noted_at else None
         return left
 
     def finish(self, permit: GatePermit) -> None:
@@ -152,13 +155,15 @@ class Ledger:
             return
         permit.state = ENDED
         self.in_flight -= 1
-        now = self.monotonic_ns()
+        clock = self.monotonic_ns
+        now = clock()
         entries = permit.entries
-        if self.feedback is not None and len(entries) > len(self.limits):
+        if self.feedback is not None and len(entries) > self._noted_at:
             self.feedback.ended(now, entries[-1])
         if self.holds and entries:
+            costs, outcome = permit.costs, permit.outcome
             for place, limit in self.holds:
-                limit.finish(entries[place], permit.costs[place], now, permit.outcome)
+                limit.finish(entries[place], costs[place], now, outcome)
             if self._busy or self.shared:
                 self._after_change(now)
 
@@ -171,7 +176,7 @@ class Ledger:
         entries, costs = permit.entries, permit.costs
         for limit, entry, cost in zip(self.limits, entries, costs, strict=False):
             limit.cancel(entry, cost, now)
-        if self.feedback is not None and len(entries) > len(self.limits):
+        if self.feedback is not None and len(entries) > self._noted_at:
             self.feedback.forget(entries[-1], costs)
         if state == ENTERED:
             self.in_flight -= 1
@@ -213,9 +218,10 @@ class Ledger:
         clock = self.monotonic_ns
         now = clock()
         for place, limit in self._by_weight:
-            if before[place] != after[place]:
-                limit.settle(entries[place], before[place], after[place], now)
-        if self.feedback is not None and len(entries) > len(self.limits):
+            reserved, weighs = before[place], after[place]
+            if reserved != weighs:
+                limit.settle(entries[place], reserved, weighs, now)
+        if self.feedback is not None and len(entries) > self._noted_at:
             self.feedback.correct(entries[-1], before, after)
         if self._busy or self.shared:
             self._after_change(now)

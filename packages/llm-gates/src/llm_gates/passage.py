@@ -52,7 +52,9 @@ class Passage(Ledger):
             for limit, cost in zip(limits, costs):  # noqa: B905 - strict costs a third of it
                 if limit.used + cost > limit.capacity and _stands_in_the_way(limit, cost, now):
                     return False
-            entries = [limit.try_take(now, cost) for limit, cost in zip(limits, costs)]  # noqa: B905
+            entries = []
+            for limit, cost in zip(limits, costs):  # noqa: B905
+                entries.append(limit.try_take(now, cost))
             if feedback is not None:
                 entries.append(feedback.note(now, costs))
             permit.entries = entries

@@ -288,22 +288,24 @@ class AsyncAdmission(Admission):
         traceback: TracebackType | None,
     ) -> None:
         turnstile = self.turnstile
-        if turnstile.short:
-            try:
-                turnstile.key.get_nowait()
-            except Empty:
-                turnstile.door.put_off(partial(turnstile.finish, self))
-                return
-            if self.state == ENTERED:
+        if error is not None and not turnstile.short:
+            self._note_failure(error)
+        # What `release` does, without the calls.
+        try:
+            turnstile.key.get_nowait()
+        except Empty:
+            turnstile.door.put_off(partial(turnstile.finish, self))
+            return
+        try:
+            if not turnstile.short:
+                turnstile.finish(self)
+            elif self.state == ENTERED:
                 self.state = ENDED
                 turnstile.in_flight -= 1
+        finally:
             turnstile.key.put(None)
             if turnstile.errands:
                 turnstile.door.tidy()
-            return
-        if error is not None:
-            self._note_failure(error)
-        turnstile.door.do(turnstile.finish, self)
 
 
 class SyncAdmission(Admission):

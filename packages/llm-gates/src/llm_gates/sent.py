@@ -76,7 +76,10 @@ class Sent:
         # When those left that were taken back later; of requests there is nothing else to correct.
         self._unsent: list[int] = []
         self._weights: tuple[Weights, ...] = ()
-        self._listeners: tuple[tuple[int, Listener], ...] = ()
+        self._listeners: Sequence[tuple[int, Listener]] = ()
+        self._trim_at = _TRIM_EVERY
+        # The number of the call from which on there is more to do than to write it down.
+        self._plain_until = _TRIM_EVERY
         self.mean_ns = 0
         """How long calls take, on average."""
 
@@ -98,11 +101,22 @@ class Sent:
         stamps.append(now)
         for weights in self._weights:
             weights.each.append(costs[weights.place])
-        if number % _TRIM_EVERY == 0:
-            self._forget_before(now - self._keep_ns)
+        if number >= self._plain_until:
+            self._note_more(now, costs)
+        return number, now
+
+    def _note_more(self, now: int, costs: Sequence[Any]) -> None:
         for place, listener in self._listeners:
             listener.note(now, costs[place])
-        return number, now
+        if len(self._stamps) >= self._trim_at:
+            self._forget_before(now - self._keep_ns)
+            self._trim_at = len(self._stamps) + _TRIM_EVERY
+            self._listen(self._listeners)
+
+    def _listen(self, listeners: Sequence[tuple[int, Listener]]) -> None:
+        """Tell those of each call from now on; the number is the place of what concerns them among its weights."""
+        self._listeners = listeners
+        self._plain_until = -1 if listeners else self._forgotten + self._trim_at
 
     def ended(self, now: int, note: Note) -> None:
         """Learn how long calls take, which is how old a header is whose call nobody names."""
