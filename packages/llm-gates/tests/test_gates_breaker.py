@@ -52,6 +52,33 @@ async def test_it_opens_at_the_rate_and_not_below_the_least_volume() -> None:
     assert caught.value.retry_after == pytest.approx(10, abs=0.1)
 
 
+async def test_good_calls_of_calm_times_weigh_against_failures() -> None:
+    clock = ManualClock()
+    breaker = CircuitBreaker(POLICY, clock=clock)
+    for _ in range(20):
+        await call(breaker)
+        clock.advance(POLICY.window_seconds / 40)
+    # The last of them would be refused if fewer had been enough.
+    for _ in range(20):
+        await call(breaker, DOWN)
+    assert breaker.state is BreakerState.OPEN
+
+
+async def test_a_good_call_that_left_before_the_breaker_opened_counts_for_nothing_after_it() -> (
+    None
+):
+    clock = ManualClock()
+    breaker = CircuitBreaker(POLICY, clock=clock)
+    async with breaker.admit(), breaker.admit(), breaker.admit():
+        breaker.force_open()
+        breaker.reset()
+        await call(breaker)
+    # Four good calls would bear three failures; one does not.
+    for _ in range(3):
+        await call(breaker, DOWN)
+    assert breaker.state is BreakerState.OPEN
+
+
 async def test_old_failures_are_forgotten() -> None:
     clock = ManualClock()
     breaker = CircuitBreaker(POLICY, clock=clock)

@@ -41,6 +41,10 @@ class AdaptiveLimit(ConcurrencyLimit):
         self._decreased_at = -1
         self._full_at = -1
 
+    def try_take(self, now: int, cost: Any) -> Any:
+        """Take a slot if there is one, and note whether it was the last."""
+        return None if super().try_take(now, cost) is None else self.stamp(now, cost)
+
     def stamp(self, now: int, cost: Any, taken: Any = None) -> Any:
         """Note when the call left, and whether it took the last slot."""
         if self.used >= self.capacity:

@@ -85,6 +85,7 @@ class BreakerLimit(Limit):
     """The state machine; an entry is ``(number of the state it was let in by, time it left)``."""
 
     __slots__ = (
+        "_calm_until",
         "_forced",
         "_last_bad",
         "_on_change",
@@ -131,6 +132,8 @@ class BreakerLimit(Limit):
         self._slice_ns = round(policy.window_seconds * 1e9 / _SLICES)
         self._remembered_ns = self._slice_ns * (_SLICES - 1)
         self._last_bad = -NEVER
+        # Until when a good call is only counted: nothing bad is in the window, and its newest slice lasts.
+        self._calm_until = 0
         slow_seconds = policy.slow_seconds
         self._slow_ns = None if slow_seconds is None else round(slow_seconds * 1e9)
 
@@ -160,10 +163,14 @@ class BreakerLimit(Limit):
             )
         return None
 
+    def plan(self, now: int, cost: Any) -> int:
+        """Return 0: who is not refused need not wait."""
+        return 0
+
     def try_take(self, now: int, cost: Any) -> Any:
         """Do as `take` and `stamp`: whoever is let in need not wait."""
-        if self.state is BreakerState.HALF_OPEN:
-            self._probing += 1
+        if self.used:
+            self.take(cost)
         return (self._state_number, now)
 
     def take(self, cost: Any) -> Any:
@@ -196,7 +203,9 @@ class BreakerLimit(Limit):
         if number != self._state_number:
             return
         slow = self._slow_ns is not None and now - left >= self._slow_ns
-        if error is None:
+        if error is None and now < self._calm_until and not slow:
+            self._slices[-1][1] += 1
+        elif error is None:
             self._judge(now, failed=False, slow=slow)
         elif error.type.traits.trips_breaker:
             self._judge(now, failed=True, slow=slow)
@@ -232,8 +241,10 @@ class BreakerLimit(Limit):
             last[2] += failed
             last[3] += slow
             self._last_bad = now
+            self._calm_until = 0
         elif now - self._last_bad > self._remembered_ns + self._slice_ns:
-            return None  # nothing bad is in the window
+            self._calm_until = last[0]
+            return None
         policy = self._policy
         calls = failures = slow_calls = 0
         for _, ended, bad, late in slices:
@@ -264,6 +275,9 @@ class BreakerLimit(Limit):
         self._state_number += 1
         self._probing = self._succeeded = 0
         self._slices.clear()
+        self._calm_until = 0
+        # Whoever comes finds it full unless it is closed, and has to ask for the `refusal`.
+        self.used = 0 if state is BreakerState.CLOSED else NEVER
         before, self.state = self.state, state
         if before is not state and self._on_change is not None:
             change = BreakerChange(

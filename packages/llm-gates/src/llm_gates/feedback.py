@@ -9,9 +9,8 @@ stays free, because others do not go on evenly.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -19,14 +18,17 @@ from llm_core import RateLimitFacts, RateLimitWindow
 from llm_gates.bucket import TokenBucket
 from llm_gates.fixed_window import FixedWindow
 from llm_gates.limits import NEVER, Limit, Metric
-from llm_gates.permit import GatePermit
+from llm_gates.sent import Note, Sent
 from llm_gates.sliding_log import SlidingLog
 
 __all__ = ["Feedback", "LaneFeedback"]
 
 _DEVIATIONS = 2.0
 """How many standard deviations of the others' random use stay free; 2 cover 97.7 % of the cases."""
-_TRIM_AT = 4_096
+_MOST_MARKS = 4_096
+"""How many of our calls the books on a token bucket remember."""
+_LATEST_NS = 3_600_000_000_000
+"""How late a reply may be whose headers are compared with what we had sent; two windows if these are shorter."""
 _LOOKS = 4_096
 """How many headers of a window are looked at although they agree with our books, while nobody else uses the limit.
 
@@ -44,17 +46,14 @@ _FACT_OF = {
 class ForeignUse:
     """The books on one limit: what we sent, and what others must have sent."""
 
-    def __init__(self, limit: Limit) -> None:
+    def __init__(self, limit: Limit, sent_between: Callable[[int, int], int]) -> None:
         self.limit = limit
+        self._sent_between = sent_between
         self.wanted = limit.capacity
         """The limit that the user has set."""
         assert limit.window_ns is not None
         self._window = limit.window_ns
         self._slides = not isinstance(limit, FixedWindow)
-        self._stamps: list[int] = []
-        self._totals: list[int] = []
-        """What we had sent in all, with the call of the same place."""
-        self._total = self._before = 0
         self.foreign = 0
         """What others had used of the window when the provider last told."""
         self.alone = True
@@ -69,34 +68,12 @@ class ForeignUse:
         """``[time, amount, entry in the limit]`` of what is kept free for others."""
 
     def note(self, now: int, cost: int) -> None:
-        """Note a call of ours that leaves now."""
-        self._total += cost
-        self._stamps.append(now)
-        self._totals.append(self._total)
-        if len(self._stamps) % _TRIM_AT == 0:
-            old = bisect_right(self._stamps, now - 3 * self._window)
-            if old:
-                self._before = self._totals[old - 1]
-            del self._stamps[:old], self._totals[:old]
+        """Keep more free after a pause, in which others may have gone on, until the first reply tells."""
         if now > self._fresh_until:
-            # After a pause others may have gone on: the first reply will tell, until then more stays free.
             self._keep_free(now)
 
     def correct(self, left: int, change: int) -> None:
-        """Note that a call of ours that left at `left` weighs `change` more than was noted then."""
-        place = bisect_left(self._stamps, left)
-        self._total += change
-        for later in range(place, len(self._totals)):
-            self._totals[later] += change
-        if place == 0 and (not self._stamps or left < self._stamps[0]):
-            self._before += change
-
-    def _sent_between(self, since: int, until: int) -> int:
-        """Return what we sent after `since` and not after `until`; below 0 if that is before."""
-        stamps, totals = self._stamps, self._totals
-        first, last = bisect_right(stamps, since), bisect_right(stamps, until)
-        before = totals[first - 1] if first else self._before
-        return (totals[last - 1] if last else self._before) - before
+        """Do nothing: what counts is in the sums."""
 
     def _note_fresh(self, now: int) -> None:
         """Note until when the latest header says enough."""
@@ -175,7 +152,7 @@ class BucketUse:
         self.limit = limit
         self.wanted = limit.capacity
         """The limit that the user has set."""
-        self._marks: deque[list[Any]] = deque(maxlen=_TRIM_AT)
+        self._marks: deque[list[Any]] = deque(maxlen=_MOST_MARKS)
         """``[time, debt with that call, idleness, weight of the call]``."""
         self._seen_at: int | None = None
         self._rate = 0.0
@@ -233,78 +210,67 @@ class BucketUse:
         self.limit.margin = math.ceil(expected + _DEVIATIONS * math.sqrt(expected))
 
 
-class Feedback:
+Book = ForeignUse | BucketUse
+News = tuple[Book, RateLimitWindow]
+
+
+class Feedback(Sent):
     """The books on all limits of a queue; made by the first header."""
 
     def __init__(self, limits: tuple[Limit, ...]) -> None:
-        self._books: list[tuple[int, ForeignUse | BucketUse]] = []
+        super().__init__()
+        self._books: list[tuple[int, Book]] = []
         for place, limit in enumerate(limits):
             if isinstance(limit, TokenBucket):
                 self._books.append((place, BucketUse(limit)))
             elif isinstance(limit, (SlidingLog, FixedWindow)) and limit.metric < Metric.COST:
-                self._books.append((place, ForeignUse(limit)))
-        self._rivals = {
-            metric: [book.limit for _, book in self._books if book.limit.metric == metric]
-            for metric in {book.limit.metric for _, book in self._books}
-        }
+                window_ns = limit.window_ns or 0
+                self._keep_ns = max(self._keep_ns, window_ns + min(2 * window_ns, _LATEST_NS))
+                counts = limit.metric == Metric.REQUESTS
+                ours = self.requests_between if counts else self._weigh(place).between
+                self._books.append((place, ForeignUse(limit, ours)))
+        by_metric: dict[Metric, list[Book]] = {}
+        for _, book in self._books:
+            by_metric.setdefault(book.limit.metric, []).append(book)
         self._told = [
-            (book, _FACT_OF[book.limit.metric], len(self._rivals[book.limit.metric]) > 1)
-            for _, book in self._books
+            (_FACT_OF[metric], books[0], books if len(books) > 1 else ())
+            for metric, books in by_metric.items()
         ]
-        """Each book, what reads its part of the headers, and whether another limit may be meant by that."""
-        self._left: dict[int, int] = {}
-        self._mean_ns = 0.0
+        """What reads a part of the headers, the book that it speaks of, and all it may speak of if that is not one."""
         windows = [book.limit.window_ns or 0 for _, book in self._books]
         self._pause_ns = min(windows, default=0) // _LOOKS
         self._next_look = 0
+        self._listen_to_calls()
 
-    def note(self, now: int, permit: GatePermit, first: int = 0) -> None:
-        """Note a call that leaves now; the weights on these limits begin at place `first` of its costs."""
-        self._left[id(permit)] = now
-        for place, book in self._books:
-            book.note(now, permit.costs[first + place])
+    def news(self, now: int, facts: RateLimitFacts, left: int | None) -> list[News]:
+        """Return what the headers of a reply say that has to be compared with the books.
 
-    def ended(self, now: int, permit: GatePermit) -> None:
-        """Learn how long calls take, which is how old a header is whose call nobody names."""
-        left = self._left.pop(id(permit), None)
-        if left is not None:
-            self._mean_ns += 0.1 * (now - left - self._mean_ns)
-
-    def correct(
-        self, permit: GatePermit, before: Sequence[Any], after: Sequence[Any], first: int = 0
-    ) -> None:
-        """Note what a call that has not ended really weighs."""
-        left = self._left.get(id(permit))
-        if left is None:
-            return
-        for place, book in self._books:
-            change = after[first + place] - before[first + place]
-            if change:
-                book.correct(left, change)
-
-    def forget(self, permit: GatePermit, first: int = 0) -> None:
-        """Forget a call that was never sent."""
-        self.correct(permit, permit.costs, [0] * len(permit.costs), first)
-        self._left.pop(id(permit), None)
-
-    def observe(
-        self, now: int, facts: RateLimitFacts, permit: GatePermit | None
-    ) -> Sequence[Limit]:
-        """Compare the books with the headers of a reply; return the limits that are lower now."""
-        left = None if permit is None else self._left.get(id(permit))
-        seen_at, doubt = left, 0
-        if seen_at is None:
-            seen_at, doubt = now - round(self._mean_ns), round(self._mean_ns / 2)
-        alone, early = True, seen_at < self._next_look
-        lowered: list[Limit] = []
-        for book, fact_of, has_rivals in self._told:
+        Little of it where nobody else uses the limits: what agrees is looked at now and then only. `left` is when
+        the call left, if that is known. Needs no lock: a number that changes meanwhile was right a moment ago.
+        """
+        early = (now - self.mean_ns if left is None else left) < self._next_look
+        found: list[News] = []
+        for fact_of, book, rivals in self._told:
             window = fact_of(facts)
-            limit = book.limit
-            if window is None or (has_rivals and not self._meant(limit, window)):
+            if window is None:
                 continue
-            remaining = window.remaining
+            if rivals:
+                book = _meant(rivals, window)
+            limit, remaining = book.limit, window.remaining
             if early and remaining is not None and remaining >= limit.capacity - limit.used:
                 continue
+            found.append((book, window))
+        return found
+
+    def observe(self, now: int, news: list[News], left: int | None) -> Sequence[Limit]:
+        """Compare the books with what a reply told; return the limits that are lower now."""
+        seen_at, doubt = left, 0
+        if seen_at is None:
+            seen_at, doubt = now - self.mean_ns, self.mean_ns // 2
+        alone = True
+        lowered: list[Limit] = []
+        for book, window in news:
+            limit = book.limit
             if window.limit:
                 # Never above what the user has set, and back to it when the provider allows it again.
                 capacity = min(window.limit, book.wanted)
@@ -314,9 +280,14 @@ class Feedback:
                     limit.set_capacity(capacity)
             book.observe(now, seen_at, limit.guard_ns + doubt, window)
             alone = alone and book.alone
-        if alone and not early:
+        if alone and seen_at >= self._next_look:
             self._next_look = seen_at + self._pause_ns
+        self._listen_to_calls()
         return lowered
+
+    def _listen_to_calls(self) -> None:
+        """Let the books that speak of others know of each call at once."""
+        self._listen([(place, book) for place, book in self._books if not book.alone])
 
     def anew(self, limits: tuple[Limit, ...]) -> Feedback:
         """Return new books on the twins of the limits, in a forked child; what the user has set stays known."""
@@ -331,11 +302,11 @@ class Feedback:
             if book.limit is limit:
                 book.wanted = capacity
 
-    def _meant(self, limit: Limit, window: RateLimitWindow) -> bool:
-        """Whether a header speaks of this limit: the one of its size, else the longest of its metric."""
-        rivals = self._rivals[limit.metric]
-        exact = [rival for rival in rivals if rival.capacity == window.limit]
-        return limit is (exact[0] if exact else max(rivals, key=lambda rival: rival.window_ns or 0))
+
+def _meant(books: Sequence[Book], window: RateLimitWindow) -> Book:
+    """Return the one that a header speaks of: of the limit of its size, else of the longest."""
+    exact = [book for book in books if book.limit.capacity == window.limit]
+    return exact[0] if exact else max(books, key=lambda book: book.limit.window_ns or 0)
 
 
 class LaneFeedback:
@@ -347,27 +318,29 @@ class LaneFeedback:
         self._books = books
         self._first = first
 
-    def note(self, now: int, permit: GatePermit) -> None:
+    def note(self, now: int, costs: Sequence[Any]) -> Note:
         """Note a call that leaves now."""
-        self._books.note(now, permit, self._first)
+        return self._books.note(now, costs[self._first :])
 
-    def ended(self, now: int, permit: GatePermit) -> None:
+    def ended(self, now: int, note: Note) -> None:
         """Learn how long calls take."""
-        self._books.ended(now, permit)
+        self._books.ended(now, note)
 
-    def correct(self, permit: GatePermit, before: Sequence[Any], after: Sequence[Any]) -> None:
-        """Note what a call that has not ended really weighs."""
-        self._books.correct(permit, before, after, self._first)
+    def correct(self, note: Note, before: Sequence[Any], after: Sequence[Any]) -> None:
+        """Note what a call really weighs."""
+        self._books.correct(note, before[self._first :], after[self._first :])
 
-    def forget(self, permit: GatePermit) -> None:
+    def forget(self, note: Note, costs: Sequence[Any]) -> None:
         """Forget a call that was never sent."""
-        self._books.forget(permit, self._first)
+        self._books.forget(note, costs[self._first :])
 
-    def observe(
-        self, now: int, facts: RateLimitFacts, permit: GatePermit | None
-    ) -> Sequence[Limit]:
-        """Compare the common books with the headers of a reply; return the limits that are lower now."""
-        return self._books.observe(now, facts, permit)
+    def news(self, now: int, facts: RateLimitFacts, left: int | None) -> list[News]:
+        """Return what of the headers of a reply has to be compared with the common books."""
+        return self._books.news(now, facts, left)
+
+    def observe(self, now: int, news: list[News], left: int | None) -> Sequence[Limit]:
+        """Compare the common books with what a reply told; return the limits that are lower now."""
+        return self._books.observe(now, news, left)
 
     def want(self, limit: Limit, capacity: int) -> None:
         """Note that the user changed a limit."""

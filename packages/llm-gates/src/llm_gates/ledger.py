@@ -31,6 +31,7 @@ class Ledger:
         "_by_tokens",
         "_by_weight",
         "_metrics",
+        "_noted_at",
         "_pick",
         "_refusing",
         "alone",
@@ -63,6 +64,8 @@ class Ledger:
     ) -> None:
         self.learned = learned
         self.limits = tuple(limits)
+        # Where what the books on the headers remember a call by stands, of calls that left since there are any.
+        self._noted_at = len(self.limits)
         self.clock = clock or SystemClock()
         self.door = door or Door()
         # Where every nanosecond counts, these two stand for `with door`.
@@ -74,7 +77,10 @@ class Ledger:
         self._metrics = tuple(int(limit.metric) for limit in self.limits)
         self._pick = itemgetter(*self._metrics) if self._metrics else tuple
         self._by_tokens = len(self.limits) > 1 and max(self._metrics) <= Metric.TOKENS
-        self.single = self.limits[0] if len(self.limits) == 1 else None
+        # The limit, if it is the only one and says no more than how long to wait.
+        self.single = (
+            self.limits[0] if len(self.limits) == 1 and not self.limits[0].refuses else None
+        )
         self._by_key = Metric.KEYED_COST in self._metrics
         self.unit_costs = (1,) * len(self.limits) if not any(self._metrics) else None
         # What a call weighs there may be corrected; on requests it is 1 and stays so.
@@ -135,19 +141,29 @@ class Ledger:
                 permit.tokens, permit.output_tokens = permit.estimate
                 return
 
+    def left_at(self, permit: GatePermit) -> int | None:
+        """Return when a call left the gate; None of one that left before there were books, or has not."""
+        if permit.state < ENTERED:
+            return None
+        entries = permit.entries
+        left: int | None = entries[-1][1] if len(entries) > self._noted_at else None
+        return left
+
     def finish(self, permit: GatePermit) -> None:
         """End a call: what is held only while it runs goes back; the lock is held."""
         if permit.state != ENTERED:
             return
         permit.state = ENDED
         self.in_flight -= 1
-        now = self.monotonic_ns()
-        if self.feedback is not None:
-            self.feedback.ended(now, permit)
+        clock = self.monotonic_ns
+        now = clock()
         entries = permit.entries
+        if self.feedback is not None and len(entries) > self._noted_at:
+            self.feedback.ended(now, entries[-1])
         if self.holds and entries:
+            costs, outcome = permit.costs, permit.outcome
             for place, limit in self.holds:
-                limit.finish(entries[place], permit.costs[place], now, permit.outcome)
+                limit.finish(entries[place], costs[place], now, outcome)
             if self._busy or self.shared:
                 self._after_change(now)
 
@@ -157,15 +173,16 @@ class Ledger:
         if state not in (ENTERED, ENDED) or not permit.entries:
             return
         now = self.monotonic_ns()
-        for limit, entry, cost in zip(self.limits, permit.entries, permit.costs, strict=True):
+        entries, costs = permit.entries, permit.costs
+        for limit, entry, cost in zip(self.limits, entries, costs, strict=False):
             limit.cancel(entry, cost, now)
-        if self.feedback is not None:
-            self.feedback.forget(permit)
+        if self.feedback is not None and len(entries) > self._noted_at:
+            self.feedback.forget(entries[-1], costs)
         if state == ENTERED:
             self.in_flight -= 1
             for place, limit in self.holds:
                 outcome = permit.outcome or _NOT_SENT
-                limit.finish(permit.entries[place], permit.costs[place], now, outcome)
+                limit.finish(entries[place], costs[place], now, outcome)
         if self._busy or self.shared:
             self._after_change(now)
         permit.state = CANCELLED
@@ -201,9 +218,10 @@ class Ledger:
         clock = self.monotonic_ns
         now = clock()
         for place, limit in self._by_weight:
-            if before[place] != after[place]:
-                limit.settle(entries[place], before[place], after[place], now)
-        if self.feedback is not None:
-            self.feedback.correct(permit, before, after)
+            reserved, weighs = before[place], after[place]
+            if reserved != weighs:
+                limit.settle(entries[place], reserved, weighs, now)
+        if self.feedback is not None and len(entries) > self._noted_at:
+            self.feedback.correct(entries[-1], before, after)
         if self._busy or self.shared:
             self._after_change(now)

@@ -68,7 +68,7 @@ class Limit:
     holds = False
     """Whether a call counts until it ends, so that `finish` must be told."""
     refuses = False
-    """Whether the limit may answer with an error (`refusal`) instead of a wait."""
+    """Whether the limit may answer with an error (`refusal`) instead of a wait; it is full by `used` as long as it may."""
 
     def __init__(
         self,
@@ -172,7 +172,7 @@ class ConcurrencyLimit(Limit):
         if used > self.capacity:
             return None
         self.used = used
-        return self.stamp(now, cost)
+        return ()
 
     def finish(self, entry: Any, cost: Any, now: int, error: ErrorInfo | None) -> None:
         """Give the slot back."""

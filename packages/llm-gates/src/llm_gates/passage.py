@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llm_gates.ledger import Ledger
+from llm_gates.limits import Limit
 from llm_gates.permit import ENDED, ENTERED, Acquired, Admission
 
 __all__ = ["Passage"]
@@ -35,32 +36,31 @@ class Passage(Ledger):
         costs = self.unit_costs or (
             self._pick((1, permit.tokens)) if self._by_tokens else self._costs_of(permit)
         )
-        for place, limit in self._refusing:
-            if error := limit.refusal(now, costs[place]):
-                raise error
-        if self.single is not None:
+        feedback = self.feedback
+        if self.single is not None and feedback is None:
             entry = self.single.try_take(now, costs[0])
             if entry is None:
                 return False
             permit.entries = (entry,)
         elif self.pair is not None:
-            entries = self._pass_both(now, costs)
-            if entries is None:
+            both = self._pass_both(now, costs)
+            if both is None:
                 return False
-            permit.entries = entries
+            permit.entries = both
         else:
             limits = self.limits
             for limit, cost in zip(limits, costs):  # noqa: B905 - strict costs a third of it
-                if limit.used + cost > limit.capacity and limit.plan(now, cost):
+                if limit.used + cost > limit.capacity and _stands_in_the_way(limit, cost, now):
                     return False
-            permit.entries = tuple(
-                [limit.try_take(now, cost) for limit, cost in zip(limits, costs)]  # noqa: B905
-            )
+            entries = []
+            for limit, cost in zip(limits, costs):  # noqa: B905
+                entries.append(limit.try_take(now, cost))
+            if feedback is not None:
+                entries.append(feedback.note(now, costs))
+            permit.entries = entries
         permit.costs = costs
         permit.state = ENTERED
         self.in_flight += 1
-        if self.feedback is not None:
-            self.feedback.note(now, permit)
         return True
 
     def _pass_both(self, now: int, costs: tuple[Any, ...]) -> tuple[Any, Any] | None:
@@ -101,3 +101,10 @@ class Passage(Ledger):
     def _clear_hold(self) -> bool:
         """Return whether what stood in a newcomer's way has ended by itself."""
         return False
+
+
+def _stands_in_the_way(limit: Limit, cost: Any, now: int) -> bool:
+    """Return whether a limit that seems to be full makes the call wait; raise what it refuses the call with."""
+    if limit.refuses and (error := limit.refusal(now, cost)):
+        raise error
+    return limit.plan(now, cost) > 0

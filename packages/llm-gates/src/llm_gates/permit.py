@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from decimal import Decimal
 from functools import partial
 from queue import Empty
@@ -96,8 +97,11 @@ class GatePermit:
     state: int
     costs: tuple[Any, ...]
     """What the call weighs on each limit of the turnstile."""
-    entries: tuple[Any, ...]
-    """The entries that the limits keep of it, once stamped; before, how long each limit had held the queue up."""
+    entries: Sequence[Any]
+    """The entries that the limits keep of it, once stamped; before, how long each limit had held the queue up.
+
+    Behind them stands what the books on the provider's headers remember it by, if there are any.
+    """
     outcome: ErrorInfo | None
     """How the call failed, for limits that learn from failures; None if it did not."""
     wait_ns: int
@@ -284,22 +288,24 @@ class AsyncAdmission(Admission):
         traceback: TracebackType | None,
     ) -> None:
         turnstile = self.turnstile
-        if turnstile.short:
-            try:
-                turnstile.key.get_nowait()
-            except Empty:
-                turnstile.door.put_off(partial(turnstile.finish, self))
-                return
-            if self.state == ENTERED:
+        if error is not None and not turnstile.short:
+            self._note_failure(error)
+        # What `release` does, without the calls.
+        try:
+            turnstile.key.get_nowait()
+        except Empty:
+            turnstile.door.put_off(partial(turnstile.finish, self))
+            return
+        try:
+            if not turnstile.short:
+                turnstile.finish(self)
+            elif self.state == ENTERED:
                 self.state = ENDED
                 turnstile.in_flight -= 1
+        finally:
             turnstile.key.put(None)
             if turnstile.errands:
                 turnstile.door.tidy()
-            return
-        if error is not None:
-            self._note_failure(error)
-        turnstile.door.do(turnstile.finish, self)
 
 
 class SyncAdmission(Admission):

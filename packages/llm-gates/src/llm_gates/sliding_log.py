@@ -172,8 +172,9 @@ class SlidingLog(Limit):
         place = entry - self._expired
         if place >= 0:
             weights = self._weights if self._weights is not None else self._weigh()
-            weights[place] += after - before
-            self.used += after - before
+            change = after - before
+            weights[place] += change
+            self.used += change
 
     def usage(self, now: int) -> Any:
         """Return what is counted at `now`."""

@@ -24,7 +24,7 @@ from llm_core.later import asyncio
 from llm_gates.absent import Absent, Leaving
 from llm_gates.door import Door
 from llm_gates.estimates import LearnedEstimates
-from llm_gates.feedback import Feedback
+from llm_gates.feedback import Feedback, LaneFeedback
 from llm_gates.limits import NEVER, Left, Limit
 from llm_gates.lines import Blame, Deadlines, Lines
 from llm_gates.passage import Passage
@@ -228,7 +228,9 @@ class Turnstile(Passage):
         # A thread of the parent may have been anywhere inside, and nobody of those who wait may be woken from here.
         Turnstile.__init__(self, self.limits, clock=self.clock)
         self.alone = self.open = self.pair = None
-        self._refusing = ((0, Left()),) if self.limits else ()
+        if self.limits:
+            self._refusing = ((0, Left()),)
+            self._hold_until(NEVER, 0)
         # How the parent's calls end is not to be judged, nor told, here.
         self.holds = ()
 
@@ -385,7 +387,7 @@ class Turnstile(Passage):
                 )
             permit.wait_ns = now - permit.enqueued
             if self.feedback is not None:
-                self.feedback.note(now, permit)
+                permit.entries = (*permit.entries, self.feedback.note(now, permit.costs))
             if over and not self.holds:
                 permit.state = ENDED
             else:
@@ -433,22 +435,29 @@ class Turnstile(Passage):
 
     def observe(self, facts: RateLimitFacts, permit: GatePermit | None) -> None:
         """Correct the limits by the headers of a reply; the first one begins the books."""
-        self.key.get()
-        try:
-            if self.feedback is None:
-                if not any((facts.requests, facts.tokens, facts.input_tokens, facts.output_tokens)):
-                    return
-                self._begin_books(Feedback(self.limits))
-                assert self.feedback is not None
-            now = self.monotonic_ns()
-            for limit in self.feedback.observe(now, facts, permit):
+        feedback = self.feedback or self._first_books(facts)
+        if feedback is None:
+            return
+        clock = self.monotonic_ns
+        left = None if permit is None else permit.turnstile.left_at(permit)
+        news = feedback.news(clock(), facts, left)
+        if not news:
+            return
+        with self.door:
+            now = clock()
+            for limit in feedback.observe(now, news, left):
                 self._fail_heavier(self.limits.index(limit), limit)
             if self.shared or self._lines.count:
                 self._after_change(now)
-        finally:
-            self.key.put(None)
-            if self.errands:
-                self.door.tidy()
+
+    def _first_books(self, facts: RateLimitFacts) -> Feedback | LaneFeedback | None:
+        """Return the books, begun now if headers say anything about limits."""
+        if not any((facts.requests, facts.tokens, facts.input_tokens, facts.output_tokens)):
+            return None
+        with self.door:
+            if self.feedback is None:
+                self._begin_books(Feedback(self.limits))
+            return self.feedback
 
     def set_capacity(self, limit: Limit, capacity: Any) -> None:
         """Change a limit; waiters that become too heavy for it fail, the others see it at once."""

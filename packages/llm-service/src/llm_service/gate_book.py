@@ -127,22 +127,21 @@ class GateBook:
 
     def gate_of(self, provider: str, model: str, operation: str | None) -> Gate:
         """Return the gate that calls to this model pass, behind the operation's own if it has one."""
-        gate = self._model_gate(provider, model)
-        own = self._operations.get(operation) if operation is not None else None
-        return gate if own is None else ChainedGate(own, gate, clock=self._clock)
+        gate: Gate | None = self._routes.get((provider, model))
+        if gate is None:
+            gate = self._new_route(provider, model) if self._gate is None else self._gate
+        if operation is None or operation not in self._operations:
+            return gate
+        return ChainedGate(self._operations[operation], gate, clock=self._clock)
 
-    def _model_gate(self, provider: str, model: str) -> Gate:
-        if self._gate is not None:
-            return self._gate
-        route = self._routes.get((provider, model))
-        if route is None:
-            with self._lock:
-                route = self._routes.get((provider, model))
-                if route is None:
-                    wanted = self._limits_for(provider, model)
-                    route = _Route(wanted, self._breaker, self._clock)
-                    self._routes[provider, model] = route
-        return route
+    def _new_route(self, provider: str, model: str) -> _Route:
+        with self._lock:
+            route = self._routes.get((provider, model))
+            if route is None:
+                wanted = self._limits_for(provider, model)
+                route = _Route(wanted, self._breaker, self._clock)
+                self._routes[provider, model] = route
+            return route
 
     def change(self, **changes: int | None) -> None:
         """Change some of the limits of every model that has no limits of its own, for all who wait, at once.
