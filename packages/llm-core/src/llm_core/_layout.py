@@ -25,9 +25,9 @@ UNSET: Final = Unset.UNSET
 """Marks a field that was not given, where None is a value somebody may want to give."""
 
 
-FieldCheck = tuple[str, str, Any, type | None, Callable[[Any, str], Any], tuple[Unset | None, ...]]
-"""Name, path for messages, default (which needs no check), type of which any value is right,
-check, and which of None and UNSET are values."""
+FieldCheck = tuple[str, Any, type | None, Callable[[Any, str], Any], tuple[Unset | None, ...]]
+"""Path for messages, default (which needs no check), type of which any value is right, check,
+and which of None and UNSET are values."""
 
 
 _ANYTHING: Final = (Any, object)
@@ -54,7 +54,6 @@ class Layout:
         """Name, and how a value besides None becomes JSON; None where it is JSON already."""
         self.checks: Mapping[str, FieldCheck] = {
             field.name: (
-                field.name,
                 f"{cls.__name__}.{field.name}",
                 field.default,
                 _inner(self.codecs[field.name]).kept,

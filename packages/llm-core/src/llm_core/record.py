@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Self
 
-from llm_core._layout import UNSET, FieldCheck, LayoutOnDemand, Unset
+from llm_core._layout import UNSET, LayoutOnDemand, Unset
 from llm_core.errors import InvalidValue
 from llm_core.value import Value
 
@@ -96,14 +96,18 @@ class CheckedRecord(Record):
     def from_fields(cls, fields: Mapping[str, Any]) -> Self:
         """Do as the constructor does with these keywords, but spend nothing on the fields that are not given."""
         made: Self = cls._unchecked(**fields)
-        made._check(filter(None, map(cls._layout.checks.get, fields)))
+        made._check(fields)
         return made
 
     def __post_init__(self) -> None:
-        self._check(self._layout.checks.values())
+        self._check(self._layout.checks)
 
-    def _check(self, checks: Iterable[FieldCheck]) -> None:
-        for name, path, default, kept, check, besides in checks:
+    def _check(self, names: Iterable[str]) -> None:
+        checks = self._layout.checks
+        for name in names:
+            if name not in checks:
+                continue
+            path, default, kept, check, besides = checks[name]
             value = getattr(self, name)
             if value is default or type(value) is kept:
                 continue
