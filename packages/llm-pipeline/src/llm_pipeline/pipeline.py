@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
-from llm_core import Clock, StepContext, SystemClock, unchecked
+from llm_core import Clock, StepContext, SystemClock
 from llm_pipeline.result import PipelineResult
 from llm_pipeline.runner import OnStep, RunAwaitable, drive_sync, run_steps
 from llm_pipeline.step import RunContext, Step, StepLike, drive
@@ -87,7 +87,8 @@ class Pipeline(StepList, Generic[A, T]):
 
         `on_step` is told of each step as soon as it is done.
         """
-        return drive(self._flow(content, context, on_step))
+        known = context or _NOTHING_KNOWN
+        return drive(run_steps(self._runnable, content, known, self._clock, on_step))
 
     def run_sync(
         self,
@@ -104,25 +105,9 @@ class Pipeline(StepList, Generic[A, T]):
         Without one each awaitable runs on an event loop of its own; on a thread whose loop is running that is
         impossible, and the step fails with a message that says so.
         """
-        return drive_sync(self._flow(content, context, on_step), run_awaitable)
-
-    def _flow(
-        self, content: A, context: StepContext | None, on_step: OnStep | None
-    ) -> Generator[Awaitable[Any], Any, PipelineResult[T]]:
-        now = self._clock.monotonic_ns
-        started = now()
         known = context or _NOTHING_KNOWN
-        run = yield from run_steps(self._runnable, content, known, self._clock, on_step)
-        return unchecked(PipelineResult)(
-            success=not run.failed,
-            content=run.content,
-            raw_content=content,
-            last_good=run.content,
-            error=run.error,
-            degraded=run.degraded,
-            steps=tuple(run.steps),
-            duration_seconds=(now() - started) / 1e9,
-        )
+        flow = run_steps(self._runnable, content, known, self._clock, on_step)
+        return drive_sync(flow, run_awaitable)
 
     @classmethod
     def from_config(

@@ -24,7 +24,7 @@ def pipeline_of(wanted: Any, clock: Clock) -> Pipeline[Any, Any] | None:
     """
     if wanted is None:
         return None
-    kind, _ = _pipeline_classes()
+    kind = _pipeline_class()
     if isinstance(wanted, kind):
         return wanted
     if type(clock) is SystemClock and _is_shared_function(wanted):
@@ -42,17 +42,23 @@ def refine(
     generate: Generate,
 ) -> Coroutine[Any, Any, PipelineResult[Any]]:
     """Run the pipeline on the reply's `text`; what is returned, once awaited, never raises."""
-    _, context_of = _pipeline_classes()
-    context = unchecked(context_of)(request=request, response=response, generate=generate)
+    context = _context_maker()(request=request, response=response, generate=generate)
     return pipeline.run(text, context=context)
 
 
+# Both here, because calls without a pipeline should not pay for its import.
 @functools.cache
-def _pipeline_classes() -> tuple[type[Pipeline[Any, Any]], type[RunContext]]:
-    # Here, because calls without a pipeline should not pay for its import.
-    from llm_pipeline import Pipeline, RunContext
+def _pipeline_class() -> type[Pipeline[Any, Any]]:
+    from llm_pipeline import Pipeline
 
-    return Pipeline, RunContext
+    return Pipeline
+
+
+@functools.cache
+def _context_maker() -> Callable[..., RunContext]:
+    from llm_pipeline import RunContext
+
+    return unchecked(RunContext)
 
 
 def _is_shared_function(wanted: Any) -> bool:
@@ -65,8 +71,7 @@ def _is_shared_function(wanted: Any) -> bool:
 
 @functools.lru_cache(maxsize=32)
 def _pipeline_of_function(function: Callable[..., Any]) -> Pipeline[Any, Any]:
-    kind, _ = _pipeline_classes()
-    return kind(function)
+    return _pipeline_class()(function)
 
 
 def _is_declarative(wanted: Any) -> bool:
