@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from llm_core import Clock, StepContext, SystemClock
 from llm_pipeline.result import PipelineResult
-from llm_pipeline.runner import OnStep, RunAwaitable, drive_sync, run_steps
-from llm_pipeline.step import RunContext, Step, StepLike, drive
+from llm_pipeline.runner import OnStep, RunAwaitable, awaitable_steps, drive_sync, run_steps
+from llm_pipeline.step import RunContext, Step, StepLike
 from llm_pipeline.step_list import StepList, runnable, steps_of
 
 if TYPE_CHECKING:
@@ -76,19 +76,21 @@ class Pipeline(StepList, Generic[A, T]):
             return Pipeline.from_config(steps)
         return Pipeline(pipeline)
 
-    def run(
+    async def run(
         self,
         content: A,
         *,
         context: StepContext | None = None,
         on_step: OnStep | None = None,
-    ) -> Coroutine[Any, Any, PipelineResult[T]]:
-        """Run the steps on `content`, once awaited; raises nothing but what cancels the task.
+    ) -> PipelineResult[T]:
+        """Run the steps on `content`; raises nothing but what cancels the task.
 
         `on_step` is told of each step as soon as it is done.
         """
         known = context or _NOTHING_KNOWN
-        return drive(run_steps(self._runnable, content, known, self._clock, on_step))
+        return await awaitable_steps(
+            self._runnable, content, known, self._clock, on_step, awaits=True
+        )
 
     def run_sync(
         self,

@@ -1,12 +1,14 @@
 """Run steps one after the other and keep what each did.
 
 There is one body for sync and async runs: a generator that yields what must be awaited and is sent the result.
-`step.drive` awaits it; `drive_sync` hands it to a portal, by default an event loop of its own.
+`drive_sync` hands that to a portal, by default an event loop of its own; `step.drive` awaits it, for a flow that a
+step runs. An async run of a pipeline awaits within the body itself.
 """
 
 from __future__ import annotations
 
 import contextlib
+import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -25,12 +27,13 @@ from llm_core import (
     unchecked,
 )
 from llm_pipeline.result import PipelineResult
-from llm_pipeline.step import FlowStep, Outcome, own_copy
+from llm_pipeline.step import FlowStep, Outcome, drive, own_copy
 
 __all__ = [
     "OnStep",
     "RunAwaitable",
     "RunnableStep",
+    "awaitable_steps",
     "describe",
     "drive_sync",
     "run_steps",
@@ -96,8 +99,13 @@ def run_steps(
     context: StepContext,
     clock: Clock,
     on_step: OnStep | None = None,
-) -> Generator[Awaitable[Any], Any, PipelineResult[Any]]:
-    """Run `steps` on `content` until one stops the run; raises nothing but what cancels or interrupts."""
+    *,
+    awaits: bool = False,
+) -> Generator[Any, Any, PipelineResult[Any]]:
+    """Run `steps` on `content` until one stops the run; raises nothing but what cancels or interrupts.
+
+    What must be awaited is yielded, or awaited here if this is awaited itself (`awaits`).
+    """
     now = clock.monotonic_ns
     given, began = content, now()
     done: list[PipelineStepResult] = []
@@ -106,11 +114,12 @@ def run_steps(
         started = now()
         try:
             if step.flows:
-                outcome = yield from step.call(content, context, clock)
+                flow = step.call(content, context, clock)
+                outcome = yield from (drive(flow).__await__() if awaits else flow)
             else:
                 outcome = step.call(content, context)
                 if hasattr(outcome, "__await__"):
-                    outcome = yield outcome
+                    outcome = (yield from outcome.__await__()) if awaits else (yield outcome)
         except Exception as exception:  # noqa: BLE001 - steps are foreign code; a pipeline never throws
             info = describe(step.name, exception)
             result, lesser = _failure(step, content, info, started, now())
@@ -145,6 +154,10 @@ def run_steps(
         not failed, content, given, content, error, degraded, tuple(done), (now() - began) / 1e9
     )
     return made
+
+
+awaitable_steps = types.coroutine(run_steps)
+"""`run_steps` under a type that `await` takes; with `awaits`, it saves an async run the way through `drive`."""
 
 
 def _success(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from llm_core import Clock, GenerationRequest, ProviderResponse, SystemClock, unchecked
 
@@ -24,11 +24,11 @@ def pipeline_of(wanted: Any, clock: Clock) -> Pipeline[Any, Any] | None:
     """
     if wanted is None:
         return None
+    if type(wanted) in _FUNCTIONS and type(clock) is SystemClock and not _holds_values(wanted):
+        return _pipeline_of_function(wanted)
     kind = _pipeline_class()
     if isinstance(wanted, kind):
         return wanted
-    if type(clock) is SystemClock and _is_shared_function(wanted):
-        return _pipeline_of_function(wanted)
     if not callable(wanted) and _is_declarative(wanted):
         return kind.from_config(wanted, clock=clock)
     return kind(wanted, clock=clock)
@@ -61,12 +61,15 @@ def _context_maker() -> Callable[..., RunContext]:
     return unchecked(RunContext)
 
 
-def _is_shared_function(wanted: Any) -> bool:
-    """Whether it is a function that holds nothing of one call, as those of modules and classes are."""
-    kind = type(wanted)
-    if kind is types.FunctionType:
-        return wanted.__closure__ is None and wanted.__defaults__ is None
-    return kind is types.MethodDescriptorType
+_FUNCTIONS: Final = (types.FunctionType, types.MethodDescriptorType)
+"""What functions of modules and of classes are, those written in C included."""
+
+
+def _holds_values(function: Any) -> bool:
+    """Whether a function holds values, which may be those of one call."""
+    if type(function) is types.MethodDescriptorType:
+        return False
+    return function.__closure__ is not None or function.__defaults__ is not None
 
 
 @functools.lru_cache(maxsize=32)
