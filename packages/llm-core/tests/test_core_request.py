@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from llm_core import (
     UNSET,
+    AudioOutput,
     AudioPart,
     CacheMode,
     CachePolicy,
@@ -19,6 +21,7 @@ from llm_core import (
     InvalidValue,
     LLMCallRequest,
     Message,
+    Modality,
     ReasoningEffort,
     ReasoningPart,
     ResponseSchema,
@@ -89,6 +92,8 @@ def test_a_call_has_everything_but_the_services_concerns() -> None:
         "tools": (Tool(name="find"),),
         "tool_choice": ToolChoice(parallel=False),
         "response_schema": ResponseSchema(name="city", json_schema={"type": "object"}),
+        "output_modalities": (Modality.TEXT, Modality.AUDIO),
+        "audio_output": AudioOutput(voice="ada"),
         "reasoning_effort": ReasoningEffort.LOW,
         "verbosity": Verbosity.LOW,
         "sampling": Sampling(temperature=0.0),
@@ -99,12 +104,17 @@ def test_a_call_has_everything_but_the_services_concerns() -> None:
         "provider_options": FrozenDict(service_tier="flex"),
         "on_unsupported": "drop",
     }
+    both = {field.name for field in dataclasses.fields(LLMCallRequest)} & {
+        field.name for field in dataclasses.fields(GenerationRequest)
+    }
+    assert set(fields) == both - {"model", "messages"}
     request = GenerationRequest(user="Where is Lima?", tenant="acme", priority=3, **fields)
     call = request.to_call("gpt-5-mini", timeout_seconds=30)
     assert call.model == "gpt-5-mini"
     assert call.messages == request.conversation()
     assert call.timeout_seconds == 30
     assert {name: getattr(call, name) for name in fields} == fields
+    assert call.headers == {}
     assert not hasattr(call, "tenant")
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -157,6 +158,45 @@ def test_events_that_come_late_are_sorted_in_or_left_out(time: Time) -> None:
     recorder.mark_sent(SEOUL)
     total = recorder.snapshot().total  # read at 50 s, when the newest event was at 100 s
     assert (total.sent, total.requests_per_minute) == (3, 2.0)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_rates_are_those_of_the_buckets_whatever_the_order_of_marks_and_reads(seed: int) -> None:
+    time, dice = Time(), random.Random(seed)
+    recorder = MetricsRecorder(clock=time)
+    sent, tokens = Counter[int](), Counter[int]()
+    latest_ns = 0
+
+    def in_window(buckets: Counter[int], now_ns: int) -> float:
+        newest, inside = divmod(now_ns / 250e6, 1)
+        outside = inside if now_ns == time.ns else 0
+        return sum(
+            number * (1 - outside if bucket == newest - 240 else 1)
+            for bucket, number in buckets.items()
+            if newest - 240 <= bucket
+        )
+
+    for _ in range(3_000):
+        step = dice.choice([-4, 0.001, 0.02, 0.3, 5]) * dice.random()
+        time.ns = max(time.ns + round(step * 1e9), 0)
+        if time.ns // 250_000_000 >= latest_ns // 250_000_000:
+            latest_ns = time.ns
+        action = dice.randrange(4)
+        if action == 0:
+            recorder.mark_sent(SEOUL)
+            sent[time.ns // 250_000_000] += 1
+        elif action == 1:
+            recorder.mark_received(LIMA, input_tokens=7, output_tokens=2)
+            tokens[time.ns // 250_000_000] += 9
+        elif action == 2:
+            recorder.mark_waited(SEOUL, queue_seconds=1.0)
+        else:
+            expected = in_window(sent, latest_ns), in_window(tokens, latest_ns)
+            assert recorder.per_minute() == pytest.approx(expected)
+            if time.ns == latest_ns:
+                total = recorder.snapshot().total
+                seen = total.requests_per_minute, total.tokens_per_minute
+                assert (total.sent, *seen) == pytest.approx((sent.total(), *expected))
 
 
 def test_labels_beyond_the_limit_count_as_other(time: Time) -> None:

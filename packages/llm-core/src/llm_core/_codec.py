@@ -35,6 +35,10 @@ class Codec(Protocol):
     def rewrites(self) -> bool:
         """Whether `encode` gives something else than the value itself."""
 
+    @property
+    def kept(self) -> type | None:
+        """The type whose values `check` takes as they are, one and all; None if there is none."""
+
     def check(self, value: Any, path: str) -> Any:
         """Return `value`, made immutable where needed; raise InvalidValue for a wrong type."""
 
@@ -49,6 +53,7 @@ class AnyCodec:
     """Whatever the caller put there: kept by reference, written as well as JSON allows."""
 
     rewrites: ClassVar = True
+    kept: ClassVar[type | None] = None
 
     def check(self, value: Any, path: str) -> Any:
         return value
@@ -67,6 +72,7 @@ class ScalarCodec:
 
     def __init__(self, kind: type) -> None:
         self.kind = kind
+        self.kept = None if kind is float else kind
         self.accepted = (int, float) if kind is float else (kind,)
 
     def check(self, value: Any, path: str) -> Any:
@@ -90,7 +96,7 @@ class EnumCodec:
     rewrites: ClassVar = True
 
     def __init__(self, kind: type[Enum]) -> None:
-        self.kind = kind
+        self.kind = self.kept = kind
 
     def check(self, value: Any, path: str) -> Any:
         if type(value) is self.kind:  # spares the enum's call, which costs more than all else here
@@ -111,6 +117,7 @@ class LiteralCodec:
     """One of a few constants."""
 
     rewrites: ClassVar = False
+    kept: ClassVar[type | None] = None
 
     def __init__(self, choices: tuple[Any, ...]) -> None:
         self.choices = choices
@@ -130,6 +137,7 @@ class DecimalCodec:
     """Money: a finite Decimal, written as a string so that no digit is lost."""
 
     rewrites: ClassVar = True
+    kept: ClassVar[type | None] = None
 
     def check(self, value: Any, path: str) -> Any:
         if isinstance(value, Decimal) and value.is_finite():
@@ -150,6 +158,7 @@ class DatetimeCodec:
     """A timezone-aware time, written as ISO 8601."""
 
     rewrites: ClassVar = True
+    kept: ClassVar[type | None] = None
 
     def check(self, value: Any, path: str) -> Any:
         if isinstance(value, datetime) and value.tzinfo is not None:
@@ -170,6 +179,7 @@ class BytesCodec:
     """Binary data, kept as bytes and written as base64."""
 
     rewrites: ClassVar = True
+    kept: ClassVar[type | None] = bytes
 
     def check(self, value: Any, path: str) -> Any:
         if isinstance(value, bytes):
@@ -194,6 +204,7 @@ class MappingCodec:
     """JSON object, kept as a deeply immutable mapping; values of a given type are checked."""
 
     rewrites: ClassVar = True
+    kept: ClassVar[type | None] = None
 
     def __init__(self, item: Codec) -> None:
         self.item = item
@@ -221,6 +232,7 @@ class TupleCodec:
     """Any sequence but text, kept as a tuple and written as an array."""
 
     rewrites: ClassVar = True
+    kept: ClassVar[type | None] = None
 
     def __init__(self, item: Codec) -> None:
         self.item = item
@@ -250,7 +262,7 @@ class RecordCodec:
     rewrites: ClassVar = True
 
     def __init__(self, kind: type[Record]) -> None:
-        self.kind = kind
+        self.kind = self.kept = kind
 
     def check(self, value: Any, path: str) -> Any:
         if isinstance(value, self.kind):
@@ -268,6 +280,7 @@ class TaggedUnionCodec:
     """One of several record classes, told apart by the `kind` each writes."""
 
     rewrites: ClassVar = True
+    kept: ClassVar[type | None] = None
 
     def __init__(self, kinds: tuple[type[Record], ...]) -> None:
         self.kinds = {kind.kind: kind for kind in kinds}
@@ -294,6 +307,7 @@ class AlternativesCodec:
     """One of several plain types, such as ``int | Decimal``: the first that takes the value."""
 
     rewrites: ClassVar = True
+    kept: ClassVar[type | None] = None
 
     def __init__(self, members: tuple[Codec, ...]) -> None:
         self.members = members
@@ -321,6 +335,7 @@ class OptionalCodec:
     """None, or what the inner codec takes."""
 
     rewrites: ClassVar = True
+    kept: ClassVar[type | None] = None
 
     def __init__(self, inner: Codec) -> None:
         self.inner = inner

@@ -25,8 +25,13 @@ UNSET: Final = Unset.UNSET
 """Marks a field that was not given, where None is a value somebody may want to give."""
 
 
-FieldCheck = tuple[str, str, Any, Callable[[Any, str], Any], tuple[Unset | None, ...]]
-"""Name, path for messages, default (which needs no check), check, and which of None and UNSET are values."""
+FieldCheck = tuple[str, Any, type | None, Callable[[Any, str], Any], tuple[Unset | None, ...]]
+"""Path for messages, default (which needs no check), type of which any value is right, check,
+and which of None and UNSET are values."""
+
+
+_ANYTHING: Final = (Any, object)
+"""Type hints of fields that take whatever they are given."""
 
 
 class Layout:
@@ -49,16 +54,17 @@ class Layout:
         """Name, and how a value besides None becomes JSON; None where it is JSON already."""
         self.checks: Mapping[str, FieldCheck] = {
             field.name: (
-                field.name,
                 f"{cls.__name__}.{field.name}",
                 field.default,
+                _inner(self.codecs[field.name]).kept,
                 # None is no matter of the check, but of the values besides.
                 _inner(self.codecs[field.name]).check,
                 _values_besides(hints[field.name]),
             )
             for field in written
+            if hints[field.name] not in _ANYTHING
         }
-        """Field name to its check."""
+        """Field name to its check, of the fields that do not take anything."""
         self.containers: tuple[tuple[str, Any, Callable[[Any], Any]], ...] = tuple(
             (field.name, field.default, _SEALS[type(_inner(self.codecs[field.name]))])
             for field in written
@@ -104,8 +110,6 @@ _SEALS: Final[Mapping[type, Callable[[Any], Any]]] = types.MappingProxyType(
 
 def _values_besides(hint: Any) -> tuple[Unset | None, ...]:
     """Return which of None and UNSET a field of type `hint` takes besides what its codec checks."""
-    if hint in (Any, object):
-        return (None, UNSET)
     arguments = typing.get_args(hint)
     none: tuple[Unset | None, ...] = (None,) if type(None) in arguments else ()
     return (*none, UNSET) if Unset in arguments else none

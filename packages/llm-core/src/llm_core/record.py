@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Self
 
-from llm_core._layout import UNSET, FieldCheck, LayoutOnDemand, Unset
+from llm_core._layout import UNSET, LayoutOnDemand, Unset
 from llm_core.errors import InvalidValue
-from llm_core.value import Value, unchecked
+from llm_core.value import Value
 
 __all__ = ["NOT_JSON", "UNSET", "CheckedRecord", "Record", "Unset", "require"]
 
@@ -95,18 +95,21 @@ class CheckedRecord(Record):
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Self:
         """Do as the constructor does with these keywords, but spend nothing on the fields that are not given."""
-        made = unchecked(cls)(**fields)
-        checks = cls._layout.checks
-        made._check([checks[name] for name in fields if name in checks])
+        made: Self = cls._unchecked(**fields)
+        made._check(fields)
         return made
 
     def __post_init__(self) -> None:
-        self._check(self._layout.checks.values())
+        self._check(self._layout.checks)
 
-    def _check(self, checks: Iterable[FieldCheck]) -> None:
-        for name, path, default, check, besides in checks:
+    def _check(self, names: Iterable[str]) -> None:
+        checks = self._layout.checks
+        for name in names:
+            if name not in checks:
+                continue
+            path, default, kept, check, besides = checks[name]
             value = getattr(self, name)
-            if value is default:
+            if value is default or type(value) is kept:
                 continue
             if value is None or value is UNSET:
                 if value in besides:

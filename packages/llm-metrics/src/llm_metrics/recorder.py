@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -20,42 +20,55 @@ from llm_core import (
 from llm_core.forks import begin_anew_in_children
 from llm_metrics.snapshot import OTHER, Labels, Quantiles, StatsSnapshot, TrafficStats
 from llm_metrics.window import (
+    FAILED,
+    INPUT,
+    OUTPUT,
+    RECEIVED,
+    SENT,
+    WAITED,
     Counts,
     Durations,
-    Event,
     ExactCounts,
     ExactDurations,
     LogDurations,
+    Mark,
     RingCounts,
     quantile,
 )
 
 __all__ = ["MetricsRecorder"]
 
-_SENT, _RECEIVED, _FAILED, _INPUT, _OUTPUT = range(5)
 _LATENCY, _FIRST_TOKEN, _QUEUE, _BACKOFF = range(4)
-_WAITED = 5
 
 # Marks are taken in without a lock and sorted in by the thousand, so that threads seldom meet.
 _FOLD_AT: Final = 1024
 _FOLD_NOW: Final = 16 * _FOLD_AT
 _CALLS_REMEMBERED: Final = 65_536
 
-_Mark = tuple[int, int, Labels, int, int, float | None, float | None]
 _NOTHING = Labels()
 
 
 class _Series:
     """What is kept for one combination of labels."""
 
-    __slots__ = ("counts", "durations", "events", "totals")
+    __slots__ = ("counts", "durations", "totals")
 
     def __init__(self, counts: Counts, durations: list[Durations]) -> None:
-        self.totals = [0, 0, 0]
-        self.events: deque[Event] = deque()
-        """What is to be counted next."""
+        self.totals = [0, 0, 0, 0]
+        """How many marks of each kind there ever were."""
         self.counts = counts
         self.durations = durations
+
+    def take(self, marks: list[Mark]) -> None:
+        """Take in marks with these labels."""
+        self.counts.take(marks)
+        latency, first_token, queue, backoff = self.durations
+        for kind, at_ns, _, _, _, first, second in marks:
+            self.totals[kind] += 1
+            if first is not None:
+                (queue if kind == WAITED else latency).add(at_ns, first)
+            if second is not None:
+                (backoff if kind == WAITED else first_token).add(at_ns, second)
 
 
 class MetricsRecorder:
@@ -98,9 +111,10 @@ class MetricsRecorder:
 
     def begin_anew(self) -> None:
         """Forget all marks, whoever is making one: a forked child has made none yet."""
-        self._pending: deque[_Mark] = deque()
-        # What the rates of all traffic are counted from: they are asked for far more often than all the rest.
-        self._traffic: deque[Event] = deque()
+        self._pending: list[Mark] = []
+        """What is to be sorted into the series."""
+        self._counted = 0
+        """How many of these are in the rates of all traffic, which are asked for far more often."""
         self._lock = threading.Lock()
         self._series: dict[Labels, _Series] = {}
         self._total = self._new_counts()
@@ -108,7 +122,7 @@ class MetricsRecorder:
 
     def mark_sent(self, labels: Labels = _NOTHING) -> None:
         """Note that a request goes to a provider."""
-        self._take((_SENT, self._now(), labels, 0, 0, None, None))
+        self._take((SENT, self._now(), labels, 0, 0, None, None))
 
     def mark_received(
         self,
@@ -122,7 +136,7 @@ class MetricsRecorder:
         """Note that a complete answer came, with its tokens and how long it took."""
         self._take(
             (
-                _RECEIVED,
+                RECEIVED,
                 self._now(),
                 labels,
                 input_tokens,
@@ -144,7 +158,7 @@ class MetricsRecorder:
         """Note that a request ended in an error, with what it had used until then."""
         self._take(
             (
-                _FAILED,
+                FAILED,
                 self._now(),
                 labels,
                 input_tokens,
@@ -162,7 +176,7 @@ class MetricsRecorder:
         backoff_seconds: float | None = None,
     ) -> None:
         """Note time spent at our own gates, or in pauses between attempts."""
-        self._take((_WAITED, self._now(), labels, 0, 0, queue_seconds, backoff_seconds))
+        self._take((WAITED, self._now(), labels, 0, 0, queue_seconds, backoff_seconds))
 
     def emit(self, event: TelemetryEvent) -> None:
         """Mark what a telemetry event tells."""
@@ -184,10 +198,10 @@ class MetricsRecorder:
     def per_minute(self) -> tuple[float, float]:
         """Return requests and tokens (input and output) per minute of all traffic."""
         with self._lock:
-            if self._traffic:
-                self._total.take(self._traffic)
-            sums = self._total.sums(self._now())
-        return sums[_SENT] * self._factor, (sums[_INPUT] + sums[_OUTPUT]) * self._factor
+            if len(self._pending) > self._counted:
+                self._count()
+            requests, tokens = self._total.traffic(self._now())
+        return requests * self._factor, tokens * self._factor
 
     def snapshot(self) -> StatsSnapshot:
         """Return all rates and quantiles as they are now."""
@@ -208,11 +222,9 @@ class MetricsRecorder:
             by_tenant=self._cut(series, "tenant"),
         )
 
-    def _take(self, mark: _Mark) -> None:
+    def _take(self, mark: Mark) -> None:
         pending = self._pending
         pending.append(mark)
-        if mark[0] != _WAITED:
-            self._traffic.append((mark[1], mark[0], mark[3], mark[4]))
         waiting = len(pending)
         # Whoever finds the lock free sorts in; if nobody keeps up, the next one waits its turn.
         if waiting >= _FOLD_AT and self._lock.acquire(blocking=waiting >= _FOLD_NOW):
@@ -221,31 +233,23 @@ class MetricsRecorder:
             finally:
                 self._lock.release()
 
+    def _count(self) -> None:
+        """Count what was marked since the last time into the rates of all traffic; the caller holds the lock."""
+        marks = self._pending[self._counted :]
+        self._counted += len(marks)
+        self._total.take(marks)
+
     def _fold(self) -> None:
         """Sort what is pending into the series; the caller holds the lock."""
-        self._total.take(self._traffic)
-        take, series_of = self._pending.popleft, self._series.get
-        touched: set[_Series] = set()
-        latest, series = _NOTHING, None
-        for _ in range(len(self._pending)):
-            kind, at_ns, labels, input_tokens, output_tokens, first, second = take()
-            if series is None or labels is not latest:  # the marks of a call have the same
-                latest, series = labels, series_of(labels) or self._new_labels(labels)
-                touched.add(series)
-            if kind == _WAITED:
-                if first is not None:
-                    series.durations[_QUEUE].add(at_ns, first)
-                if second is not None:
-                    series.durations[_BACKOFF].add(at_ns, second)
-                continue
-            series.totals[kind] += 1
-            series.events.append((at_ns, kind, input_tokens, output_tokens))
-            if first is not None:
-                series.durations[_LATENCY].add(at_ns, first)
-            if second is not None:
-                series.durations[_FIRST_TOKEN].add(at_ns, second)
-        for series in touched:
-            series.counts.take(series.events)
+        self._count()
+        sorted_in: defaultdict[Labels, list[Mark]] = defaultdict(list)
+        for mark in self._pending[: self._counted]:
+            sorted_in[mark[2]].append(mark)
+        del self._pending[: self._counted]
+        self._counted = 0
+        for labels, marks in sorted_in.items():
+            series = self._series.get(labels) or self._new_labels(labels)
+            series.take(marks)
 
     def _new_labels(self, labels: Labels) -> _Series:
         if len(self._series) >= self._max_series - 1:
@@ -300,19 +304,19 @@ class MetricsRecorder:
         return {value: self._stats(reads) for value, reads in groups.items()}
 
     def _stats(self, reads: list[_Read]) -> TrafficStats:
-        totals = [sum(column) for column in zip(*(r[0] for r in reads), strict=True)] or [0] * 3
+        totals = [sum(column) for column in zip(*(r[0] for r in reads), strict=True)] or [0] * 4
         sums = [sum(column) * self._factor for column in zip(*(r[1] for r in reads), strict=True)]
-        rates = sums or [0.0] * 5
+        rates = sums or [0.0] * 6
         times = [_quantiles([r[2][kind] for r in reads]) for kind in range(4)]
         return TrafficStats(
-            sent=totals[_SENT],
-            received=totals[_RECEIVED],
-            failed=totals[_FAILED],
-            requests_per_minute=rates[_SENT],
-            responses_per_minute=rates[_RECEIVED],
-            failures_per_minute=rates[_FAILED],
-            input_tokens_per_minute=rates[_INPUT],
-            output_tokens_per_minute=rates[_OUTPUT],
+            sent=totals[SENT],
+            received=totals[RECEIVED],
+            failed=totals[FAILED],
+            requests_per_minute=rates[SENT],
+            responses_per_minute=rates[RECEIVED],
+            failures_per_minute=rates[FAILED],
+            input_tokens_per_minute=rates[INPUT],
+            output_tokens_per_minute=rates[OUTPUT],
             latency=times[_LATENCY],
             time_to_first_token=times[_FIRST_TOKEN],
             queue_wait=times[_QUEUE],

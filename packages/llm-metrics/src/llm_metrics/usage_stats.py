@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from decimal import Decimal
@@ -35,6 +35,8 @@ __all__ = ["UsageRow", "UsageStats"]
 _COUNTS = tuple(field.name for field in fields(Usage))
 _counts_of = attrgetter(*_COUNTS)
 _ZERO = Decimal(0)
+# Before Python 3.12, to name an enum's member costs as much as to add up an attempt's tokens.
+_UNPRICED = CostStatus.UNPRICED
 _Key = tuple[str, str, str]
 """Operation, provider, model."""
 _Call = tuple[str, str, str, tuple[InvocationAttempt, ...], bool, BackoffStats]
@@ -85,8 +87,8 @@ class _Sums:
         usage, cost = attempt.usage, attempt.cost
         if usage is not None:
             self.tokens = list(map(add, self.tokens, _counts_of(usage)))
-            priced = cost is not None and cost.status is not CostStatus.UNPRICED
-            self.unpriced += usage.total_tokens > 0 and not priced
+            if cost is None or cost.status is _UNPRICED:
+                self.unpriced += usage.total_tokens > 0
         if cost is not None and cost.amount is not None:
             key = (cost.currency, cost.status, cost.source)
             self.costs[key] = self.costs.get(key, _ZERO) + cost.amount
@@ -137,7 +139,7 @@ class UsageStats:
         self._lock = threading.Lock()
         # Added up by the dozen, so that a call pays for no more than a place in the queue.
         self._pending: deque[_Call] = deque()
-        self._sums: dict[_Key, _Sums] = {}
+        self._sums: defaultdict[_Key, _Sums] = defaultdict(_Sums)
 
     def record(self, result: GenerationResult[Any]) -> None:
         """Add one finished call: the call to the model it ended with, each attempt to its own."""
@@ -163,13 +165,15 @@ class UsageStats:
 
     def _add_up(self) -> None:
         """Add what is pending to the sums; the caller holds the lock."""
-        take, sums_of = self._pending.popleft, self._of
+        take, sums = self._pending.popleft, self._sums
         for _ in range(len(self._pending)):
             operation, provider, model, attempts, success, backoff = take()
+            asked = None
             for attempt in attempts:
-                provider, model = attempt.provider, attempt.model
-                sums_of((operation, provider, model)).add_attempt(attempt)
-            sums_of((operation, provider, model)).add_call(success, backoff)
+                asked = sums[operation, attempt.provider, attempt.model]
+                asked.add_attempt(attempt)
+            ended_with = asked or sums[operation, provider, model]
+            ended_with.add_call(success, backoff)
 
     def close(self, timeout: float | None = None) -> None:
         """Do nothing: there is nothing to deliver. What was recorded can still be read."""
@@ -184,7 +188,7 @@ class UsageStats:
         """Start again from zero; return what there was, so that no call is lost in between."""
         with self._lock:
             self._add_up()
-            sums, self._sums = self._sums, {}
+            sums, self._sums = self._sums, defaultdict(_Sums)
         return _rows(sums)
 
     def to_dict(self) -> dict[str, Any]:
@@ -210,12 +214,6 @@ class UsageStats:
             names = (row.operation or "-", row.provider or "-", row.model or "-")
             table.add_row(*map("\n".join, (names, *_numbers(row))))
         return table
-
-    def _of(self, key: _Key) -> _Sums:
-        sums = self._sums.get(key)
-        if sums is None:
-            sums = self._sums[key] = _Sums()
-        return sums
 
 
 def _rows(sums: Mapping[_Key, _Sums]) -> tuple[UsageRow, ...]:

@@ -9,7 +9,10 @@ import math
 from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
+from operator import add, sub
 from typing import Final, Protocol
+
+from llm_metrics.snapshot import Labels
 
 __all__ = [
     "Counts",
@@ -21,10 +24,8 @@ __all__ = [
     "quantile",
 ]
 
-COUNTERS: Final = 5
-"""Three kinds of event (numbered 0 to 2 by the recorder), input tokens, output tokens."""
-
-_INPUT, _OUTPUT = 3, 4
+SENT, RECEIVED, FAILED, WAITED, INPUT, OUTPUT = range(6)
+"""The counters: four kinds of mark, and the tokens that came with them."""
 
 SLOTS: Final = 240
 """Buckets per window: of 60 seconds, each is a quarter of one."""
@@ -37,18 +38,25 @@ _SHORTEST: Final = 1e-6
 _LONGEST: Final = 1e6
 
 
-Event = tuple[int, int, int, int]
-"""When, of which kind, input tokens, output tokens."""
+Mark = tuple[int, int, Labels, int, int, float | None, float | None]
+"""Kind, when, whose, input tokens, output tokens, and two durations that the kind gives a meaning."""
+
+Row = tuple[int, ...]
+"""One number for each counter."""
+_NOTHING: Final[Row] = (0, 0, 0, 0, 0, 0)
 
 
 class Counts(Protocol):
     """Sums of the window, one for each counter."""
 
-    def take(self, events: deque[Event]) -> None:
-        """Take all events out of a queue and count them; one before the window is ignored."""
+    def take(self, marks: Iterable[Mark]) -> None:
+        """Count marks; one from before the window is ignored."""
 
     def sums(self, now_ns: int) -> list[float]:
         """Return every counter's sum over the window that ends at `now_ns`."""
+
+    def traffic(self, now_ns: int) -> tuple[float, float]:
+        """Return the sums of what was sent and of all tokens, which are asked for in every call."""
 
 
 class Durations(Protocol):
@@ -62,89 +70,126 @@ class Durations(Protocol):
 
 
 class RingCounts:
-    """A ring of `SLOTS` buckets and their running sums.
+    """The running sums of the window, and what of them fell into each of `SLOTS` buckets before the newest.
 
     Memory does not depend on the rate. The bucket that the window's start falls into counts by
     the part of it that lies inside, as if its events were spread evenly; the error is at most what
     happened in that one bucket (a 240th of the window), and below 1 % of the sum for steady traffic.
     """
 
-    __slots__ = ("_newest", "_resolution_ns", "_rows", "_sums")
+    __slots__ = ("_before", "_begins_ns", "_ends_ns", "_past", "_resolution_ns", "_sums")
 
     def __init__(self, window_ns: int) -> None:
         self._resolution_ns = window_ns // SLOTS
-        # One more than the window holds: the oldest is partly outside.
-        self._rows = [[0] * COUNTERS for _ in range(SLOTS + 1)]
-        self._sums = [0] * COUNTERS
-        self._newest = -1
+        self._begins_ns = -self._resolution_ns
+        """The newest bucket lasts from here ..."""
+        self._ends_ns = 0
+        """... to here, exclusive."""
+        self._past: deque[Row] = deque([_NOTHING] * SLOTS)
+        """The buckets before the newest; the oldest is partly outside of the window."""
+        self._sums = [*_NOTHING]
+        """Of the past and the newest bucket."""
+        self._before = _NOTHING
+        """The sums without the newest bucket."""
 
-    def take(self, events: deque[Event]) -> None:
-        """Add the events of a queue, each to the bucket of its time."""
+    def take(self, marks: Iterable[Mark]) -> None:
+        """Add each to the bucket of its time, which nearly always is the newest."""
         sums = self._sums
-        for _ in range(len(events)):
-            at_ns, kind, input_tokens, output_tokens = events.popleft()
-            slot = at_ns // self._resolution_ns
-            if slot > self._newest:
-                self._advance(slot)
-            elif slot < self._newest - SLOTS:
+        for kind, at_ns, _, input_tokens, output_tokens, _, _ in marks:
+            if at_ns >= self._ends_ns:
+                self._advance(at_ns)
+            elif at_ns < self._begins_ns:
+                self._take_late(at_ns, kind, input_tokens, output_tokens)
                 continue
-            row = self._rows[slot % (SLOTS + 1)]
-            row[kind] += 1
             sums[kind] += 1
             if input_tokens or output_tokens:
-                row[_INPUT] += input_tokens
-                sums[_INPUT] += input_tokens
-                row[_OUTPUT] += output_tokens
-                sums[_OUTPUT] += output_tokens
+                sums[INPUT] += input_tokens
+                sums[OUTPUT] += output_tokens
 
     def sums(self, now_ns: int) -> list[float]:
         """Return the running sums less the outer part of the oldest bucket."""
-        slot, inside_ns = divmod(now_ns, self._resolution_ns)
-        if slot > self._newest:
-            self._advance(slot)
-        elif slot < self._newest:  # another thread's event came after `now_ns` was read
-            slot, inside_ns = self._newest, 0
-        oldest = self._rows[(slot + 1) % (SLOTS + 1)]
-        if not any(oldest):
-            return [*self._sums]
-        outside = inside_ns / self._resolution_ns
-        return [total - outside * old for total, old in zip(self._sums, oldest, strict=True)]
+        if now_ns >= self._ends_ns:
+            self._advance(now_ns)
+        outside = self._outside(now_ns)
+        return [total - outside * old for total, old in zip(self._sums, self._past[0], strict=True)]
 
-    def _advance(self, slot: int) -> None:
-        for passed in range(max(self._newest + 1, slot - SLOTS), slot + 1):
-            row = self._rows[passed % (SLOTS + 1)]
-            if any(row):
-                for counter in range(COUNTERS):
-                    self._sums[counter] -= row[counter]
-                row[:] = [0] * COUNTERS
-        self._newest = slot
+    def traffic(self, now_ns: int) -> tuple[float, float]:
+        """Do the same for two of the sums."""
+        if now_ns >= self._ends_ns:
+            self._advance(now_ns)
+        sent, _, _, _, read, written = self._sums
+        oldest = self._past[0]
+        if oldest is _NOTHING:
+            return sent, read + written
+        outside = self._outside(now_ns)
+        old_tokens = oldest[INPUT] + oldest[OUTPUT]
+        return sent - outside * oldest[SENT], read + written - outside * old_tokens
+
+    def _outside(self, now_ns: int) -> float:
+        """Return which part of the oldest bucket the window that ends at `now_ns` has left."""
+        # Not below 0 if another thread's mark came after `now_ns` was read.
+        return max(now_ns - self._begins_ns, 0) / self._resolution_ns
+
+    def _take_late(self, at_ns: int, kind: int, input_tokens: int, output_tokens: int) -> None:
+        behind = -((at_ns - self._begins_ns) // self._resolution_ns)
+        if behind > SLOTS:
+            return
+        late = [*_NOTHING]
+        late[kind], late[INPUT], late[OUTPUT] = 1, input_tokens, output_tokens
+        self._past[-behind] = tuple(map(add, self._past[-behind], late))
+        self._before = tuple(map(add, self._before, late))
+        self._sums[:] = map(add, self._sums, late)
+
+    def _advance(self, at_ns: int) -> None:
+        """Make the bucket of `at_ns` the newest."""
+        passed = (at_ns - self._begins_ns) // self._resolution_ns
+        past, sums = self._past, self._sums
+        newest: Row = tuple(map(sub, sums, self._before))
+        for _ in range(min(passed, SLOTS + 1)):
+            past.append(newest)
+            newest = _NOTHING
+            left = past.popleft()
+            if left is not _NOTHING:
+                sums[:] = map(sub, sums, left)
+        self._before = tuple(sums)
+        self._begins_ns += passed * self._resolution_ns
+        self._ends_ns = self._begins_ns + self._resolution_ns
 
 
 class ExactCounts:
-    """Every event of the window in a deque: exact, and as large as the rate."""
+    """Every mark of the window in a deque: exact, and as large as the rate."""
 
-    __slots__ = ("_events", "_window_ns")
+    __slots__ = ("_marks", "_window_ns")
 
     def __init__(self, window_ns: int) -> None:
         self._window_ns = window_ns
-        self._events: deque[Event] = deque()
+        self._marks: deque[Mark] = deque()
 
-    def take(self, events: deque[Event]) -> None:
-        """Keep the events of a queue, and drop those that the window has left."""
-        for _ in range(len(events)):
-            self._events.append(events.popleft())
-        if self._events:
-            _drop_old(self._events, self._events[-1][0] - self._window_ns)
+    def take(self, marks: Iterable[Mark]) -> None:
+        """Keep the marks, and drop those that the window has left."""
+        self._marks.extend(marks)
+        if self._marks:
+            self._drop_old(self._marks[-1][1])
 
     def sums(self, now_ns: int) -> list[float]:
         """Add up what lies after the window's start."""
-        _drop_old(self._events, now_ns - self._window_ns)
-        sums = [0.0] * COUNTERS
-        for _, kind, input_tokens, output_tokens in self._events:
+        self._drop_old(now_ns)
+        sums: list[float] = [*_NOTHING]
+        for kind, _, _, input_tokens, output_tokens, _, _ in self._marks:
             sums[kind] += 1
-            sums[_INPUT] += input_tokens
-            sums[_OUTPUT] += output_tokens
+            sums[INPUT] += input_tokens
+            sums[OUTPUT] += output_tokens
         return sums
+
+    def traffic(self, now_ns: int) -> tuple[float, float]:
+        """Add up two of the counters."""
+        sums = self.sums(now_ns)
+        return sums[SENT], sums[INPUT] + sums[OUTPUT]
+
+    def _drop_old(self, now_ns: int) -> None:
+        start_ns = now_ns - self._window_ns
+        while self._marks and self._marks[0][1] <= start_ns:
+            self._marks.popleft()
 
 
 class LogDurations:
@@ -196,12 +241,17 @@ class ExactDurations:
     def add(self, at_ns: int, seconds: float) -> None:
         """Keep the duration, and drop those that the window has left."""
         self._events.append((at_ns, seconds))
-        _drop_old(self._events, at_ns - self._window_ns)
+        self._drop_old(at_ns)
 
     def histogram(self, now_ns: int) -> Mapping[float, int]:
         """Count equal durations."""
-        _drop_old(self._events, now_ns - self._window_ns)
+        self._drop_old(now_ns)
         return Counter(seconds for _, seconds in self._events)
+
+    def _drop_old(self, now_ns: int) -> None:
+        start_ns = now_ns - self._window_ns
+        while self._events and self._events[0][0] <= start_ns:
+            self._events.popleft()
 
 
 def quantile(histogram: Mapping[float, int], shares: Iterable[float]) -> list[float]:
@@ -213,11 +263,6 @@ def quantile(histogram: Mapping[float, int], shares: Iterable[float]) -> list[fl
         ranks.append(total)
     wanted = (max(math.ceil(share * total), 1) for share in shares)
     return [values[bisect_right(ranks, rank - 1)] for rank in wanted]
-
-
-def _drop_old(events: deque[Event] | deque[tuple[int, float]], start_ns: int) -> None:
-    while events and events[0][0] <= start_ns:
-        events.popleft()
 
 
 _LOWEST = math.ceil(math.log(_SHORTEST) / _LOG_GAMMA)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
-from llm_core import Clock, StepContext, SystemClock, unchecked
+from llm_core import Clock, StepContext, SystemClock
 from llm_pipeline.result import PipelineResult
-from llm_pipeline.runner import OnStep, RunAwaitable, drive_sync, run_steps
-from llm_pipeline.step import RunContext, Step, StepLike, drive
+from llm_pipeline.runner import OnStep, RunAwaitable, awaitable_steps, drive_sync, run_steps
+from llm_pipeline.step import RunContext, Step, StepLike
 from llm_pipeline.step_list import StepList, runnable, steps_of
 
 if TYPE_CHECKING:
@@ -76,18 +76,21 @@ class Pipeline(StepList, Generic[A, T]):
             return Pipeline.from_config(steps)
         return Pipeline(pipeline)
 
-    def run(
+    async def run(
         self,
         content: A,
         *,
         context: StepContext | None = None,
         on_step: OnStep | None = None,
-    ) -> Coroutine[Any, Any, PipelineResult[T]]:
-        """Run the steps on `content`, once awaited; raises nothing but what cancels the task.
+    ) -> PipelineResult[T]:
+        """Run the steps on `content`; raises nothing but what cancels the task.
 
         `on_step` is told of each step as soon as it is done.
         """
-        return drive(self._flow(content, context, on_step))
+        known = context or _NOTHING_KNOWN
+        return await awaitable_steps(
+            self._runnable, content, known, self._clock, on_step, awaits=True
+        )
 
     def run_sync(
         self,
@@ -104,25 +107,9 @@ class Pipeline(StepList, Generic[A, T]):
         Without one each awaitable runs on an event loop of its own; on a thread whose loop is running that is
         impossible, and the step fails with a message that says so.
         """
-        return drive_sync(self._flow(content, context, on_step), run_awaitable)
-
-    def _flow(
-        self, content: A, context: StepContext | None, on_step: OnStep | None
-    ) -> Generator[Awaitable[Any], Any, PipelineResult[T]]:
-        now = self._clock.monotonic_ns
-        started = now()
         known = context or _NOTHING_KNOWN
-        run = yield from run_steps(self._runnable, content, known, self._clock, on_step)
-        return unchecked(PipelineResult)(
-            success=not run.failed,
-            content=run.content,
-            raw_content=content,
-            last_good=run.content,
-            error=run.error,
-            degraded=run.degraded,
-            steps=tuple(run.steps),
-            duration_seconds=(now() - started) / 1e9,
-        )
+        flow = run_steps(self._runnable, content, known, self._clock, on_step)
+        return drive_sync(flow, run_awaitable)
 
     @classmethod
     def from_config(

@@ -1,14 +1,16 @@
 """Run steps one after the other and keep what each did.
 
 There is one body for sync and async runs: a generator that yields what must be awaited and is sent the result.
-`step.drive` awaits it; `drive_sync` hands it to a portal, by default an event loop of its own.
+`drive_sync` hands that to a portal, by default an event loop of its own; `step.drive` awaits it, for a flow that a
+step runs. An async run of a pipeline awaits within the body itself.
 """
 
 from __future__ import annotations
 
 import contextlib
+import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from llm_core import (
@@ -24,13 +26,14 @@ from llm_core import (
     StepContext,
     unchecked,
 )
-from llm_pipeline.step import FlowStep, Outcome, own_copy
+from llm_pipeline.result import PipelineResult
+from llm_pipeline.step import FlowStep, Outcome, drive, own_copy
 
 __all__ = [
     "OnStep",
-    "Progress",
     "RunAwaitable",
     "RunnableStep",
+    "awaitable_steps",
     "describe",
     "drive_sync",
     "run_steps",
@@ -72,6 +75,11 @@ class RunnableStep:
     on_error: str
     fallback: Any
 
+    @property
+    def stops(self) -> bool:
+        """Whether its failure is the pipeline's."""
+        return self.on_error not in ("skip", "fallback")
+
     @classmethod
     def of(cls, step: Any) -> RunnableStep:
         """Look up what is needed of an object with `name` and `run`."""
@@ -85,148 +93,131 @@ class RunnableStep:
         )
 
 
-@dataclass(slots=True)
-class Progress:
-    """How far a run has come; it is its result once the last step is done."""
-
-    content: Any
-    steps: list[PipelineStepResult] = field(default_factory=list)
-    failed: bool = False
-    error: ErrorInfo | None = None
-    degraded: Degradation | None = None
-
-    @property
-    def lossy(self) -> bool:
-        """Whether a step had to guess or drop something."""
-        return any(step.lossy for step in self.steps)
-
-    def degrade(self, reason: DegradedReason, detail: str, error: ErrorInfo | None = None) -> None:
-        """Note a lesser answer, unless a more serious reason is noted already."""
-        now = self.degraded
-        if now is None or _SERIOUSNESS.index(reason) > _SERIOUSNESS.index(now.reason):
-            self.degraded = Degradation(reason=reason, detail=detail, error=error)
-
-
 def run_steps(
     steps: Sequence[RunnableStep],
     content: Any,
     context: StepContext,
     clock: Clock,
     on_step: OnStep | None = None,
-) -> Generator[Awaitable[Any], Any, Progress]:
-    """Run `steps` on `content` until one stops the run; raises nothing but what cancels or interrupts."""
-    progress = Progress(content)
+    *,
+    awaits: bool = False,
+) -> Generator[Any, Any, PipelineResult[Any]]:
+    """Run `steps` on `content` until one stops the run; raises nothing but what cancels or interrupts.
+
+    What must be awaited is yielded, or awaited here if this is awaited itself (`awaits`).
+    """
     now = clock.monotonic_ns
-    record = progress.steps.append
+    given, began = content, now()
+    done: list[PipelineStepResult] = []
+    failed, error, degraded = False, None, None
     for step in steps:
-        before = progress.content
         started = now()
         try:
             if step.flows:
-                outcome = yield from step.call(before, context, clock)
+                flow = step.call(content, context, clock)
+                outcome = yield from (drive(flow).__await__() if awaits else flow)
             else:
-                outcome = step.call(before, context)
+                outcome = step.call(content, context)
                 if hasattr(outcome, "__await__"):
-                    outcome = yield outcome
-        except Exception as error:  # noqa: BLE001 - steps are foreign code; a pipeline never throws
-            goes_on = _fail(progress, step, describe(step.name, error), (started, now()))
-            _tell(on_step, progress)
-            if goes_on:
-                continue
-            break
-        ended = now()
-        if type(outcome) is Outcome:
-            _accept(progress, step, outcome, (started, ended))
+                    outcome = (yield from outcome.__await__()) if awaits else (yield outcome)
+        except Exception as exception:  # noqa: BLE001 - steps are foreign code; a pipeline never throws
+            info = describe(step.name, exception)
+            result, lesser = _failure(step, content, info, started, now())
+            failed = step.stops
+            error = info if failed else error or info
+            degraded = lesser if failed else _worse(degraded, lesser)
         else:
-            progress.content = outcome
-            record(
-                unchecked(PipelineStepResult)(
+            ended = now()
+            if type(outcome) is Outcome:
+                result, loss = _success(step, content, outcome, started, ended)
+                degraded = _worse(degraded, loss)
+            else:
+                result = unchecked(PipelineStepResult)(
                     step=step.name,
                     success=True,
-                    before=before,
+                    before=content,
                     after=outcome,
                     duration_seconds=(ended - started) / 1e9,
                     started=started,
                     ended=ended,
                 )
-            )
+        done.append(result)
         if on_step is not None:
-            _tell(on_step, progress)
-    return progress
-
-
-def _tell(on_step: OnStep | None, progress: Progress) -> None:
-    if on_step is not None:
-        # An observer must not break what it observes.
-        with contextlib.suppress(Exception):
-            on_step(progress.steps[-1])
-
-
-def _accept(
-    progress: Progress, step: RunnableStep, outcome: Outcome, span: tuple[int, int]
-) -> None:
-    progress.steps.append(
-        PipelineStepResult(
-            step=step.name,
-            success=True,
-            before=progress.content,
-            after=outcome.value,
-            duration_seconds=(span[1] - span[0]) / 1e9,
-            started=span[0],
-            ended=span[1],
-            skipped=outcome.skipped,
-            lossy=outcome.lossy,
-            trail=outcome.trail,
-        )
+            # An observer must not break what it observes.
+            with contextlib.suppress(Exception):
+                on_step(result)
+        if failed:
+            break
+        content = result.after
+    # In the order of the fields, as naming them costs a fifth more instructions.
+    made: PipelineResult[Any] = PipelineResult._unchecked(
+        not failed, content, given, content, error, degraded, tuple(done), (now() - began) / 1e9
     )
-    progress.content = outcome.value
-    if outcome.tolerated:
-        return
+    return made
+
+
+awaitable_steps = types.coroutine(run_steps)
+"""`run_steps` under a type that `await` takes; with `awaits`, it saves an async run the way through `drive`."""
+
+
+def _success(
+    step: RunnableStep, before: Any, outcome: Outcome, started: int, ended: int
+) -> tuple[PipelineStepResult, Degradation | None]:
+    """Return what a step did that had something to say, and the lesser answer if it is one."""
+    result = PipelineStepResult(
+        step=step.name,
+        success=True,
+        before=before,
+        after=outcome.value,
+        duration_seconds=(ended - started) / 1e9,
+        started=started,
+        ended=ended,
+        skipped=outcome.skipped,
+        lossy=outcome.lossy,
+        trail=outcome.trail,
+    )
+    if outcome.tolerated or not (outcome.truncated or outcome.lossy):
+        return result, None
     if outcome.truncated:
-        progress.degrade(
-            DegradedReason.PARTIAL, f"{step.name}: the text ended before its value did"
-        )
-    elif outcome.lossy:
-        detail = f"{step.name}: the value may differ from what the text said"
-        progress.degrade(DegradedReason.LOSSY, detail)
-
-
-def _fail(progress: Progress, step: RunnableStep, error: ErrorInfo, span: tuple[int, int]) -> bool:
-    """Record a failure; True if the pipeline goes on."""
-    before, after = progress.content, None
-    if step.on_error == "skip":
-        after = before
-        detail = f"{step.name} failed and was skipped"
-        progress.degrade(DegradedReason.LAST_GOOD_VALUE, detail, error)
-    elif step.on_error == "fallback":
-        after = own_copy(step.fallback)
-        detail = f"{step.name} failed and its fallback was taken"
-        progress.degrade(DegradedReason.FALLBACK_VALUE, detail, error)
+        reason, said = DegradedReason.PARTIAL, "the text ended before its value did"
     else:
-        progress.failed = True
-        detail = f"{step.name} failed; the content is what the steps before it had made"
-        progress.degraded = Degradation(
-            reason=DegradedReason.LAST_GOOD_VALUE, detail=detail, error=error
-        )
-    if progress.failed or progress.error is None:
-        progress.error = error
-    progress.steps.append(
-        PipelineStepResult(
-            step=step.name,
-            success=False,
-            before=before,
-            after=after,
-            error=error,
-            duration_seconds=(span[1] - span[0]) / 1e9,
-            started=span[0],
-            ended=span[1],
-            skipped=step.on_error == "skip",
-            trail=error.details,
-        )
+        reason, said = DegradedReason.LOSSY, "the value may differ from what the text said"
+    return result, Degradation(reason=reason, detail=f"{step.name}: {said}")
+
+
+def _failure(
+    step: RunnableStep, before: Any, error: ErrorInfo, started: int, ended: int
+) -> tuple[PipelineStepResult, Degradation]:
+    """Return what a step did that failed, and the lesser answer that the pipeline goes on or ends with."""
+    after, reason = None, DegradedReason.LAST_GOOD_VALUE
+    if step.on_error == "skip":
+        after, said = before, " and was skipped"
+    elif step.on_error == "fallback":
+        after, reason = own_copy(step.fallback), DegradedReason.FALLBACK_VALUE
+        said = " and its fallback was taken"
+    else:
+        said = "; the content is what the steps before it had made"
+    result = PipelineStepResult(
+        step=step.name,
+        success=False,
+        before=before,
+        after=after,
+        error=error,
+        duration_seconds=(ended - started) / 1e9,
+        started=started,
+        ended=ended,
+        skipped=step.on_error == "skip",
+        trail=error.details,
     )
-    if not progress.failed:
-        progress.content = after
-    return not progress.failed
+    return result, Degradation(reason=reason, detail=f"{step.name} failed{said}", error=error)
+
+
+def _worse(known: Degradation | None, new: Degradation | None) -> Degradation | None:
+    """Return the more serious of two lesser answers, of equals the one that is known."""
+    if known is None or new is None:
+        return known or new
+    more = _SERIOUSNESS.index(new.reason) > _SERIOUSNESS.index(known.reason)
+    return new if more else known
 
 
 def describe(step: str, error: Exception) -> ErrorInfo:

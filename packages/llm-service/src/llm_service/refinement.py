@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from llm_core import Clock, GenerationRequest, ProviderResponse, SystemClock, unchecked
 
@@ -24,11 +24,11 @@ def pipeline_of(wanted: Any, clock: Clock) -> Pipeline[Any, Any] | None:
     """
     if wanted is None:
         return None
-    kind, _ = _pipeline_classes()
+    if type(wanted) in _FUNCTIONS and type(clock) is SystemClock and not _holds_values(wanted):
+        return _pipeline_of_function(wanted)
+    kind = _pipeline_class()
     if isinstance(wanted, kind):
         return wanted
-    if type(clock) is SystemClock and _is_shared_function(wanted):
-        return _pipeline_of_function(wanted)
     if not callable(wanted) and _is_declarative(wanted):
         return kind.from_config(wanted, clock=clock)
     return kind(wanted, clock=clock)
@@ -42,31 +42,39 @@ def refine(
     generate: Generate,
 ) -> Coroutine[Any, Any, PipelineResult[Any]]:
     """Run the pipeline on the reply's `text`; what is returned, once awaited, never raises."""
-    _, context_of = _pipeline_classes()
-    context = unchecked(context_of)(request=request, response=response, generate=generate)
+    context = _context_maker()(request=request, response=response, generate=generate)
     return pipeline.run(text, context=context)
 
 
+# Both here, because calls without a pipeline should not pay for its import.
 @functools.cache
-def _pipeline_classes() -> tuple[type[Pipeline[Any, Any]], type[RunContext]]:
-    # Here, because calls without a pipeline should not pay for its import.
-    from llm_pipeline import Pipeline, RunContext
+def _pipeline_class() -> type[Pipeline[Any, Any]]:
+    from llm_pipeline import Pipeline
 
-    return Pipeline, RunContext
+    return Pipeline
 
 
-def _is_shared_function(wanted: Any) -> bool:
-    """Whether it is a function that holds nothing of one call, as those of modules and classes are."""
-    kind = type(wanted)
-    if kind is types.FunctionType:
-        return wanted.__closure__ is None and wanted.__defaults__ is None
-    return kind is types.MethodDescriptorType
+@functools.cache
+def _context_maker() -> Callable[..., RunContext]:
+    from llm_pipeline import RunContext
+
+    return unchecked(RunContext)
+
+
+_FUNCTIONS: Final = (types.FunctionType, types.MethodDescriptorType)
+"""What functions of modules and of classes are, those written in C included."""
+
+
+def _holds_values(function: Any) -> bool:
+    """Whether a function holds values, which may be those of one call."""
+    if type(function) is types.MethodDescriptorType:
+        return False
+    return function.__closure__ is not None or function.__defaults__ is not None
 
 
 @functools.lru_cache(maxsize=32)
 def _pipeline_of_function(function: Callable[..., Any]) -> Pipeline[Any, Any]:
-    kind, _ = _pipeline_classes()
-    return kind(function)
+    return _pipeline_class()(function)
 
 
 def _is_declarative(wanted: Any) -> bool:

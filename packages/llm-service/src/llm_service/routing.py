@@ -46,9 +46,11 @@ class Router:
             raise InvalidValue(
                 "model: neither the request nor the service names one, expected a model name"
             )
-        if self._provider is not None:
-            prefix = f"{self._provider.name}/"
-            return self._provider, wanted.removeprefix(prefix)
+        provider = self._provider
+        if provider is not None:
+            if "/" in wanted:
+                wanted = wanted.removeprefix(f"{provider.name}/")
+            return provider, wanted
         if self._registry is None:
             self._make_registry()
         assert self._registry is not None

@@ -7,37 +7,34 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from llm_core import Clock, InvalidValue, OutputError, StepContext
-from llm_pipeline.runner import Progress, run_steps
+from llm_pipeline.result import PipelineResult
+from llm_pipeline.runner import run_steps
 from llm_pipeline.step import HOLDS_STEPS, INTERNAL, Flow, FlowStep, Outcome
 from llm_pipeline.step_list import runnable, steps_of
 
 __all__ = ["Branch", "FirstOf", "ForEach", "failure_of"]
 
 
-def failure_of(progress: Progress, step: str, **details: Any) -> OutputError:
-    """Return the failure that stopped `progress` as the failure of `step`, which ran it."""
-    info = progress.error
+def failure_of(run: PipelineResult[Any], step: str, **details: Any) -> OutputError:
+    """Return the failure that stopped `run` as the failure of `step`, which ran it."""
+    info = run.error
     message = info.message if info is not None else "failed without a recorded error"
-    error = OutputError(f"{step}: {message}", details={**details, "steps": progress.steps})
+    error = OutputError(f"{step}: {message}", details={**details, "steps": run.steps})
     if info is not None:
         error.error_type = info.type
     return error
 
 
-def outcome_of(progress: Progress, **trail: Any) -> Outcome:
+def outcome_of(run: PipelineResult[Any], **trail: Any) -> Outcome:
     """Return the value of a finished run with its steps on the trail."""
-    inner = progress.degraded
+    truncated = run.truncated
     return Outcome(
-        progress.content,
-        trail={**trail, "steps": tuple(progress.steps), "truncated": _truncated(progress)},
-        lossy=progress.lossy,
-        tolerated=inner is None,
-        truncated=_truncated(progress),
+        run.content,
+        trail={**trail, "steps": run.steps, "truncated": truncated},
+        lossy=run.lossy,
+        tolerated=run.degraded is None,
+        truncated=truncated,
     )
-
-
-def _truncated(progress: Progress) -> bool:
-    return any(bool(step.trail.get("truncated")) for step in progress.steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +65,12 @@ class Branch(FlowStep[Any, Any]):
         """Decide, and return what the chosen steps make of the content."""
         decides_by_value, condition, then, otherwise = self.compiled
         decision = yield from run_steps(condition, content, context, clock)
-        if decides_by_value and decision.failed:
+        if decides_by_value and not decision.success:
             raise failure_of(decision, f"{self.name}.when")
-        yes = bool(decision.content) if decides_by_value else not decision.failed
+        yes = bool(decision.content) if decides_by_value else decision.success
         run = yield from run_steps(then if yes else otherwise, content, context, clock)
         way = "then" if yes else "otherwise"
-        if run.failed:
+        if not run.success:
             raise failure_of(run, self.name, branch=way)
         return outcome_of(run, branch=way)
 
@@ -115,18 +112,18 @@ class ForEach(FlowStep[Any, list[Any]]):
 
     def _each(
         self, pairs: list[tuple[Any, Any]], context: StepContext, clock: Clock
-    ) -> Generator[Any, Any, tuple[list[tuple[Any, Progress]], list[dict[str, Any]]]]:
-        made: list[tuple[Any, Progress]] = []
+    ) -> Generator[Any, Any, tuple[list[tuple[Any, PipelineResult[Any]]], list[dict[str, Any]]]]:
+        made: list[tuple[Any, PipelineResult[Any]]] = []
         failed: list[dict[str, Any]] = []
         for key, item in pairs:
             run = yield from run_steps(self.compiled, item, context, clock)
-            if run.failed:
+            if not run.success:
                 if self.on_item_error == "fail":
                     raise failure_of(run, f"{self.name}[{key!r}]", at=key)
                 failed.append({"at": key, "error": run.error})
                 if self.on_item_error == "drop":
                     continue
-                run = Progress(item)
+                run = PipelineResult(success=True, content=item)
             made.append((key, run))
         return made, failed
 
@@ -154,10 +151,10 @@ class FirstOf(FlowStep[Any, Any]):
     def flow(self, content: Any, context: StepContext, clock: Clock) -> Flow:
         """Return the winner's value; which it was, and why the others failed, is on the trail."""
         reasons: list[dict[str, Any]] = []
-        second_best: tuple[int, Progress] | None = None
+        second_best: tuple[int, PipelineResult[Any]] | None = None
         for position, way in enumerate(self.compiled):
             run = yield from run_steps(way, content, context, clock)
-            if run.failed:
+            if not run.success:
                 reasons.append({"alternative": position, "error": run.error})
             elif run.lossy and self.prefer_lossless and position + 1 < len(self.compiled):
                 reasons.append({"alternative": position, "error": "lossy"})

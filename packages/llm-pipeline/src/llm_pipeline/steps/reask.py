@@ -46,7 +46,7 @@ class Reask(FlowStep[str, Any]):
         """Return what the steps make of the first answer that they accept; every complaint is on the trail."""
         complaints: list[str] = []
         run = yield from run_steps(self.compiled, content, context, clock)
-        while run.failed and len(complaints) < self.attempts and context.generate is not None:
+        while not run.success and len(complaints) < self.attempts and context.generate is not None:
             complaint = run.error.message if run.error is not None else "it was not accepted"
             complaints.append(complaint)
             message = self.template.replace("{error}", complaint)
@@ -55,7 +55,7 @@ class Reask(FlowStep[str, Any]):
             # The new answer is whole, whatever cut the first one off, and has no prefill to put back.
             fresh = RunContext(request=_unfilled(context.request), generate=context.generate)
             run = yield from run_steps(self.compiled, content, fresh, clock)
-        if run.failed:
+        if not run.success:
             raise failure_of(run, self.name, reasked=len(complaints), complaints=complaints)
         return outcome_of(run, reasked=len(complaints), complaints=complaints)
 
