@@ -41,6 +41,9 @@ __all__ = [
 
 R = TypeVar("R")
 
+# Looked up once, as every step needs it.
+_step_result = unchecked(PipelineStepResult)
+
 RunAwaitable = Callable[[Awaitable[Any]], Any]
 """A portal: runs an awaitable to its end on some event loop and returns its result or raises its exception."""
 
@@ -132,7 +135,7 @@ def run_steps(
                 result, loss = _success(step, content, outcome, started, ended)
                 degraded = _worse(degraded, loss)
             else:
-                result = unchecked(PipelineStepResult)(
+                result = _step_result(
                     step=step.name,
                     success=True,
                     before=content,

@@ -218,7 +218,7 @@ class GenerationEngine:
         line.content = refined.content
         line.error = None if refined.success else refined.error
         line.degraded = refined.degraded or line.degraded
-        line.steps = (*line.steps, *refined.steps)
+        line.steps += refined.steps
         if StepEnded in self._parts.telemetry.heard:
             for step in refined.steps:
                 self._parts.telemetry.emit(

@@ -128,7 +128,7 @@ class Invocation:
                 output_tokens=call.output_tokens,
                 cost=self._worst_case() if self._parts.counts_money else None,
                 key=line.request.tenant,
-                timeout=self._patience(),
+                timeout=self._patience() if line.bounded else None,
                 priority=line.request.priority,
             ) as permit:
                 record.admitted = line.now()
@@ -146,7 +146,11 @@ class Invocation:
                     self._leads(record)
                 if response.rate_limits is not None:
                     self._gate.observe(response.rate_limits)
-                record.cost = self._settle(record.take_response(response), permit)
+                used = response.usage
+                if not used.input_tokens and not used.output_tokens:
+                    response = record.with_usage(response)
+                record.response = response
+                record.cost = self._settle(response, permit)
             return record
         except asyncio.CancelledError:
             record.error = record.abandoned("the call was cancelled", ErrorType.CANCELLED)

@@ -6,7 +6,7 @@ The engine's stages write into it; what leaves the engine is a frozen `Generatio
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import InitVar, dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -146,18 +146,16 @@ class AttemptRecord:
             )
         return ErrorInfo.of(error_type, message, partial=partial)
 
-    def take_response(self, response: ProviderResponse) -> ProviderResponse:
-        """Keep and return the reply; if it came without usage, with what it must have used, counted here."""
-        used = response.usage
-        if not used.input_tokens and not used.output_tokens and response.text:
-            counted = Usage(
-                input_tokens=self.call.input_tokens,
-                output_tokens=estimate_text_tokens(response.text),
-                estimated=True,
-            )
-            response = replace(response, usage=counted)
-        self.response = response
-        return response
+    def with_usage(self, response: ProviderResponse) -> ProviderResponse:
+        """Return a reply that came without usage with what it must have used, counted here."""
+        if not response.text:
+            return response
+        counted = Usage(
+            input_tokens=self.call.input_tokens,
+            output_tokens=estimate_text_tokens(response.text),
+            estimated=True,
+        )
+        return replace(response, usage=counted)
 
     def note_wait(self, permit: Permit) -> None:
         """Take over what the gates say of the wait."""
@@ -166,15 +164,12 @@ class AttemptRecord:
 
     def freeze(self) -> InvocationAttempt:
         """Return the attempt as it goes into the result."""
-        if self.frozen is None:
-            self.frozen = self._freeze()
-        return self.frozen
-
-    def _freeze(self) -> InvocationAttempt:
+        if self.frozen is not None:
+            return self.frozen
         call, response, error = self.call, self.response, self.error
         seen = response or self.seen
         request_id = error.provider_request_id if error else None
-        return _attempt(
+        self.frozen = _attempt(
             number=self.number,
             provider=call.provider_name,
             model=call.request.model,
@@ -200,6 +195,7 @@ class AttemptRecord:
             provider_request_id=request_id or (seen.provider_request_id if seen else None),
             rate_limits=seen.rate_limits if seen else None,
         )
+        return self.frozen
 
 
 @dataclass(slots=True, eq=False)
@@ -234,6 +230,8 @@ class Timeline:
     model: str | None = None
     standstill: Standstill | None = None
     """What waits until this call is over, and must not be waited for; None in most calls."""
+    bounded: bool = field(init=False)
+    """Whether it may not wait for as long as it takes."""
     cache_key: str | None = None
     pipeline: Pipeline[Any, Any] | None = None
     attempts: list[AttemptRecord] = field(default_factory=list)
@@ -266,6 +264,7 @@ class Timeline:
         if request.deadline_seconds is not None:
             self.deadline_ns = self.requested + round(request.deadline_seconds * 1e9)
         self.standstill = standstill.get()
+        self.bounded = self.deadline_ns is not None or self.standstill is not None
 
     def remaining_seconds(self) -> float | None:
         """Return the time until the deadline, below zero once it has passed; None without deadline."""
@@ -335,6 +334,10 @@ class Timeline:
         """Freeze everything known into the result; `rates_after` are requests and tokens per minute at its end."""
         attempts = tuple(map(AttemptRecord.freeze, self.attempts))
         usage, cost = bill(attempts)
+        before, after = self.rates_before, rates_after
+        rates = after and _rates(
+            rpm_before=before[0], rpm_after=after[0], tpm_before=before[1], tpm_after=after[1]
+        )
         trace = self.trace
         # After a failure the partial reply stands in, so that what had arrived is not lost.
         seen = self.response or (self.error.partial if self.error else None)
@@ -344,7 +347,7 @@ class Timeline:
         return _result(
             request=self.request,
             success=self.error is None,
-            timestamps=self._timestamps(),
+            timestamps=self._timestamps(attempts),
             content=self.content,
             raw_content=seen.text if seen and self.raw_content is None else self.raw_content,
             error=self.error or self.made_up_for,
@@ -360,7 +363,7 @@ class Timeline:
             audio=more.audio if more else None,
             model=seen.model if seen else self.model,
             provider=self.provider_name,
-            rates=self._rates(rates_after),
+            rates=rates,
             operation_name=self.request.operation_name,
             request_id=self.request_id,
             trace_id=trace.trace_id if trace else self.own_trace,
@@ -372,17 +375,9 @@ class Timeline:
             raw=seen.raw if seen else None,
         )
 
-    def _rates(self, after: tuple[float, float] | None) -> Rates | None:
-        if after is None:
-            return None
-        before = self.rates_before
-        return _rates(
-            rpm_before=before[0], rpm_after=after[0], tpm_before=before[1], tpm_after=after[1]
-        )
-
-    def _timestamps(self) -> EventTimestamps:
-        attempt = self.answered_by or (self.attempts[-1] if self.attempts else None)
-        last = attempt.freeze().timestamps if attempt is not None else _NEVER_ASKED
+    def _timestamps(self, attempts: Sequence[InvocationAttempt]) -> EventTimestamps:
+        place = self.attempts.index(self.answered_by) if self.answered_by else -1
+        last = attempts[place].timestamps if attempts else _NEVER_ASKED
         return _times(
             requested_at=self.requested_at,
             requested=self.requested,
