@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import Any
 import genai_prices
 import pytest
 from genai_prices.data import providers as vendors
+from genai_prices.types import ModelInfo
 
 from llm_core import Cost, CostStatus, InvalidValue, Usage
 from llm_core import PriceBook as PriceBookInterface
@@ -82,8 +84,44 @@ def test_at_least_150_chat_models_cost_what_genai_prices_says(book: PriceBook) -
         for usage in USAGES:
             cost = book.price(usage, provider=provider, model=model, at=AT)
             expected = theirs(usage, provider, model)
-            assert str(cost.amount) == str(expected), (provider, model)
+            assert cost.amount == expected, (provider, model)
             assert (cost.status, cost.source) == (CostStatus.PRICED, SOURCE)
+
+
+def test_any_usage_costs_what_genai_prices_says_however_often_it_was_asked(book: PriceBook) -> None:
+    dice = random.Random(7)
+    for provider, model in dice.sample(chat_models(), 60):
+        for _ in range(10):
+            parts = [dice.choice((0, 0, dice.randrange(400_000))) for _ in range(3)]
+            usage = Usage(
+                input_tokens=parts[0] + parts[1] + dice.randrange(300_000),
+                output_tokens=parts[2] + dice.randrange(9_000),
+                cache_read_tokens=parts[0],
+                cache_write_tokens=parts[1],
+                reasoning_tokens=parts[2],
+            )
+            cost = book.price(usage, provider=provider, model=model, at=AT)
+            assert cost.amount == theirs(usage, provider, model), (provider, model, usage)
+
+
+def test_a_model_s_prices_are_asked_of_the_catalogue_a_few_times_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = 0
+    ask = ModelInfo.calc_price
+
+    def counting(*arguments: Any, **options: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return ask(*arguments, **options)
+
+    monkeypatch.setattr(ModelInfo, "calc_price", counting)
+    book = PriceBook()
+    for tokens in range(1, 1_000):
+        usage = Usage(input_tokens=tokens, output_tokens=2 * tokens)
+        cost = book.price(usage, provider="openai", model="gpt-4o", at=AT)
+        assert cost.amount == tokens * Decimal("0.0000225")
+    assert asked == 4, "a base, one more for each kind of token, and a trial"
 
 
 @pytest.mark.parametrize(

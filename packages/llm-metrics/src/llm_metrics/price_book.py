@@ -18,16 +18,19 @@ from llm_core import (
     InvocationAttempt,
     SystemClock,
     Usage,
+    unchecked,
 )
-from llm_metrics.price_catalogue import Catalogue, Quantities
+from llm_metrics.price_catalogue import NOTHING, Catalogue, Quantities
 from llm_metrics.price_overrides import PriceOverrides
 
 __all__ = ["PriceBook"]
 
 _log = logging.getLogger("llm_metrics")
 
-_NOTHING = Quantities()
 _WARNINGS_REMEMBERED = 1_000
+# Looked up once, as every call has a price.
+_PRICED, _ESTIMATED = CostStatus.PRICED, CostStatus.ESTIMATED
+_cost = unchecked(Cost)
 
 
 class PriceBook:
@@ -96,7 +99,7 @@ class PriceBook:
         model: str,
         at: datetime,
         tier: str | None = None,
-        also: Quantities = _NOTHING,
+        also: Quantities = NOTHING,
         reported: Cost | None = None,
     ) -> Cost:
         """Return what `usage` cost by the prices of time `at` (timezone-aware).
@@ -166,8 +169,8 @@ class PriceBook:
     ) -> Cost:
         if amount is None:
             return Cost(currency=currency, source=source)
-        status = CostStatus.PRICED if exact and not usage.estimated else CostStatus.ESTIMATED
-        return Cost(amount=amount, currency=currency, status=status, source=source)
+        status = _PRICED if exact and not usage.estimated else _ESTIMATED
+        return _cost(amount=amount, currency=currency, status=status, source=source)
 
     def _warn_once(self, provider: str, model: str) -> None:
         if (provider, model) in self._warned or len(self._warned) >= _WARNINGS_REMEMBERED:

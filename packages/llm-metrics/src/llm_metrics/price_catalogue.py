@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from llm_core import CheckedRecord, Usage, immutable
 from llm_metrics.price_file import PriceFile
+from llm_metrics.unit_prices import UnitPrices
 
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
@@ -57,6 +59,9 @@ class Quantities(CheckedRecord):
     """Searches that the vendor ran for the model."""
 
 
+NOTHING: Final = Quantities()
+
+
 @dataclass(frozen=True, slots=True)
 class Quote:
     """The catalogue's answer."""
@@ -71,11 +76,12 @@ class Quote:
 class _Edition:
     """One version of the prices, and which model each name was found to be."""
 
-    __slots__ = ("_found", "_snapshot", "version")
+    __slots__ = ("_found", "_snapshot", "source", "unit_prices")
 
     def __init__(self, snapshot: DataSnapshot, version: str) -> None:
         self._snapshot = snapshot
-        self.version = version
+        self.source = f"genai-prices@{version}"
+        self.unit_prices = UnitPrices()
         self._found: dict[tuple[str, str], tuple[Vendor, ModelInfo] | None] = {}
 
     def find(self, provider: str, model: str) -> tuple[Vendor, ModelInfo] | None:
@@ -139,7 +145,7 @@ class Catalogue:
     ) -> Quote:
         """Return what `usage` and `also` cost by the prices of time `at`."""
         edition = self._current()
-        source = f"genai-prices@{edition.version}"
+        source = edition.source
         found = edition.find(provider, model)
         if found is None:
             return Quote(None, source)
@@ -147,23 +153,41 @@ class Catalogue:
         at = at.astimezone(UTC)
         context = _context(tier)
         prices = info.get_prices(at, context)
-        if not _covers(prices, usage, also):
-            return Quote(None, source)
+        bill = partial(_bill, vendor, info, prices, context, at, also)
+        if context is None and also is NOTHING:
+            amount = edition.unit_prices.amount(prices, usage, bill)
+            if amount is not None:
+                return Quote(amount, source)
         try:
-            bill = info.calc_price(
-                _to_usage(usage, also),
-                vendor,
-                genai_request_timestamp=at,
-                price_context=context,
-            )
-        except (
-            ValueError
-        ) as error:  # numbers that contradict each other, such as more cached than sent
+            amount = bill(usage)
+        except ValueError as error:  # contradicting numbers, such as more cached than sent
             _log.warning("no price for %s/%s: %s", provider, model, error)
             return Quote(None, source)
-        if context is not None and not _has_variant(vendor, info, at, context):
-            return Quote(bill.total_price, f"{source} (standard; no {tier} price)", exact=False)
-        return Quote(bill.total_price, source)
+        if (
+            amount is not None
+            and context is not None
+            and not _has_variant(vendor, info, at, context)
+        ):
+            return Quote(amount, f"{source} (standard; no {tier} price)", exact=False)
+        return Quote(amount, source)
+
+
+def _bill(
+    vendor: Vendor,
+    info: ModelInfo,
+    prices: ModelPrice,
+    context: Mapping[str, str] | None,
+    at: datetime,
+    also: Quantities,
+    usage: Usage,
+) -> Decimal | None:
+    """Let the catalogue work out what was used; ValueError for numbers that contradict each other."""
+    if not _covers(prices, usage, also):
+        return None
+    made = info.calc_price(
+        _to_usage(usage, also), vendor, genai_request_timestamp=at, price_context=context
+    )
+    return made.total_price
 
 
 def _read(path: Path | None) -> _Edition:
