@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from decimal import Decimal
 from typing import Any
 
 from benchmarks.peers.question import ANSWER_START, CHUNKS, MODEL, PER_MINUTE, POPULATION, QUESTION
@@ -11,12 +10,12 @@ from benchmarks.peers.worker import Batch, repeated, serve, streamed
 from pydantic import BaseModel
 
 from llm_core import LLMCallRequest, Message, StreamDone, TextDelta
-from llm_core.testing import FixedPriceBook
+from llm_metrics import PriceBook
 from llm_providers import OpenAIProvider
 from llm_service import BaseLLMService
 
 BASE_URL = sys.argv[1]
-PRICES = FixedPriceBook(input_per_million=Decimal("0.25"), output_per_million=Decimal("2"))
+PRICES = PriceBook()
 REQUEST = LLMCallRequest(model=MODEL, messages=(Message.user(QUESTION),))
 
 

@@ -6,6 +6,7 @@ import logging
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ class PriceBook:
         """
         if isinstance(overrides, (str, Path)):
             overrides = PriceOverrides.read(overrides)
-        self._overrides = overrides or PriceOverrides()
+        self._overrides = overrides or None
 
     def preload(self, *, wait: bool = True) -> None:
         """Read the published prices now; with `wait=False` on a thread of its own."""
@@ -112,16 +113,15 @@ class PriceBook:
             raise InvalidValue.of("PriceBook.price.at", at, "a time with its timezone")
         if reported is not None and reported.amount is not None:
             return replace(reported, status=CostStatus.PRICED, source="provider")
-        override = self._overrides.find(provider=provider, model=model, at=at, tier=tier)
-        if override is not None:
-            amount = override.amount(usage, also)
-            return self._cost(usage, amount, "override", currency=override.currency)
-        quote = self._catalogue.quote(
-            usage, provider=provider, model=model, at=at, tier=tier, also=also
-        )
-        if quote.amount is None:
+        if self._overrides is not None:
+            override = self._overrides.find(provider=provider, model=model, at=at, tier=tier)
+            if override is not None:
+                amount = override.amount(usage, also)
+                return _cost_of(usage, amount, "override", currency=override.currency)
+        amount, source, exact = self._catalogue.quote(usage, provider, model, at, tier, also)
+        if amount is None:
             self._warn_once(provider, model)
-        return self._cost(usage, quote.amount, quote.source, exact=quote.exact)
+        return _cost_of(usage, amount, source, exact=exact)
 
     def snippet(self, *, provider: str, model: str) -> str:
         """Return the entry that gives a model a price, to paste into the override file.
@@ -158,20 +158,6 @@ class PriceBook:
         cost = self.price(attempt.usage, provider=attempt.provider, model=attempt.model, at=at)
         return replace(attempt, cost=cost)
 
-    def _cost(
-        self,
-        usage: Usage,
-        amount: Any,
-        source: str,
-        *,
-        currency: str = "USD",
-        exact: bool = True,
-    ) -> Cost:
-        if amount is None:
-            return Cost(currency=currency, source=source)
-        status = _PRICED if exact and not usage.estimated else _ESTIMATED
-        return _cost(amount=amount, currency=currency, status=status, source=source)
-
     def _warn_once(self, provider: str, model: str) -> None:
         if (provider, model) in self._warned or len(self._warned) >= _WARNINGS_REMEMBERED:
             return
@@ -184,3 +170,17 @@ class PriceBook:
             today,
             self.snippet(provider=provider, model=model),
         )
+
+
+def _cost_of(
+    usage: Usage,
+    amount: Decimal | None,
+    source: str,
+    *,
+    currency: str = "USD",
+    exact: bool = True,
+) -> Cost:
+    if amount is None:
+        return Cost(currency=currency, source=source)
+    status = _PRICED if exact and not usage.estimated else _ESTIMATED
+    return _cost(amount=amount, currency=currency, status=status, source=source)

@@ -8,10 +8,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
 
 from llm_core.forks import begin_anew_in_children
 
-__all__ = ["Catalogue", "Quantities", "Quote"]
+__all__ = ["NOTHING", "Catalogue", "Quantities", "Quote"]
 
 _log = logging.getLogger("llm_metrics")
 
@@ -62,15 +60,11 @@ class Quantities(CheckedRecord):
 NOTHING: Final = Quantities()
 
 
-@dataclass(frozen=True, slots=True)
-class Quote:
-    """The catalogue's answer."""
+Quote = tuple[Decimal | None, str, bool]
+"""The catalogue's answer: US dollars, where from, and whether that is the price that is billed.
 
-    amount: Decimal | None
-    """US dollars; None when the catalogue has no price for what was used."""
-    source: str
-    exact: bool = True
-    """False when a price was taken that may not be the one that is billed."""
+None for what has no price; False where a price was taken that may not be the one.
+"""
 
 
 class _Edition:
@@ -136,7 +130,6 @@ class Catalogue:
     def quote(
         self,
         usage: Usage,
-        *,
         provider: str,
         model: str,
         at: datetime,
@@ -148,41 +141,35 @@ class Catalogue:
         source = edition.source
         found = edition.find(provider, model)
         if found is None:
-            return Quote(None, source)
+            return None, source, True
         vendor, info = found
-        at = at.astimezone(UTC)
         context = _context(tier)
-        prices = info.get_prices(at, context)
-        bill = partial(_bill, vendor, info, prices, context, at, also)
         if context is None and also is NOTHING:
-            amount = edition.unit_prices.amount(prices, usage, bill)
+            prices = info.prices if type(info.prices) is not list else info.get_prices(at)
+            amount = edition.unit_prices.amount(prices, usage, _bill, vendor, info, at)
             if amount is not None:
-                return Quote(amount, source)
+                return amount, source, True
         try:
-            amount = bill(usage)
+            amount = _bill(vendor, info, at, usage, also, context)
         except ValueError as error:  # contradicting numbers, such as more cached than sent
             _log.warning("no price for %s/%s: %s", provider, model, error)
-            return Quote(None, source)
-        if (
-            amount is not None
-            and context is not None
-            and not _has_variant(vendor, info, at, context)
-        ):
-            return Quote(amount, f"{source} (standard; no {tier} price)", exact=False)
-        return Quote(amount, source)
+            return None, source, True
+        if amount is None or context is None or _has_variant(vendor, info, at, context):
+            return amount, source, True
+        return amount, f"{source} (standard; no {tier} price)", False
 
 
 def _bill(
     vendor: Vendor,
     info: ModelInfo,
-    prices: ModelPrice,
-    context: Mapping[str, str] | None,
     at: datetime,
-    also: Quantities,
     usage: Usage,
+    also: Quantities = NOTHING,
+    context: Mapping[str, str] | None = None,
 ) -> Decimal | None:
     """Let the catalogue work out what was used; ValueError for numbers that contradict each other."""
-    if not _covers(prices, usage, also):
+    at = at.astimezone(UTC)
+    if not _covers(info.get_prices(at, context), usage, also):
         return None
     made = info.calc_price(
         _to_usage(usage, also), vendor, genai_request_timestamp=at, price_context=context
