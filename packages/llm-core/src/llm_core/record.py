@@ -105,9 +105,10 @@ class CheckedRecord(Record):
     def _check(self, names: Iterable[str]) -> None:
         checks = self._layout.checks
         for name in names:
-            if name not in checks:
+            known = checks.get(name)
+            if known is None:
                 continue
-            path, default, kept, check, besides = checks[name]
+            path, default, kept, check, besides = known
             value = getattr(self, name)
             if value is default or type(value) is kept:
                 continue

@@ -425,7 +425,7 @@ class BaseLLMService:
     def _answer(
         self,
         request: GenerationRequest | str | None,
-        fields: Mapping[str, Any] = MappingProxyType({}),
+        fields: dict[str, Any] | None = None,
         sink: Sink | None = None,
         *,
         engine: GenerationEngine | None = None,
@@ -434,7 +434,7 @@ class BaseLLMService:
         if self._in_flight.closed:
             return _at_once(self._refuse(ConfigurationError("the service is closed")))
         try:
-            asked = self._completed(_as_request(request, fields))
+            asked = self._completed(_as_request(request, fields or {}))
         except Exception as error:  # noqa: BLE001 - also what the caller's `operation_fields` raises
             return _at_once(self._refuse(error))
         return (engine or self._engine).generate(asked, sink)
@@ -468,14 +468,15 @@ def _as_fallback(rung: Fallback | str) -> Fallback:
 
 
 def _as_request(
-    request: GenerationRequest | str | None, fields: Mapping[str, Any]
+    request: GenerationRequest | str | None, fields: dict[str, Any]
 ) -> GenerationRequest:
+    """Build what was asked for; `fields` are the caller's no more."""
     if "audio" in fields:
         fields = {**fields, "audio": as_audio_parts(fields["audio"])}
     if isinstance(request, GenerationRequest):
         return request.replace(**fields) if fields else request
     if request is not None:
-        fields = {"user": request, **fields}
+        fields.setdefault("user", request)
     return GenerationRequest.from_fields(fields)
 
 
