@@ -6,7 +6,6 @@ import logging
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from llm_core import (
     unchecked,
 )
 from llm_metrics.price_catalogue import NOTHING, Catalogue, Quantities
-from llm_metrics.price_overrides import PriceOverrides
+from llm_metrics.price_overrides import Override, PriceOverrides
 
 __all__ = ["PriceBook"]
 
@@ -116,12 +115,13 @@ class PriceBook:
         if self._overrides is not None:
             override = self._overrides.find(provider=provider, model=model, at=at, tier=tier)
             if override is not None:
-                amount = override.amount(usage, also)
-                return _cost_of(usage, amount, "override", currency=override.currency)
+                return _own_cost(override, usage, also)
         amount, source, exact = self._catalogue.quote(usage, provider, model, at, tier, also)
         if amount is None:
             self._warn_once(provider, model)
-        return _cost_of(usage, amount, source, exact=exact)
+            return Cost(source=source)
+        status = _PRICED if exact and not usage.estimated else _ESTIMATED
+        return _cost(amount=amount, status=status, source=source)
 
     def snippet(self, *, provider: str, model: str) -> str:
         """Return the entry that gives a model a price, to paste into the override file.
@@ -172,15 +172,9 @@ class PriceBook:
         )
 
 
-def _cost_of(
-    usage: Usage,
-    amount: Decimal | None,
-    source: str,
-    *,
-    currency: str = "USD",
-    exact: bool = True,
-) -> Cost:
+def _own_cost(override: Override, usage: Usage, also: Quantities) -> Cost:
+    amount = override.amount(usage, also)
     if amount is None:
-        return Cost(currency=currency, source=source)
-    status = _PRICED if exact and not usage.estimated else _ESTIMATED
-    return _cost(amount=amount, currency=currency, status=status, source=source)
+        return Cost(currency=override.currency, source="override")
+    status = _ESTIMATED if usage.estimated else _PRICED
+    return Cost(amount=amount, currency=override.currency, status=status, source="override")

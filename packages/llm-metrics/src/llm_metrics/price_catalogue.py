@@ -137,13 +137,13 @@ class Catalogue:
         also: Quantities,
     ) -> Quote:
         """Return what `usage` and `also` cost by the prices of time `at`."""
-        edition = self._current()
+        edition = self._edition or self._current()
         source = edition.source
         found = edition.find(provider, model)
         if found is None:
             return None, source, True
         vendor, info = found
-        context = _context(tier)
+        context = None if tier is None else _context(tier)
         if context is None and also is NOTHING:
             prices = info.prices if type(info.prices) is not list else info.get_prices(at)
             amount = edition.unit_prices.amount(prices, usage, _bill, vendor, info, at)
@@ -193,9 +193,9 @@ def _read(path: Path | None) -> _Edition:
     return _Edition(data_snapshot.get_snapshot(), genai_prices.__version__)
 
 
-def _context(tier: str | None) -> Mapping[str, str] | None:
+def _context(tier: str) -> Mapping[str, str] | None:
     """Return the catalogue's way to say a tier: each vendor has its own word for it."""
-    if tier is None or tier in _STANDARD:
+    if tier in _STANDARD:
         return None
     if tier == "batch":
         return {"processing": "batch"}

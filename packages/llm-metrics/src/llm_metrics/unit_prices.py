@@ -63,14 +63,12 @@ class UnitPrices:
         except KeyError:
             self._kept.append(prices)
             tariff = self._known[key] = _tariff(prices, key[1], partial(bill, *about))
-        return None if tariff is None else _total(tariff, counts)
-
-
-def _total(tariff: _Tariff, counts: Sequence[int]) -> Decimal:
-    request, kinds = tariff
-    for place, price in kinds:
-        request += counts[place] * price
-    return request / _MILLION
+        if tariff is None:
+            return None
+        total, kinds = tariff
+        for place, price in kinds:
+            total += counts[place] * price
+        return total / _MILLION
 
 
 def _tariff(prices: Any, used: Sequence[bool], bill: Bill) -> _Tariff | None:
@@ -96,8 +94,8 @@ def _tariff(prices: Any, used: Sequence[bool], bill: Bill) -> _Tariff | None:
             more = [count + _MILLION * (place == at) for at, count in enumerate(sample)]
             found.append((place, bill_of(more) - base))
         request = base * _MILLION - sum(sample[place] * price for place, price in found)
-        tariff = (request, tuple(found))
         other = [count * 3 // 1000 + 7 * each for count, each in zip(sample, used, strict=True)]
-        return tariff if _total(tariff, other) == bill_of(other) else None
+        total = request + sum(other[place] * price for place, price in found)
+        return (request, tuple(found)) if total / _MILLION == bill_of(other) else None
     except ValueError:
         return None
