@@ -29,10 +29,10 @@ _MOST_MARKS = 4_096
 """How many of our calls the books on a token bucket remember."""
 _LATEST_NS = 3_600_000_000_000
 """How late a reply may be whose headers are compared with what we had sent; two windows if these are shorter."""
-_LOOKS = 4_096
+_LOOKS = 1_024
 """How many headers of a window are looked at although they agree with our books, while nobody else uses the limit.
 
-That is one every 15 ms of a minute; what they could tell is what others did meanwhile while our own calls were under way.
+That is one every 59 ms of a minute; what they could tell is what others did meanwhile while our own calls were under way.
 """
 _FACT_OF = {
     Metric.REQUESTS: attrgetter("requests"),
