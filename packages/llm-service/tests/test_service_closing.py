@@ -12,8 +12,17 @@ from typing import Any
 import pytest
 
 import llm_providers
-from llm_core import ErrorInfo, ErrorType, StreamEvent, StreamResult, TextDelta
-from llm_core.testing import RecordingTelemetry, ScriptedProvider
+from llm_core import (
+    CacheMode,
+    CachePolicy,
+    ErrorInfo,
+    ErrorType,
+    GenerationResult,
+    StreamEvent,
+    StreamResult,
+    TextDelta,
+)
+from llm_core.testing import MemoryCache, RecordingTelemetry, ScriptedProvider
 from llm_service import BaseLLMService, RetryPolicy
 from llm_service.in_flight import EndedByClosing, InFlight, UnderWay
 
@@ -27,6 +36,20 @@ class HalfAStream(ScriptedProvider):
     async def stream(self, request: object) -> AsyncIterator[StreamEvent]:
         yield TextDelta(text="Once")
         await hang(request)
+
+
+class SlowCache(MemoryCache):
+    """Tells that it has begun to store, and takes a while."""
+
+    def __init__(self, seconds: float = 0.1) -> None:
+        super().__init__()
+        self.storing = threading.Event()
+        self.seconds = seconds
+
+    async def put(self, key: str, result: GenerationResult[Any], *, ttl_seconds: float) -> None:
+        self.storing.set()
+        await asyncio.sleep(self.seconds)
+        await super().put(key, result, ttl_seconds=ttl_seconds)
 
 
 def hanging_service() -> BaseLLMService:
@@ -114,6 +137,29 @@ class TestCallsThatAreEnded:
             assert asked.wait(5)
             service.close(drain_seconds=0.01)
             assert call.result(5).error.type is ErrorType.CANCELLED
+
+    def test_a_call_that_stores_its_answer_may_finish_that(self) -> None:
+        cache = SlowCache()
+        service = BaseLLMService(model="m", provider=ScriptedProvider(["Paris"]), cache=cache)
+        policy = CachePolicy(mode=CacheMode.USE)
+        with ThreadPoolExecutor(1) as pool:
+            call = pool.submit(service.generate_sync, "?", cache=policy)
+            assert cache.storing.wait(5)
+            service.close()
+            assert call.result(5).content == "Paris"
+        assert len(cache.results) == 1
+        assert sum(row.calls for row in service.usage.rows()) == 1
+
+    def test_an_answer_that_could_not_be_stored_in_time_is_an_answer(self) -> None:
+        cache = SlowCache(seconds=30)
+        service = BaseLLMService(model="m", provider=ScriptedProvider(["Paris"]), cache=cache)
+        policy = CachePolicy(mode=CacheMode.USE)
+        with ThreadPoolExecutor(1) as pool:
+            call = pool.submit(service.generate_sync, "?", cache=policy)
+            assert cache.storing.wait(5)
+            service.close(drain_seconds=0.01)
+            assert call.result(5).content == "Paris"
+        assert sum(row.calls for row in service.usage.rows()) == 1
 
     async def test_who_was_cancelled_besides_stays_cancelled(self) -> None:
         service = hanging_service()

@@ -228,6 +228,18 @@ async def test_the_wait_at_the_gates_is_told_apart_from_the_providers_time(bench
     assert result.overhead_seconds == pytest.approx(0.0)
 
 
+async def test_a_wait_that_no_limit_is_named_for_is_told_as_well(bench: Any) -> None:
+    class Distant(OpenGate):
+        @asynccontextmanager
+        async def admit(self, **_: Any) -> AsyncIterator[FakePermit]:
+            yield FakePermit(wait_seconds=0.25)
+
+    result = await bench("yes", gate=Distant()).service.generate("?")
+
+    assert result.backoff.gate_wait_seconds == 0.25
+    assert result.backoff.gate_waits == 0
+
+
 async def test_cancelling_gives_back_the_permit_and_is_told_to_telemetry(bench: Any) -> None:
     waiting = asyncio.Event()
 

@@ -144,6 +144,12 @@ class TestTruth:
         assert [type(step) for step in second.request.pipeline] == [ConvertToDict, ModelValidation]
         assert second.content.name == "Bern"
 
+    async def test_a_value_that_cannot_be_hashed_is_refused_and_not_raised(self) -> None:
+        service, provider = scripted("never")
+        result = await service.generate_structured(Literal[[1]], "?")  # type: ignore[valid-type]
+        assert result.error.type is ErrorType.INVALID_REQUEST
+        assert provider.requests == []
+
     async def test_a_class_that_cannot_be_hashed_is_a_type_like_any_other(self) -> None:
         class Comparing(type(BaseModel)):  # type: ignore[misc]
             def __eq__(cls, other: object) -> bool:

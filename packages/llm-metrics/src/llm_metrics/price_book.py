@@ -112,8 +112,9 @@ class PriceBook:
             raise InvalidValue.of("PriceBook.price.at", at, "a time with its timezone")
         if reported is not None and reported.amount is not None:
             return replace(reported, status=CostStatus.PRICED, source="provider")
-        if self._overrides is not None:
-            override = self._overrides.find(provider=provider, model=model, at=at, tier=tier)
+        overrides = self._overrides
+        if overrides is not None:
+            override = overrides.find(provider=provider, model=model, at=at, tier=tier)
             if override is not None:
                 return _own_cost(override, usage, also)
         amount, source, exact = self._catalogue.quote(usage, provider, model, at, tier, also)

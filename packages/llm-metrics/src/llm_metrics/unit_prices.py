@@ -43,10 +43,8 @@ class UnitPrices:
     """The prices per million tokens of one edition of the catalogue."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, tuple[bool, ...]], _Tariff | None] = {}
-        """By price list and by which kinds of token were used."""
-        self._kept: list[Any] = []
-        """The lists that are known by their `id`."""
+        self._known: dict[int, tuple[Any, dict[tuple[bool, ...], _Tariff | None]]] = {}
+        """By the `id` of a price list: the list, which keeps its `id` so, and tariffs by the kinds of token used."""
 
     def amount(self, prices: Any, usage: Usage, bill: Bill, *about: Any) -> Decimal | None:
         """Return what `usage` costs by a price list; None where that is not a sum, or may contradict itself.
@@ -57,12 +55,12 @@ class UnitPrices:
         sent, made, read, written, thought, heard, said = counts
         if read + written + heard > sent or thought + said > made:
             return None
-        key = (id(prices), tuple(map(bool, counts)))
+        _, tariffs = self._known.get(id(prices)) or self._known.setdefault(id(prices), (prices, {}))
+        kinds_used = tuple(map(bool, counts))
         try:
-            tariff = self._known[key]
+            tariff = tariffs[kinds_used]
         except KeyError:
-            self._kept.append(prices)
-            tariff = self._known[key] = _tariff(prices, key[1], partial(bill, *about))
+            tariff = tariffs[kinds_used] = _tariff(prices, kinds_used, partial(bill, *about))
         if tariff is None:
             return None
         total, kinds = tariff
@@ -72,7 +70,11 @@ class UnitPrices:
 
 
 def _tariff(prices: Any, used: Sequence[bool], bill: Bill) -> _Tariff | None:
-    """Find the prices by bills for millions; None if they depend on how much is used, or somebody cannot say."""
+    """Find the prices by bills for millions; None if they depend on how much is used, or the catalogue has none.
+
+    What remains of a bill without its tokens is the price of a request, which few vendors have. A last bill, of small
+    odd numbers, must come to the sum that is expected of it.
+    """
     from genai_prices.types import TieredPrices
 
     if any(isinstance(price, TieredPrices) for price in vars(prices).values()):

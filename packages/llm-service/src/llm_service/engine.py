@@ -82,6 +82,7 @@ class GenerationEngine:
         line.trace = active_trace()
         if GenerationStarted in self._parts.telemetry.heard:
             self._tell_start(line)
+        result: GenerationResult[Any] | None = None
         try:
             with UnderWay(self._parts.in_flight):
                 try:
@@ -96,15 +97,18 @@ class GenerationEngine:
                     self._note_failure(line, error)
                 if line.error is not None:
                     await self._make_up(line)
+                result = self._finish(line)
+                if line.cache_key is not None:
+                    await self._recall_stage.store(line, result)
         except EndedByClosing:
-            line.note_cancellation("the service was closed")
+            if result is None:  # else the answer is there, and was only being stored
+                line.note_cancellation("the service was closed")
+                result = self._finish(line)
         except asyncio.CancelledError:
-            line.note_cancellation("the call was cancelled")
-            self._finish(line)
+            if result is None:
+                line.note_cancellation("the call was cancelled")
+                self._finish(line)
             raise
-        result = self._finish(line)
-        if line.cache_key is not None:
-            await self._recall_stage.store(line, result)
         return result if result.audio is None else with_playable_audio(result)
 
     def cache_stats(self) -> CacheStats:

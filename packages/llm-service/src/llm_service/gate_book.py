@@ -43,7 +43,7 @@ class Limits(Value):
                 raise InvalidValue.of(name, value, "a whole number of at least 1, or None")
 
 
-# A limit that no traffic reaches. Every gate is there from the start, for about 2 of the 110 µs that a call
+# A limit that no traffic reaches. Every gate is there from the start, for about 2 of the 100 µs that a call
 # takes here: so a limit that begins later knows the last minute, and nobody waits in a queue that was given up.
 _UNLIMITED = 1 << 62
 

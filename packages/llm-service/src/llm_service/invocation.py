@@ -132,8 +132,8 @@ class Invocation:
                 priority=line.request.priority,
             ) as permit:
                 record.admitted = line.now()
-                if permit.waited_for is not None:
-                    record.note_wait(permit)
+                record.gate_wait_seconds = permit.wait_seconds
+                record.waited_for = permit.waited_for
                 if self._signs is not None:
                     self._signs.admitted.set()
                 try:

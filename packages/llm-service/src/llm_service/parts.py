@@ -35,7 +35,7 @@ class EngineParts:
     telemetry: TelemetryFanOut
     """The backends that were chosen; contains what any of them raises."""
     usage: UsageStats
-    """Told of every result."""
+    """Told of every result; it adds up numbers, and raises nothing."""
     in_flight: InFlight
     """Knows every call from its beginning to its end."""
     metrics: MetricsRecorder

@@ -470,7 +470,7 @@ def _as_fallback(rung: Fallback | str) -> Fallback:
 def _as_request(
     request: GenerationRequest | str | None, fields: dict[str, Any]
 ) -> GenerationRequest:
-    """Build what was asked for; `fields` are the caller's no more."""
+    """Build what was asked for; `fields` may be changed here."""
     if "audio" in fields:
         fields = {**fields, "audio": as_audio_parts(fields["audio"])}
     if isinstance(request, GenerationRequest):

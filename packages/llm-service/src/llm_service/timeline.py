@@ -27,7 +27,6 @@ from llm_core import (
     GenerationResult,
     InvocationAttempt,
     LLMCallRequest,
-    Permit,
     PipelineStepResult,
     Provider,
     ProviderResponse,
@@ -156,11 +155,6 @@ class AttemptRecord:
             estimated=True,
         )
         return replace(response, usage=counted)
-
-    def note_wait(self, permit: Permit) -> None:
-        """Take over what the gates say of the wait."""
-        self.gate_wait_seconds = permit.wait_seconds
-        self.waited_for = permit.waited_for
 
     def freeze(self) -> InvocationAttempt:
         """Return the attempt as it goes into the result."""
@@ -400,8 +394,10 @@ class Timeline:
 
     def _backoff(self) -> BackoffStats:
         attempts = self.attempts
-        if len(attempts) == 1 and attempts[0].waited_for is None and self.backoff_until is None:
-            return _NO_WAITS
+        if len(attempts) == 1 and self.backoff_until is None:
+            only = attempts[0]
+            if only.waited_for is None and not only.gate_wait_seconds:
+                return _NO_WAITS
         waits: dict[str, float] = {}
         gate_waits = backoffs = 0
         gate_wait_seconds = backoff_seconds = retry_after_seconds = 0.0

@@ -28,9 +28,11 @@ class TypeKey:
         Such are names of types that are yet to be found, and aliases that are evaluated late.
         """
         try:
-            return cls(_parts(kind), kind)
-        except _Unknown:
+            made = cls(_parts(kind), kind)
+            hash(made)
+        except (_Unknown, TypeError):  # TypeError: `Literal` takes what has no hash
             return None
+        return made
 
 
 class _Unknown(Exception):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import threading
-from typing import Any
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, start_http_server
 
 from llm_core.forks import begin_anew_in_children
 from llm_telemetry_prometheus.instruments import Instruments
 
-__all__ = ["Endpoint", "Endpoints", "shared_endpoints"]
+__all__ = ["OF_THIS_PROCESS", "Endpoint", "Endpoints"]
 
 
 class Endpoint:
@@ -84,7 +83,5 @@ class Endpoints:
                 endpoint.close()
 
 
-@functools.cache
-def shared_endpoints() -> Endpoints:
-    """Return those of this process, which has each port but once."""
-    return Endpoints()
+OF_THIS_PROCESS: Final = Endpoints()
+"""Where all that share an address meet, as a process has each port but once."""

@@ -7,7 +7,7 @@ from typing import Self
 from prometheus_client import CollectorRegistry, generate_latest
 
 from llm_core import GenerationFinished, GenerationStarted, InvalidValue, TelemetryEvent
-from llm_telemetry_prometheus.endpoint import Endpoint, Endpoints, shared_endpoints
+from llm_telemetry_prometheus.endpoint import OF_THIS_PROCESS, Endpoint, Endpoints
 from llm_telemetry_prometheus.instruments import Instruments
 
 __all__ = ["PrometheusTelemetry"]
@@ -49,7 +49,7 @@ class PrometheusTelemetry:
         others can share by its number. Raises OSError for a port that something else has.
         """
         telemetry = cls()
-        telemetry._shared_in = shared_endpoints()
+        telemetry._shared_in = OF_THIS_PROCESS
         endpoint = telemetry._shared_in.join(host, port, max_label_values=_MAX_LABEL_VALUES)
         telemetry._endpoint, telemetry._instruments = endpoint, endpoint.instruments
         return telemetry
