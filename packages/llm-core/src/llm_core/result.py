@@ -181,7 +181,10 @@ class GenerationResult(Record, Generic[T]):
     operation_name: str | None = None
     request_id: str = ""
     trace_id: str | None = None
-    """The distributed trace that the call belongs to: 32 hexadecimal digits; its `request_id` if nobody traces."""
+    """The distributed trace that the call belongs to: 32 hexadecimal digits.
+
+    Where nobody traces it is the `request_id`, or a random one if the caller gave that.
+    """
     span_id: str | None = None
     """The call's span in that trace: 16 hexadecimal digits."""
     response_id: str | None = None

@@ -121,10 +121,9 @@ class Catalogue:
             self._edition = _read(self._path)
 
     def _current(self) -> _Edition:
-        edition = self._edition
-        if edition is None:
-            with self._loading:
-                edition = self._edition = self._edition or _read(self._path)
+        """Return the prices, which are read now unless they have been."""
+        with self._loading:
+            edition = self._edition = self._edition or _read(self._path)
         return edition
 
     def quote(

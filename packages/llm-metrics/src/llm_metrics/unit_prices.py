@@ -8,6 +8,7 @@ prices; what these are is found by a few bills that differ in one kind of token 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from decimal import Decimal
 from functools import partial
 from operator import attrgetter
@@ -17,18 +18,10 @@ from llm_core import Usage
 
 __all__ = ["UnitPrices"]
 
-_KINDS: Final = (
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "reasoning_tokens",
-    "audio_input_tokens",
-    "audio_output_tokens",
-)
+_KINDS: Final = tuple(field.name for field in fields(Usage) if field.name != "estimated")
 _counts_of = attrgetter(*_KINDS)
 _MILLION: Final = 1_000_000
-_SAMPLE: Final = (8, 8, 1, 1, 1, 1, 1)
+_SAMPLE: Final = tuple(8 if kind in ("input_tokens", "output_tokens") else 1 for kind in _KINDS)
 """Millions of tokens of each kind, of which the parts fit into their totals with one million more of any kind."""
 
 Bill = Callable[..., Decimal | None]
@@ -51,10 +44,11 @@ class UnitPrices:
 
         The first time, ``bill(*about, usage)`` is asked for usage of the same kinds.
         """
-        counts = _counts_of(usage)
-        sent, made, read, written, thought, heard, said = counts
-        if read + written + heard > sent or thought + said > made:
+        of_input = usage.cache_read_tokens + usage.cache_write_tokens + usage.audio_input_tokens
+        of_output = usage.reasoning_tokens + usage.audio_output_tokens
+        if of_input > usage.input_tokens or of_output > usage.output_tokens:
             return None
+        counts = _counts_of(usage)
         _, tariffs = self._known.get(id(prices)) or self._known.setdefault(id(prices), (prices, {}))
         kinds_used = tuple(map(bool, counts))
         try:

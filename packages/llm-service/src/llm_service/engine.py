@@ -119,7 +119,9 @@ class GenerationEngine:
         """Tell that the call began; its trace is a tracer's, else the active one, else ids of its own."""
         telemetry = self._parts.telemetry
         if line.trace is None and not telemetry.makes_spans:
-            line.trace = TraceContext.new(local=True)
+            line.trace = unchecked(TraceContext)(
+                trace_id=line.own_trace, span_id=line.own_span, local=True
+            )
         telemetry.emit(
             unchecked(GenerationStarted)(
                 request_id=line.request_id,

@@ -43,8 +43,8 @@ class Limits(Value):
                 raise InvalidValue.of(name, value, "a whole number of at least 1, or None")
 
 
-# A limit that no traffic reaches. Every gate is there from the start, for about 2 of the 100 µs that a call
-# takes here: so a limit that begins later knows the last minute, and nobody waits in a queue that was given up.
+# A limit that no traffic reaches. Every gate is there from the start, for about 2 µs a call:
+# so a limit that begins later knows the last minute, and nobody waits in a queue that was given up.
 _UNLIMITED = 1 << 62
 
 
@@ -74,7 +74,9 @@ class _Route(GateSet):
                 requests=facts.requests if self.limits.max_rpm else None,
                 tokens=facts.tokens if self.limits.max_tpm else None,
             )
-        GateSet.observe(self, facts, permit=permit)  # `super()` would cost as much as the rest
+        GateSet.observe(
+            self, facts, permit=permit
+        )  # not by `super()`, which makes an object each time
 
     def snapshot(self) -> GateSnapshot:
         """Return the state of the limits there are."""

@@ -98,7 +98,7 @@ class UnderWay:
         trace: TracebackType | None,
     ) -> None:
         in_flight, task = self._in_flight, self._task
-        ended = in_flight.was_ended(task) if error is not None else False
+        ended = error is not None and in_flight.was_ended(task)
         # Gone already if the call has forked, and this is the child.
         left = in_flight.calls.pop(task, 1) - 1
         if left:

@@ -160,6 +160,7 @@ class AttemptRecord:
         """Return the attempt as it goes into the result."""
         if self.frozen is not None:
             return self.frozen
+        # Of a reply that came, as most do, nothing has to be made out.
         call, response, error = self.call, self.response, self.error
         seen = response or self.seen
         request_id = error.provider_request_id if error else None
@@ -201,7 +202,7 @@ class Timeline:
     restart_streams: bool = field(default=False, kw_only=True)
     request_id: str = field(init=False)
     own_trace: str = field(init=False)
-    """The trace of a call that nobody traces."""
+    """The trace of a call that nobody traces, and its span in that."""
     own_span: str = field(init=False)
     tenant: str = field(init=False)
     """Whose traffic it is in the metrics; a helper call's is that of the call it helps."""
