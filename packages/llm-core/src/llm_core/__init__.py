@@ -103,7 +103,7 @@ from llm_core.timing import AttemptTimestamps, BackoffStats, EventTimestamps
 from llm_core.tools import ResponseSchema, Tool, ToolChoice, ToolChoiceMode
 from llm_core.trace import TraceContext
 from llm_core.usage import Cost, CostStatus, Usage
-from llm_core.value import Value, immutable, unchecked, with_unchecked
+from llm_core.value import Value, drafts_of, immutable, unchecked, with_unchecked
 
 __all__ = [
     "EMPTY",
@@ -209,6 +209,7 @@ __all__ = [
     "Verbosity",
     "WaitError",
     "begin_anew_in_children",
+    "drafts_of",
     "freeze",
     "immutable",
     "thaw",

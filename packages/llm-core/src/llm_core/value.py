@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NoReturn, ParamSpec, Protocol, TypeVar, cast, 
 
 from llm_core._constructor import ConstructorOnDemand
 
-__all__ = ["Value", "immutable", "unchecked", "with_unchecked"]
+__all__ = ["Value", "drafts_of", "immutable", "unchecked", "with_unchecked"]
 
 C = TypeVar("C", bound=type)
 P = ParamSpec("P")
@@ -30,6 +30,7 @@ class Value:
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
     _identity: ClassVar[Callable[[Any], Any]]
     _unchecked: ClassVar[Callable[..., Any]]
+    _draft: ClassVar[Callable[[], Any]]
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -86,6 +87,7 @@ def immutable(cls: C) -> C:
     made._identity = attrgetter(*compared or ["__class__"])
     made.__new__ = ConstructorOnDemand(made, "__new__")
     made._unchecked = ConstructorOnDemand(made, "_unchecked")
+    made._draft = ConstructorOnDemand(made, "_draft")
     return made  # type: ignore[no-any-return]
 
 
@@ -106,6 +108,16 @@ A call is described anew several times on its way, as a request, attempts, event
 checking each time what was checked before would cost more than all else here.
 Containers must be tuples and FrozenDicts already.
 """
+
+
+def drafts_of(kind: type[Value]) -> Callable[[], Any]:
+    """Return what makes drafts of a class: instances that can be changed, and have no field yet.
+
+    For classes of so many fields that Python collects the arguments of a call in a dict (more than
+    fifteen keywords), and for values that are known piece by piece. When *every* field is set,
+    unchecked as above, ``draft.__class__ = kind`` turns the draft into the value itself.
+    """
+    return kind._draft
 
 
 def with_unchecked(value: V, **changes: Any) -> V:

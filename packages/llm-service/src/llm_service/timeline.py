@@ -6,7 +6,7 @@ The engine's stages write into it; what leaves the engine is a frozen `Generatio
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,7 @@ from llm_core import (
     Usage,
     UsageUpdate,
     Value,
+    drafts_of,
     immutable,
     unchecked,
 )
@@ -327,71 +328,85 @@ class Timeline:
 
     def result(self, rates_after: tuple[float, float] | None = None) -> GenerationResult[Any]:
         """Freeze everything known into the result; `rates_after` are requests and tokens per minute at its end."""
-        attempts = tuple(map(AttemptRecord.freeze, self.attempts))
-        usage, cost = bill(attempts)
-        before, after = self.rates_before, rates_after
-        rates = after and _rates(
+        attempts = tuple(map(_freeze, self.attempts))
+        request, error, trace = self.request, self.error, self.trace
+        made = _draft_of_result()
+        made.request = request
+        made.success = error is None
+        made.timestamps = self._timestamps()
+        made.content = self.content
+        made.error = error or self.made_up_for
+        made.degraded = self.degraded
+        made.usage, made.cost = bill(attempts)
+        made.attempts = attempts
+        made.backoff = self._backoff()
+        made.steps = self.steps
+        made.provider = self.provider_name
+        made.rates = self._rates(rates_after) if rates_after else None
+        made.operation_name = request.operation_name
+        made.request_id = self.request_id
+        made.trace_id = trace.trace_id if trace else self.own_trace
+        made.span_id = trace.span_id if trace else self.own_span
+        made.cached = self.recalled is not None and self.recalled.success
+        # After a failure the partial reply stands in, so that what had arrived is not lost.
+        seen = self.response or (error.partial if error else None)
+        if seen is None:
+            made.model, made.raw_content = self.model, self.raw_content
+            made.finish_reason = made.reasoning = made.audio = None
+            made.response_id = made.structured_by = made.raw = None
+            made.tool_calls = made.dropped = ()
+        else:
+            made.model = seen.model
+            made.raw_content = seen.text if self.raw_content is None else self.raw_content
+            made.finish_reason = seen.finish_reason
+            made.response_id = seen.response_id
+            made.structured_by = seen.structured_by
+            made.dropped = seen.dropped
+            made.raw = seen.raw
+            parts = seen.parts
+            if len(parts) == 1 and type(parts[0]) is TextPart:
+                # Nothing but text is what most replies are, and looking for more costs three walks.
+                made.reasoning = made.audio = None
+                made.tool_calls = ()
+            else:
+                made.reasoning = seen.reasoning or None
+                made.tool_calls = seen.tool_calls
+                made.audio = seen.audio
+        made.__class__ = GenerationResult
+        result: GenerationResult[Any] = made
+        return result
+
+    def _rates(self, after: tuple[float, float]) -> Rates:
+        before = self.rates_before
+        return _rates(
             rpm_before=before[0], rpm_after=after[0], tpm_before=before[1], tpm_after=after[1]
         )
-        trace = self.trace
-        # After a failure the partial reply stands in, so that what had arrived is not lost.
-        seen = self.response or (self.error.partial if self.error else None)
-        parts = seen.parts if seen else ()
-        # Nothing but text is what most replies are, and looking for more costs three walks.
-        more = None if len(parts) == 1 and type(parts[0]) is TextPart else seen
-        return _result(
-            request=self.request,
-            success=self.error is None,
-            timestamps=self._timestamps(attempts),
-            content=self.content,
-            raw_content=seen.text if seen and self.raw_content is None else self.raw_content,
-            error=self.error or self.made_up_for,
-            degraded=self.degraded,
-            usage=usage,
-            cost=cost,
-            attempts=attempts,
-            backoff=self._backoff(),
-            steps=self.steps,
-            finish_reason=seen.finish_reason if seen else None,
-            reasoning=(more.reasoning or None) if more else None,
-            tool_calls=more.tool_calls if more else (),
-            audio=more.audio if more else None,
-            model=seen.model if seen else self.model,
-            provider=self.provider_name,
-            rates=rates,
-            operation_name=self.request.operation_name,
-            request_id=self.request_id,
-            trace_id=trace.trace_id if trace else self.own_trace,
-            span_id=trace.span_id if trace else self.own_span,
-            response_id=seen.response_id if seen else None,
-            structured_by=seen.structured_by if seen else None,
-            dropped=seen.dropped if seen else (),
-            cached=self.recalled is not None and self.recalled.success,
-            raw=seen.raw if seen else None,
-        )
 
-    def _timestamps(self, attempts: Sequence[InvocationAttempt]) -> EventTimestamps:
-        place = self.attempts.index(self.answered_by) if self.answered_by else -1
-        last = attempts[place].timestamps if attempts else _NEVER_ASKED
-        return _times(
-            requested_at=self.requested_at,
-            requested=self.requested,
-            prepared=self.prepared,
-            cache_checked=self.cache_checked,
-            enqueued=last.enqueued,
-            admitted=last.admitted,
-            started=last.started,
-            request_sent=last.request_sent,
-            first_byte=last.first_byte,
-            first_token=last.first_token,
-            last_token=last.last_token,
-            ended=last.ended,
-            backoff_until=self.backoff_until,
-            refine_started=self.refine_started,
-            refined=self.refined,
-            recorded=self.completed,
-            completed=self.completed,
-        )
+    def _timestamps(self) -> EventTimestamps:
+        made = _draft_of_times()
+        made.requested_at = self.requested_at
+        made.requested = self.requested
+        made.prepared = self.prepared
+        made.cache_checked = self.cache_checked
+        if self.attempts:
+            last = self.answered_by or self.attempts[-1]
+            made.enqueued = last.enqueued
+            made.admitted = last.admitted
+            made.started = made.request_sent = last.started
+            made.first_byte = last.first_byte
+            made.first_token = last.first_token
+            made.last_token = last.last_token
+            made.ended = last.ended
+        else:
+            made.enqueued = made.admitted = made.started = made.request_sent = None
+            made.first_byte = made.first_token = made.last_token = made.ended = None
+        made.backoff_until = self.backoff_until
+        made.refine_started = self.refine_started
+        made.refined = self.refined
+        made.recorded = made.completed = self.completed
+        made.__class__ = EventTimestamps
+        times: EventTimestamps = made
+        return times
 
     def _backoff(self) -> BackoffStats:
         attempts = self.attempts
@@ -423,10 +438,10 @@ class Timeline:
 
 
 _NO_WAITS = BackoffStats()
-_NEVER_ASKED = AttemptTimestamps()
 # Looked up once, as every call needs them.
+_freeze = AttemptRecord.freeze
 _attempt = unchecked(InvocationAttempt)
 _attempt_times = unchecked(AttemptTimestamps)
-_times = unchecked(EventTimestamps)
 _rates = unchecked(Rates)
-_result = unchecked(GenerationResult)
+_draft_of_times = drafts_of(EventTimestamps)
+_draft_of_result = drafts_of(GenerationResult)
