@@ -369,4 +369,4 @@ def test_answers_are_remembered_but_not_without_end(monkeypatch: pytest.MonkeyPa
     book = PriceBook()
     for number in range(5):
         book.price(USAGES[0], provider="openai", model=f"unheard-of-{number}", at=AT)
-    assert len(book._catalogue._current()._found) <= 2
+    assert len(book._catalogue._current().found) <= 2

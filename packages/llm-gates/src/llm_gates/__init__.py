@@ -10,7 +10,7 @@ from llm_gates.calendar import Period
 from llm_gates.estimates import LearnedEstimates
 from llm_gates.gates import GateSet
 from llm_gates.keyed import KeyedGates
-from llm_gates.limits import Metric
+from llm_gates.limits import UNLIMITED, Metric
 from llm_gates.permit import GatePermit
 from llm_gates.rates import (
     Algorithm,
@@ -39,6 +39,7 @@ else:
 
 
 __all__ = [
+    "UNLIMITED",
     "AdaptiveConcurrencyGate",
     "Algorithm",
     "BreakerChange",

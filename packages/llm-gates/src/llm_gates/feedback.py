@@ -17,7 +17,7 @@ from typing import Any
 from llm_core import RateLimitFacts, RateLimitWindow
 from llm_gates.bucket import TokenBucket
 from llm_gates.fixed_window import FixedWindow
-from llm_gates.limits import NEVER, Limit, Metric
+from llm_gates.limits import NEVER, UNLIMITED, Limit, Metric
 from llm_gates.sent import Note, Sent
 from llm_gates.sliding_log import SlidingLog
 
@@ -256,6 +256,8 @@ class Feedback(Sent):
                 continue
             if rivals:
                 book = _meant(rivals, window)
+            if book.wanted >= UNLIMITED:
+                continue
             limit, remaining = book.limit, window.remaining
             if early and remaining is not None and remaining >= limit.capacity - limit.used:
                 continue

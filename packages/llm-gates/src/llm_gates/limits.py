@@ -22,6 +22,7 @@ from llm_core import Clock, ConfigurationError, ErrorInfo, LLMError
 
 __all__ = [
     "NEVER",
+    "UNLIMITED",
     "Charge",
     "ConcurrencyLimit",
     "Left",
@@ -31,6 +32,13 @@ __all__ = [
 
 NEVER = 1 << 62
 """A wait that time alone does not end: somebody must leave, settle or give back first."""
+
+
+UNLIMITED = 1 << 62
+"""A capacity that no traffic reaches, for a limit that is to know what was sent before it gets a real one.
+
+Nobody waits for it, and headers of a provider do not change it.
+"""
 
 
 class Metric(IntEnum):

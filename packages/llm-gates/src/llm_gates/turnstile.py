@@ -25,7 +25,7 @@ from llm_gates.absent import Absent, Leaving
 from llm_gates.door import Door
 from llm_gates.estimates import LearnedEstimates
 from llm_gates.feedback import Feedback, LaneFeedback
-from llm_gates.limits import NEVER, Left, Limit
+from llm_gates.limits import NEVER, UNLIMITED, Left, Limit
 from llm_gates.lines import Blame, Deadlines, Lines
 from llm_gates.passage import Passage
 from llm_gates.permit import (
@@ -451,8 +451,10 @@ class Turnstile(Passage):
                 self._after_change(now)
 
     def _first_books(self, facts: RateLimitFacts) -> Feedback | LaneFeedback | None:
-        """Return the books, begun now if headers say anything about limits."""
+        """Return the books, begun now if headers say anything about limits, and there are any."""
         if not any((facts.requests, facts.tokens, facts.input_tokens, facts.output_tokens)):
+            return None
+        if all(limit.capacity >= UNLIMITED for limit in self.limits):
             return None
         with self.door:
             if self.feedback is None:

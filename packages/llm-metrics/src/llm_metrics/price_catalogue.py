@@ -70,23 +70,20 @@ None for what has no price; False where a price was taken that may not be the on
 class _Edition:
     """One version of the prices, and which model each name was found to be."""
 
-    __slots__ = ("_found", "_snapshot", "source", "unit_prices")
+    __slots__ = ("_snapshot", "found", "source", "unit_prices")
 
     def __init__(self, snapshot: DataSnapshot, version: str) -> None:
         self._snapshot = snapshot
         self.source = f"genai-prices@{version}"
         self.unit_prices = UnitPrices()
-        self._found: dict[tuple[str, str], tuple[Vendor, ModelInfo] | None] = {}
+        self.found: dict[tuple[str, str], tuple[Vendor, ModelInfo] | None] = {}
+        """What `find` has returned, by its arguments."""
 
     def find(self, provider: str, model: str) -> tuple[Vendor, ModelInfo] | None:
-        key = (provider, model)
-        try:
-            return self._found[key]
-        except KeyError:
-            pass
-        if len(self._found) >= _REMEMBERED:
-            self._found.clear()
-        found = self._found[key] = self._look_up(_VENDORS.get(provider, provider), model)
+        if len(self.found) >= _REMEMBERED:
+            self.found.clear()
+        found = self._look_up(_VENDORS.get(provider, provider), model)
+        self.found[provider, model] = found
         return found
 
     def _look_up(self, vendor_id: str, model: str) -> tuple[Vendor, ModelInfo] | None:
@@ -138,7 +135,10 @@ class Catalogue:
         """Return what `usage` and `also` cost by the prices of time `at`."""
         edition = self._edition or self._current()
         source = edition.source
-        found = edition.find(provider, model)
+        try:
+            found = edition.found[provider, model]
+        except KeyError:
+            found = edition.find(provider, model)
         if found is None:
             return None, source, True
         vendor, info = found

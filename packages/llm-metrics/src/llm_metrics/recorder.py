@@ -122,7 +122,9 @@ class MetricsRecorder:
 
     def mark_sent(self, labels: Labels = _NOTHING) -> None:
         """Note that a request goes to a provider."""
-        self._take((SENT, self._now(), labels, 0, 0, None, None))
+        self._pending.append((SENT, self._now(), labels, 0, 0, None, None))
+        if len(self._pending) >= _FOLD_AT:
+            self._relieve()
 
     def mark_received(
         self,
@@ -134,7 +136,7 @@ class MetricsRecorder:
         first_token_seconds: float | None = None,
     ) -> None:
         """Note that a complete answer came, with its tokens and how long it took."""
-        self._take(
+        self._pending.append(
             (
                 RECEIVED,
                 self._now(),
@@ -145,6 +147,8 @@ class MetricsRecorder:
                 first_token_seconds,
             )
         )
+        if len(self._pending) >= _FOLD_AT:
+            self._relieve()
 
     def mark_failed(
         self,
@@ -156,7 +160,7 @@ class MetricsRecorder:
         first_token_seconds: float | None = None,
     ) -> None:
         """Note that a request ended in an error, with what it had used until then."""
-        self._take(
+        self._pending.append(
             (
                 FAILED,
                 self._now(),
@@ -167,6 +171,8 @@ class MetricsRecorder:
                 first_token_seconds,
             )
         )
+        if len(self._pending) >= _FOLD_AT:
+            self._relieve()
 
     def mark_waited(
         self,
@@ -176,7 +182,9 @@ class MetricsRecorder:
         backoff_seconds: float | None = None,
     ) -> None:
         """Note time spent at our own gates, or in pauses between attempts."""
-        self._take((WAITED, self._now(), labels, 0, 0, queue_seconds, backoff_seconds))
+        self._pending.append((WAITED, self._now(), labels, 0, 0, queue_seconds, backoff_seconds))
+        if len(self._pending) >= _FOLD_AT:
+            self._relieve()
 
     def emit(self, event: TelemetryEvent) -> None:
         """Mark what a telemetry event tells."""
@@ -222,12 +230,9 @@ class MetricsRecorder:
             by_tenant=self._cut(series, "tenant"),
         )
 
-    def _take(self, mark: Mark) -> None:
-        pending = self._pending
-        pending.append(mark)
-        waiting = len(pending)
-        # Whoever finds the lock free sorts in; if nobody keeps up, the next one waits its turn.
-        if waiting >= _FOLD_AT and self._lock.acquire(blocking=waiting >= _FOLD_NOW):
+    def _relieve(self) -> None:
+        """Sort in what is pending if the lock is free; if nobody keeps up, wait for it."""
+        if self._lock.acquire(blocking=len(self._pending) >= _FOLD_NOW):
             try:
                 self._fold()
             finally:

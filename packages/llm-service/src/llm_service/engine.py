@@ -43,7 +43,7 @@ from llm_service.invocation import Invocation, Sink
 from llm_service.ladder import Fallback
 from llm_service.parts import EngineParts
 from llm_service.recall import Recall, response_of
-from llm_service.refinement import pipeline_of, refine
+from llm_service.refinement import context_maker, pipeline_of
 from llm_service.snapshot import CacheStats
 from llm_service.sound_values import with_playable_audio
 from llm_service.timeline import PreparedCall, Timeline
@@ -77,18 +77,19 @@ class GenerationEngine:
 
         Raises nothing but cancellation, and not that of a service that closes.
         """
-        line = Timeline(request, self._parts.clock, restart_streams=self._parts.restart_streams)
-        line.rates_before = self._parts.metrics.per_minute()
+        parts = self._parts
+        line = Timeline(request, parts.clock, parts.restart_streams)
+        line.rates_before = parts.metrics.per_minute()
         line.trace = active_trace()
-        if GenerationStarted in self._parts.telemetry.heard:
+        if GenerationStarted in parts.telemetry.heard:
             self._tell_start(line)
         result: GenerationResult[Any] | None = None
         try:
-            with UnderWay(self._parts.in_flight):
+            with UnderWay(parts.in_flight):
                 try:
-                    line.pipeline = pipeline_of(request.pipeline, self._parts.clock)
+                    line.pipeline = pipeline_of(request.pipeline, parts.clock)
                     call = self._prepare(line, request.model)
-                    if self._parts.cache is not None and self._recall_stage.concerns(request):
+                    if parts.cache is not None and self._recall_stage.concerns(request):
                         await self._recall(line, call, sink)
                     else:
                         await self._invoke(line, call, sink)
@@ -216,8 +217,12 @@ class GenerationEngine:
         if line.pipeline is None:
             return
         line.refine_started = line.now()
-        ask_again = partial(self._generate_for_step, line)
-        refining = refine(line.pipeline, text, line.request, response, ask_again)
+        context = context_maker()(
+            request=line.request,
+            response=response,
+            generate=partial(self._generate_for_step, line),
+        )
+        refining = line.pipeline.run(text, context=context)
         # Most calls have no deadline, and need no timer.
         refined = await (refining if line.deadline_ns is None else self._in_time(line, refining))
         refined_at = line.refined = line.now()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llm_core import AudioPart, FilePart, ImagePart, LLMCallRequest, Message, TextPart
+from llm_core import AudioPart, FilePart, ImagePart, LLMCallRequest, Part, TextPart
 
 __all__ = ["estimate_text_tokens", "estimate_tokens"]
 
@@ -28,7 +28,13 @@ def estimate_tokens(call: LLMCallRequest) -> tuple[int, int]:
     if call.response_schema or call.tools:
         input_tokens = _declared_tokens(call)
     for message in call.messages:
-        input_tokens += _message_tokens(message)
+        input_tokens += _TOKENS_PER_MESSAGE
+        for part in message.content:
+            input_tokens += (
+                -(-len(part.text) // _CHARACTERS_PER_TOKEN)
+                if type(part) is TextPart
+                else _part_tokens(part)
+            )
     return input_tokens, call.max_output_tokens or _DEFAULT_OUTPUT_TOKENS
 
 
@@ -39,22 +45,15 @@ def _declared_tokens(call: LLMCallRequest) -> int:
     return _tokens_of(characters)
 
 
-def _message_tokens(message: Message) -> int:
-    tokens = _TOKENS_PER_MESSAGE
-    for part in message.content:
-        if isinstance(part, TextPart):
-            tokens += _tokens_of(len(part.text))
-        elif isinstance(part, ImagePart):
-            tokens += _TOKENS_PER_IMAGE
-        elif isinstance(part, AudioPart):
-            tokens += -(-len(part.data) // _AUDIO_BYTES_PER_TOKEN)
-        elif isinstance(part, FilePart):
-            tokens += _tokens_of(len(part.data or b""))
-        else:
-            text = getattr(part, "text", "") or getattr(part, "content", "")
-            text = text or getattr(part, "arguments_text", "")
-            tokens += estimate_text_tokens(text)
-    return tokens
+def _part_tokens(part: Part) -> int:
+    if isinstance(part, ImagePart):
+        return _TOKENS_PER_IMAGE
+    if isinstance(part, AudioPart):
+        return -(-len(part.data) // _AUDIO_BYTES_PER_TOKEN)
+    if isinstance(part, FilePart):
+        return _tokens_of(len(part.data or b""))
+    text = getattr(part, "text", "") or getattr(part, "content", "")
+    return estimate_text_tokens(text or getattr(part, "arguments_text", ""))
 
 
 def estimate_text_tokens(text: str) -> int:

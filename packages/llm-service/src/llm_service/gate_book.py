@@ -8,13 +8,13 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from llm_core import Clock, Gate, InvalidValue, RateLimitFacts, Value, immutable
+from llm_core import Clock, Gate, InvalidValue, Value, immutable
 from llm_core.forks import begin_anew_in_children
 from llm_gates import (
+    UNLIMITED,
     BreakerPolicy,
     CircuitBreaker,
     ConcurrencyGate,
-    GatePermit,
     GateSet,
     GateSnapshot,
     RpmGate,
@@ -43,45 +43,32 @@ class Limits(Value):
                 raise InvalidValue.of(name, value, "a whole number of at least 1, or None")
 
 
-# A limit that no traffic reaches. Every gate is there from the start, for about 2 µs a call:
-# so a limit that begins later knows the last minute, and nobody waits in a queue that was given up.
-_UNLIMITED = 1 << 62
-
-
 class _Route(GateSet):
-    """The gates of one model, as the set that they form."""
+    """The gates of one model, as the set that they form.
+
+    Every gate is there from the start, for about 2 µs a call: so a limit that begins later knows the last minute,
+    and nobody waits in a queue that was given up.
+    """
 
     def __init__(self, limits: Limits, breaker: BreakerPolicy | None, clock: Clock) -> None:
         self.limits = limits
-        self._rpm = RpmGate(limits.max_rpm or _UNLIMITED, clock=clock)
-        self._tpm = TpmGate(limits.max_tpm or _UNLIMITED, clock=clock)
-        self._slots = ConcurrencyGate(limits.max_concurrent_requests or _UNLIMITED, clock=clock)
+        self._rpm = RpmGate(limits.max_rpm or UNLIMITED, clock=clock)
+        self._tpm = TpmGate(limits.max_tpm or UNLIMITED, clock=clock)
+        self._slots = ConcurrencyGate(limits.max_concurrent_requests or UNLIMITED, clock=clock)
         breakers = [CircuitBreaker(breaker, clock=clock)] if breaker else []
         super().__init__(self._rpm, self._tpm, self._slots, *breakers, clock=clock)
 
     def change(self, limits: Limits) -> None:
         """Change the limits in place, for all who wait as well."""
         self.limits = limits
-        self._rpm.set_limit(limits.max_rpm or _UNLIMITED)
-        self._tpm.set_limit(limits.max_tpm or _UNLIMITED)
-        self._slots.set_limit(limits.max_concurrent_requests or _UNLIMITED)
-
-    def observe(self, facts: RateLimitFacts, *, permit: GatePermit | None = None) -> None:
-        """Correct the limits there are; a provider's header must not begin one that was not asked for."""
-        if not (self.limits.max_rpm and self.limits.max_tpm):
-            facts = replace(
-                facts,
-                requests=facts.requests if self.limits.max_rpm else None,
-                tokens=facts.tokens if self.limits.max_tpm else None,
-            )
-        GateSet.observe(
-            self, facts, permit=permit
-        )  # not by `super()`, which makes an object each time
+        self._rpm.set_limit(limits.max_rpm or UNLIMITED)
+        self._tpm.set_limit(limits.max_tpm or UNLIMITED)
+        self._slots.set_limit(limits.max_concurrent_requests or UNLIMITED)
 
     def snapshot(self) -> GateSnapshot:
         """Return the state of the limits there are."""
         state = super().snapshot()
-        limits = tuple(limit for limit in state.limits if limit.limit != _UNLIMITED)
+        limits = tuple(limit for limit in state.limits if limit.limit != UNLIMITED)
         return replace(state, limits=limits)
 
 

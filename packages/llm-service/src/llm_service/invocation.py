@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from llm_core import (
@@ -40,6 +41,8 @@ from llm_service.timeline import WITHOUT_CONTENT, AttemptRecord, PreparedCall, T
 __all__ = ["Invocation", "Sink"]
 
 _log = logging.getLogger("llm_service")
+# There are few, and every call needs some.
+_labels = lru_cache(maxsize=1_024)(Labels)
 
 Sink = Callable[[StreamEvent], Awaitable[None]]
 """Takes the deltas of a streamed call."""
@@ -58,7 +61,7 @@ class Invocation:
         self._gate = parts.gate_of(
             call.provider_name, call.request.model, line.request.operation_name
         )
-        self._labels = Labels(
+        self._labels = _labels(
             line.request.operation_name or "", call.request.model, call.provider_name, line.tenant
         )
         self._signs: Signs | None = None
@@ -69,7 +72,7 @@ class Invocation:
         if self._sink is not None:
             await self._announce_restart(self._sink)
         try:
-            record = await self._try_once()
+            record = await (self._attempt() if self._parts.hedger is None else self._race())
         except ProviderError as error:
             record = await self._try_again(error)
         budget = self._parts.budgets.get(self._call.provider_name)
@@ -93,17 +96,16 @@ class Invocation:
                 raise failures.pop()
             if self._sink is not None:
                 await self._announce_restart(self._sink)
-            return await self._try_once()
+            return await (self._attempt() if self._parts.hedger is None else self._race())
 
         answered: AttemptRecord = await retrying(attempt)
         return answered
 
-    def _try_once(self) -> Awaitable[AttemptRecord]:
-        hedger = self._parts.hedger
-        if hedger is None:
-            return self._attempt("answer")
+    def _race(self) -> Awaitable[AttemptRecord]:
+        """Make an attempt, and a second one beside it if it is slow."""
+        assert self._parts.hedger is not None, "only hedged calls race"
         self._signs = Signs()
-        return hedger.race(self._attempt, self._signs)
+        return self._parts.hedger.race(self._attempt, self._signs)
 
     def _may_retry(self, error: BaseException) -> bool:
         if not isinstance(error, ProviderError) or not error.retryable:
@@ -118,15 +120,16 @@ class Invocation:
             error = line.attempts[-1].error
             await sink(StreamRestarted(attempt=len(line.attempts) + 1, error=error))
 
-    async def _attempt(self, purpose: str) -> AttemptRecord:
+    async def _attempt(self, purpose: str = "answer") -> AttemptRecord:
         """Ask the provider once; the attempt's record is kept whatever happens."""
-        line, call = self._line, self._call
-        record = line.begin_attempt(call, purpose)
+        line, call, parts = self._line, self._call, self._parts
+        record = AttemptRecord(len(line.attempts) + 1, call, purpose, line.now())
+        line.attempts.append(record)
         try:
             async with self._gate.admit(
                 tokens=call.input_tokens + call.output_tokens,
                 output_tokens=call.output_tokens,
-                cost=self._worst_case() if self._parts.counts_money else None,
+                cost=self._worst_case() if parts.counts_money else None,
                 key=line.request.tenant,
                 timeout=self._patience() if line.bounded else None,
                 priority=line.request.priority,
@@ -143,14 +146,21 @@ class Invocation:
                     raise
                 if self._sink is None:
                     record.first_byte = line.now()
-                    self._leads(record)
+                    if self._signs is not None:
+                        self._signs.lead(purpose)
                 if response.rate_limits is not None:
                     self._gate.observe(response.rate_limits)
                 used = response.usage
                 if not used.input_tokens and not used.output_tokens:
                     response = record.with_usage(response)
+                    used = response.usage
                 record.response = response
-                record.cost = self._settle(response, permit)
+                record.cost = cost = response.cost or self._cost_of(used)
+                permit.settle(
+                    tokens=used.input_tokens + used.output_tokens,
+                    output_tokens=used.output_tokens,
+                    cost=cost.amount if parts.counts_money else None,
+                )
             return record
         except asyncio.CancelledError:
             record.error = record.abandoned("the call was cancelled", ErrorType.CANCELLED)
@@ -190,17 +200,6 @@ class Invocation:
             longest = self._parts.retry.max_retry_after_seconds
             self._gate.hold(min(refusal.retry_after, longest))
 
-    def _settle(self, response: ProviderResponse, permit: Permit) -> Cost:
-        """Correct the reservation to what the reply used; return what that cost."""
-        used = response.usage
-        cost = response.cost or self._cost_of(used)
-        permit.settle(
-            tokens=used.input_tokens + used.output_tokens,
-            output_tokens=used.output_tokens,
-            cost=cost.amount if self._parts.counts_money else None,
-        )
-        return cost
-
     def _sent(self, record: AttemptRecord) -> Awaitable[ProviderResponse]:
         """Begin the provider's part of the attempt; what is returned ends with its reply, or with the deadline."""
         line, call, parts = self._line, self._call, self._parts
@@ -212,7 +211,9 @@ class Invocation:
         if AttemptStarted in parts.telemetry.heard:
             self._tell_start(record, started)
         if line.trace is None and remaining is None and not parts.telemetry.makes_spans:
-            return self._ask(record, call.request)
+            if self._sink is not None:
+                return self._listen(record, call.request)
+            return call.provider.invoke(call.request)
         request = self._outgoing(record, remaining)
         ask = self._ask_in_span if parts.telemetry.makes_spans else self._ask
         asking = ask(record, request)
@@ -311,37 +312,35 @@ class Invocation:
         record.hear(event)
 
     def _close(self, record: AttemptRecord) -> None:
-        parts = self._parts
+        """Note the end of an attempt; tell the metrics, telemetry, and what hedges, how it went."""
+        parts, error, response = self._parts, record.error, record.response
         ended = record.ended = self._line.now()
         if record.cost is None:
             record.cost = self._price(record)
         if record.admitted is not None and record.waited_for is not None:
             queued = record.admitted - record.enqueued
             parts.metrics.mark_waited(self._labels, queue_seconds=queued / 1e9)
-        if record.started is not None:  # else the gates refused it, and it has only waited
-            self._mark(record, record.started, ended)
+        started = record.started
+        if started is not None:  # else the gates refused it, and it has only waited
+            used = record.usage if response is None else response.usage
+            latency = (ended - started) / 1e9
+            first = None if record.first_token is None else (record.first_token - started) / 1e9
+            mark = parts.metrics.mark_received if error is None else parts.metrics.mark_failed
+            mark(
+                self._labels,
+                input_tokens=used.input_tokens if used else 0,
+                output_tokens=used.output_tokens if used else 0,
+                latency_seconds=latency,
+                first_token_seconds=first,
+            )
+            if parts.hedger is not None and error is None:
+                parts.hedger.note_latency(latency if first is None else first)
         if AttemptEnded in parts.telemetry.heard:
             parts.telemetry.emit(
                 unchecked(AttemptEnded)(
                     request_id=self._line.request_id, at_ns=ended, attempt=record.freeze()
                 )
             )
-
-    def _mark(self, record: AttemptRecord, started: int, ended: int) -> None:
-        """Tell the metrics, and what hedges, how long an attempt took."""
-        metrics, hedger, used = self._parts.metrics, self._parts.hedger, record.usage
-        first = None if record.first_token is None else (record.first_token - started) / 1e9
-        latency = (ended - started) / 1e9
-        mark = metrics.mark_received if record.error is None else metrics.mark_failed
-        mark(
-            self._labels,
-            input_tokens=used.input_tokens if used else 0,
-            output_tokens=used.output_tokens if used else 0,
-            latency_seconds=latency,
-            first_token_seconds=first,
-        )
-        if hedger is not None and record.error is None:
-            hedger.note_latency(latency if first is None else first)
 
     def _price(self, record: AttemptRecord) -> Cost | None:
         """Return what the attempt cost: the provider's own bill, or its tokens by the price book."""

@@ -16,7 +16,14 @@ from llm_service.gate_book import Limits
 if TYPE_CHECKING:
     from llm_service.service import BaseLLMService
 
-__all__ = ["Operation", "OperationDefaults", "completed", "current_defaults", "operation"]
+__all__ = [
+    "Operation",
+    "OperationDefaults",
+    "completed",
+    "current_defaults",
+    "operation",
+    "running",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,24 +57,25 @@ def completed(request: GenerationRequest, defaults: Mapping[str, Any]) -> Genera
     return request.replace(**missing) if missing else request
 
 
-# The innermost operation of each service; the service stands beside its defaults so that no other can get its id.
 _Running = Mapping[int, tuple["BaseLLMService", OperationDefaults]]
-_current: ContextVar[_Running] = ContextVar("llm_service_operations", default=MappingProxyType({}))
+running: ContextVar[_Running] = ContextVar("llm_service_operations", default=MappingProxyType({}))
+"""The innermost operation of each service, by the service's id; beside its defaults stands the service itself, so that
+no other can get that id."""
 
 
 def current_defaults(service: BaseLLMService) -> OperationDefaults | None:
     """Return the defaults of the operation of `service` that is running here; None outside of one."""
-    running = _current.get()
-    return running[id(service)][1] if id(service) in running else None
+    found = running.get().get(id(service))
+    return None if found is None else found[1]
 
 
 @contextlib.contextmanager
 def _running(service: BaseLLMService, defaults: OperationDefaults) -> Iterator[None]:
-    token = _current.set({**_current.get(), id(service): (service, defaults)})
+    token = running.set({**running.get(), id(service): (service, defaults)})
     try:
         yield
     finally:
-        _current.reset(token)
+        running.reset(token)
 
 
 class BoundOperation(Generic[P, R]):

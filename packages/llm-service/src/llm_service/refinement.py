@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from llm_core import Clock, GenerationRequest, ProviderResponse, SystemClock, unchecked
+from llm_core import Clock, SystemClock, unchecked
 
 if TYPE_CHECKING:
-    from llm_core import Generate
-    from llm_pipeline import Pipeline, PipelineResult, RunContext
+    from llm_pipeline import Pipeline, RunContext
 
-__all__ = ["pipeline_of", "refine"]
+__all__ = ["context_maker", "pipeline_of"]
 
 
 def pipeline_of(wanted: Any, clock: Clock) -> Pipeline[Any, Any] | None:
@@ -24,7 +23,15 @@ def pipeline_of(wanted: Any, clock: Clock) -> Pipeline[Any, Any] | None:
     """
     if wanted is None:
         return None
-    if type(wanted) in _FUNCTIONS and type(clock) is SystemClock and not _holds_values(wanted):
+    if type(clock) is SystemClock and (
+        type(wanted) is types.MethodDescriptorType
+        or (
+            type(wanted) is types.FunctionType
+            # Else it holds values, which may be those of one call.
+            and wanted.__closure__ is None
+            and wanted.__defaults__ is None
+        )
+    ):
         return _pipeline_of_function(wanted)
     kind = _pipeline_class()
     if isinstance(wanted, kind):
@@ -34,42 +41,20 @@ def pipeline_of(wanted: Any, clock: Clock) -> Pipeline[Any, Any] | None:
     return kind(wanted, clock=clock)
 
 
-def refine(
-    pipeline: Pipeline[Any, Any],
-    text: str,
-    request: GenerationRequest,
-    response: ProviderResponse,
-    generate: Generate,
-) -> Coroutine[Any, Any, PipelineResult[Any]]:
-    """Run the pipeline on the reply's `text`; what is returned, once awaited, never raises."""
-    context = _context_maker()(request=request, response=response, generate=generate)
-    return pipeline.run(text, context=context)
-
-
 # Both here, because calls without a pipeline should not pay for its import.
 @functools.cache
-def _pipeline_class() -> type[Pipeline[Any, Any]]:
-    from llm_pipeline import Pipeline
-
-    return Pipeline
-
-
-@functools.cache
-def _context_maker() -> Callable[..., RunContext]:
+def context_maker() -> Callable[..., RunContext]:
+    """Return what makes the context that steps are given."""
     from llm_pipeline import RunContext
 
     return unchecked(RunContext)
 
 
-_FUNCTIONS: Final = (types.FunctionType, types.MethodDescriptorType)
-"""What functions of modules and of classes are, those written in C included."""
+@functools.cache
+def _pipeline_class() -> type[Pipeline[Any, Any]]:
+    from llm_pipeline import Pipeline
 
-
-def _holds_values(function: Any) -> bool:
-    """Whether a function holds values, which may be those of one call."""
-    if type(function) is types.MethodDescriptorType:
-        return False
-    return function.__closure__ is not None or function.__defaults__ is not None
+    return Pipeline
 
 
 @functools.lru_cache(maxsize=32)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import InitVar, dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,6 @@ from llm_core import (
     Value,
     drafts_of,
     immutable,
-    unchecked,
 )
 from llm_service.estimate import estimate_text_tokens
 from llm_service.ledger import bill
@@ -165,114 +164,124 @@ class AttemptRecord:
         call, response, error = self.call, self.response, self.error
         seen = response or self.seen
         request_id = error.provider_request_id if error else None
-        self.frozen = _attempt(
-            number=self.number,
-            provider=call.provider_name,
-            model=call.request.model,
-            purpose=self.purpose,
-            timestamps=_attempt_times(
-                enqueued=self.enqueued,
-                admitted=self.admitted,
-                started=self.started,
-                request_sent=self.started,
-                first_byte=self.first_byte,
-                first_token=self.first_token,
-                last_token=self.last_token,
-                ended=self.ended,
-                backoff_until=self.backoff_until,
-            ),
-            reserved_tokens=call.input_tokens + call.output_tokens,
-            waited_for=self.waited_for,
-            error=error,
-            usage=response.usage if response else self.usage,
-            cost=self.cost,
-            finish_reason=seen.finish_reason if seen else None,
-            response_id=seen.response_id if seen else None,
-            provider_request_id=request_id or (seen.provider_request_id if seen else None),
-            rate_limits=seen.rate_limits if seen else None,
-        )
+        times = _draft_of_attempt_times()
+        times.enqueued = self.enqueued
+        times.admitted = self.admitted
+        times.started = times.request_sent = self.started
+        times.first_byte = self.first_byte
+        times.first_token = self.first_token
+        times.last_token = self.last_token
+        times.ended = self.ended
+        times.backoff_until = self.backoff_until
+        times.__class__ = AttemptTimestamps
+        made = _draft_of_attempt()
+        made.number = self.number
+        made.provider = call.provider_name
+        made.model = call.request.model
+        made.purpose = self.purpose
+        made.timestamps = times
+        made.reserved_tokens = call.input_tokens + call.output_tokens
+        made.waited_for = self.waited_for
+        made.error = error
+        made.usage = response.usage if response else self.usage
+        made.cost = self.cost
+        if seen is None:
+            made.finish_reason = made.response_id = made.rate_limits = None
+            made.provider_request_id = request_id
+        else:
+            made.finish_reason = seen.finish_reason
+            made.response_id = seen.response_id
+            made.rate_limits = seen.rate_limits
+            made.provider_request_id = request_id or seen.provider_request_id
+        made.__class__ = InvocationAttempt
+        self.frozen = made
         return self.frozen
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False, init=False)
 class Timeline:
     """One call's facts as they come in, and the result made of them in the end."""
 
     request: GenerationRequest
-    clock: InitVar[Clock]
-    restart_streams: bool = field(default=False, kw_only=True)
-    request_id: str = field(init=False)
-    own_trace: str = field(init=False)
+    restart_streams: bool
+    request_id: str
+    own_trace: str
     """The trace of a call that nobody traces, and its span in that."""
-    own_span: str = field(init=False)
-    tenant: str = field(init=False)
+    own_span: str
+    tenant: str
     """Whose traffic it is in the metrics; a helper call's is that of the call it helps."""
-    trace: TraceContext | None = None
+    trace: TraceContext | None
     """The span of the call, or the one that was active when it came; None if nobody asks for one."""
-    rates_before: tuple[float, float] = (0.0, 0.0)
-    now: Callable[[], int] = field(init=False)
+    rates_before: tuple[float, float]
+    now: Callable[[], int]
     """Reads the clock: monotonic nanoseconds."""
-    requested_at: datetime = field(init=False)
-    requested: int = field(init=False)
+    requested_at: datetime
+    requested: int
     """Like the points below one of `EventTimestamps`; those of attempts are with these."""
-    prepared: int | None = None
-    cache_checked: int | None = None
-    backoff_until: int | None = None
-    refine_started: int | None = None
-    refined: int | None = None
-    completed: int | None = None
-    deadline_ns: int | None = None
-    provider_name: str | None = None
-    model: str | None = None
-    standstill: Standstill | None = None
+    prepared: int | None
+    cache_checked: int | None
+    backoff_until: int | None
+    refine_started: int | None
+    refined: int | None
+    completed: int | None
+    deadline_ns: int | None
+    provider_name: str | None
+    model: str | None
+    standstill: Standstill | None
     """What waits until this call is over, and must not be waited for; None in most calls."""
-    bounded: bool = field(init=False)
+    bounded: bool
     """Whether it may not wait for as long as it takes."""
-    cache_key: str | None = None
-    pipeline: Pipeline[Any, Any] | None = None
-    attempts: list[AttemptRecord] = field(default_factory=list)
-    steps: tuple[PipelineStepResult, ...] = ()
-    answered_by: AttemptRecord | None = None
+    cache_key: str | None
+    pipeline: Pipeline[Any, Any] | None
+    attempts: list[AttemptRecord]
+    steps: tuple[PipelineStepResult, ...]
+    answered_by: AttemptRecord | None
     """The attempt whose reply became the answer."""
-    recalled: GenerationResult[Any] | None = None
+    recalled: GenerationResult[Any] | None
     """The stored or shared result whose reply became the answer."""
-    response: ProviderResponse | None = None
-    content: Any = None
-    raw_content: str | None = None
+    response: ProviderResponse | None
+    content: Any
+    raw_content: str | None
     """The reply's text, once it was looked at."""
-    error: ErrorInfo | None = None
-    made_up_for: ErrorInfo | None = None
+    error: ErrorInfo | None
+    made_up_for: ErrorInfo | None
     """The failure in whose place a substitute stands."""
-    degraded: Degradation | None = None
-    delivered: bool = False
+    degraded: Degradation | None
+    delivered: bool
     """Whether the caller has seen a part of a streamed answer."""
-    delivered_tool_call: bool = False
+    delivered_tool_call: bool
 
-    def __post_init__(self, clock: Clock) -> None:
-        request = self.request
+    def __init__(
+        self, request: GenerationRequest, clock: Clock, restart_streams: bool = False
+    ) -> None:
+        self.request = request
+        self.restart_streams = restart_streams
         digits = os.urandom(24).hex()
         self.own_trace, self.own_span = digits[:32], digits[32:]
         self.request_id = request.request_id or self.own_trace
         self.tenant = request.tenant or ""
         self.requested_at = clock.now()
-        self.now = clock.monotonic_ns
-        self.requested = self.now()
-        if request.deadline_seconds is not None:
-            self.deadline_ns = self.requested + round(request.deadline_seconds * 1e9)
+        self.now = now = clock.monotonic_ns
+        self.requested = now()
+        seconds = request.deadline_seconds
+        self.deadline_ns = None if seconds is None else self.requested + round(seconds * 1e9)
         self.standstill = standstill.get()
-        self.bounded = self.deadline_ns is not None or self.standstill is not None
+        self.bounded = seconds is not None or self.standstill is not None
+        self.rates_before = (0.0, 0.0)
+        self.attempts = []
+        self.steps = ()
+        self.delivered = self.delivered_tool_call = False
+        self.trace = self.provider_name = self.model = self.pipeline = self.cache_key = None
+        self.prepared = self.cache_checked = self.refine_started = self.refined = None
+        self.backoff_until = self.completed = self.answered_by = self.recalled = None
+        self.response = self.content = self.raw_content = None
+        self.error = self.made_up_for = self.degraded = None
 
     def remaining_seconds(self) -> float | None:
         """Return the time until the deadline, below zero once it has passed; None without deadline."""
         if self.deadline_ns is None:
             return None
         return (self.deadline_ns - self.now()) / 1e9
-
-    def begin_attempt(self, call: PreparedCall, purpose: str) -> AttemptRecord:
-        """Start the record of one more attempt."""
-        attempt = AttemptRecord(len(self.attempts) + 1, call, purpose, self.now())
-        self.attempts.append(attempt)
-        return attempt
 
     def note_delivery(self, event: StreamEvent) -> None:
         """Note what of a streamed answer the caller gets to see."""
@@ -342,7 +351,8 @@ class Timeline:
         made.backoff = self._backoff()
         made.steps = self.steps
         made.provider = self.provider_name
-        made.rates = self._rates(rates_after) if rates_after else None
+        before, after = self.rates_before, rates_after
+        made.rates = _rates(before[0], after[0], before[1], after[1]) if after else None
         made.operation_name = request.operation_name
         made.request_id = self.request_id
         made.trace_id = trace.trace_id if trace else self.own_trace
@@ -375,12 +385,6 @@ class Timeline:
         made.__class__ = GenerationResult
         result: GenerationResult[Any] = made
         return result
-
-    def _rates(self, after: tuple[float, float]) -> Rates:
-        before = self.rates_before
-        return _rates(
-            rpm_before=before[0], rpm_after=after[0], tpm_before=before[1], tpm_after=after[1]
-        )
 
     def _timestamps(self) -> EventTimestamps:
         made = _draft_of_times()
@@ -440,8 +444,8 @@ class Timeline:
 _NO_WAITS = BackoffStats()
 # Looked up once, as every call needs them.
 _freeze = AttemptRecord.freeze
-_attempt = unchecked(InvocationAttempt)
-_attempt_times = unchecked(AttemptTimestamps)
-_rates = unchecked(Rates)
+_draft_of_attempt = drafts_of(InvocationAttempt)
+_draft_of_attempt_times = drafts_of(AttemptTimestamps)
+_rates = Rates._unchecked  # which takes them in order
 _draft_of_times = drafts_of(EventTimestamps)
 _draft_of_result = drafts_of(GenerationResult)
