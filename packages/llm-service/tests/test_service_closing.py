@@ -24,7 +24,7 @@ from llm_core import (
 )
 from llm_core.testing import MemoryCache, RecordingTelemetry, ScriptedProvider
 from llm_service import BaseLLMService, RetryPolicy
-from llm_service.in_flight import EndedByClosing, InFlight, UnderWay
+from llm_service.in_flight import InFlight
 
 
 async def hang(_: object) -> str:
@@ -173,15 +173,21 @@ class TestCallsThatAreEnded:
     async def test_a_call_within_a_call_ends_both(self) -> None:
         flights = InFlight()
 
-        async def nested() -> None:
-            with UnderWay(flights), UnderWay(flights):
+        async def nested() -> list[bool]:
+            calls = [flights.enter(), flights.enter()]
+            ended = []
+            try:
                 await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                for task, cancelled_before in reversed(calls):
+                    ended.append(flights.was_ended(task, cancelled_before))
+                    flights.leave(task)
+            return ended
 
         call = asyncio.create_task(nested())
         await asyncio.sleep(0)
         await flights.drain(0)
-        with pytest.raises(EndedByClosing):
-            await call
+        assert await call == [False, True]
         assert len(flights) == 0
 
     async def test_a_call_that_is_over_by_then_is_left_alone(self) -> None:
@@ -189,8 +195,9 @@ class TestCallsThatAreEnded:
         done = asyncio.Event()
 
         async def short() -> str:
-            with UnderWay(flights):
-                await done.wait()
+            task, _ = flights.enter()
+            await done.wait()
+            flights.leave(task)
             await asyncio.sleep(0)
             return "undisturbed"
 

@@ -38,7 +38,6 @@ from llm_core import (
 from llm_core.later import asyncio
 from llm_metrics import Labels, active_trace
 from llm_service.estimate import estimate_tokens
-from llm_service.in_flight import EndedByClosing, UnderWay
 from llm_service.invocation import Invocation, Sink
 from llm_service.ladder import Fallback
 from llm_service.parts import EngineParts
@@ -84,32 +83,33 @@ class GenerationEngine:
         if GenerationStarted in parts.telemetry.heard:
             self._tell_start(line)
         result: GenerationResult[Any] | None = None
+        task, cancelled_before = parts.in_flight.enter()
         try:
-            with UnderWay(parts.in_flight):
-                try:
-                    line.pipeline = pipeline_of(request.pipeline, parts.clock)
-                    call = self._prepare(line, request.model)
-                    if parts.cache is not None and self._recall_stage.concerns(request):
-                        await self._recall(line, call, sink)
-                    else:
-                        await self._invoke(line, call, sink)
-                    await self._refine(line)
-                except Exception as error:  # noqa: BLE001 - the boundary: every failure becomes a result
-                    self._note_failure(line, error)
-                if line.error is not None:
-                    await self._make_up(line)
-                result = self._finish(line)
-                if line.cache_key is not None:
-                    await self._recall_stage.store(line, result)
-        except EndedByClosing:
-            if result is None:  # else the answer is there, and was only being stored
-                line.note_cancellation("the service was closed")
-                result = self._finish(line)
+            try:
+                line.pipeline = pipeline_of(request.pipeline, parts.clock)
+                call = self._prepare(line, request.model)
+                if parts.cache is not None and self._recall_stage.concerns(request):
+                    await self._recall(line, call, sink)
+                else:
+                    await self._invoke(line, call, sink)
+                await self._refine(line)
+            except Exception as error:  # noqa: BLE001 - the boundary: every failure becomes a result
+                self._note_failure(line, error)
+            if line.error is not None:
+                await self._make_up(line)
+            result = self._finish(line)
+            if line.cache_key is not None:
+                await self._recall_stage.store(line, result)
         except asyncio.CancelledError:
-            if result is None:
-                line.note_cancellation("the call was cancelled")
-                self._finish(line)
-            raise
+            closing = parts.in_flight.was_ended(task, cancelled_before)
+            if result is None:  # else the answer is there, and was only being stored
+                why = "the service was closed" if closing else "the call was cancelled"
+                line.note_cancellation(why)
+                result = self._finish(line)
+            if not closing:
+                raise
+        finally:
+            parts.in_flight.leave(task)
         return result if result.audio is None else with_playable_audio(result)
 
     def cache_stats(self) -> CacheStats:

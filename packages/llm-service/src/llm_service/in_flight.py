@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from types import TracebackType
 
 from llm_core.forks import begin_anew_in_children
 from llm_core.later import asyncio
 
-__all__ = ["EndedByClosing", "InFlight", "UnderWay"]
-
-
-class EndedByClosing(Exception):
-    """The call was ended because the service closes; nobody cancelled the task that makes it."""
+__all__ = ["InFlight"]
 
 
 class InFlight:
@@ -30,7 +25,7 @@ class InFlight:
         """Count no calls."""
         self.calls: dict[asyncio.Task[object], int] = {}
         """How many calls, one within the other, a task is making: changed only where the task runs."""
-        self.ended: set[asyncio.Task[object]] = set()
+        self._ended: set[asyncio.Task[object]] = set()
         """Whom `drain` has cancelled."""
 
     def __len__(self) -> int:
@@ -57,58 +52,38 @@ class InFlight:
                 return
             await asyncio.sleep(0.005)
 
-    def was_ended(self, task: asyncio.Task[object]) -> bool:
-        """Whether `drain` has cancelled `task`, whose outermost call this is."""
-        return task in self.ended and self.calls.get(task) == 1
+    def enter(self) -> tuple[asyncio.Task[object], int]:
+        """Note that the current task begins a call; return what `leave` and `was_ended` need to know of it."""
+        task = asyncio.current_task()
+        assert task is not None, "coroutines run in tasks"
+        calls = self.calls
+        calls[task] = calls.get(task, 0) + 1
+        return task, task.cancelling()
+
+    def leave(self, task: asyncio.Task[object]) -> None:
+        """Note that a call of the current task is over."""
+        # Gone already if the call has forked, and this is the child.
+        left = self.calls.pop(task, 1) - 1
+        if left:
+            self.calls[task] = left
+        elif self._ended:
+            self._ended.discard(task)
+
+    def was_ended(self, task: asyncio.Task[object], cancelled_before: int) -> bool:
+        """Whether it was `drain` alone that cancelled the call which `task` is making, and if so take that back.
+
+        Somebody else may have cancelled the task besides, and a call within a call leaves it to the outer one.
+        """
+        if task not in self._ended or self.calls.get(task) != 1:
+            return False
+        return task.uncancel() <= cancelled_before
 
     def _end(self, task: asyncio.Task[object]) -> None:
         """Cancel `task` unless its call is over by now; runs on the task's own loop, so that it cannot end meanwhile."""
         if task in self.calls:
-            self.ended.add(task)
+            self._ended.add(task)
             task.cancel()
 
     def _others(self) -> list[asyncio.Task[object]]:
         here = asyncio.current_task()
         return [t for t in self.tasks() if t is not here and not t.get_loop().is_closed()]
-
-
-class UnderWay:
-    """One call of the current task, from its beginning to its end, as a `with` statement.
-
-    Raises EndedByClosing, in place of CancelledError, if it was `InFlight.drain` alone that cancelled the call.
-    """
-
-    __slots__ = ("_cancelled_before", "_in_flight", "_task")
-
-    def __init__(self, in_flight: InFlight) -> None:
-        self._in_flight = in_flight
-
-    def __enter__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None, "coroutines run in tasks"
-        self._task = task
-        self._cancelled_before = task.cancelling()
-        calls = self._in_flight.calls
-        calls[task] = calls.get(task, 0) + 1
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        in_flight, task = self._in_flight, self._task
-        ended = error is not None and in_flight.was_ended(task)
-        # Gone already if the call has forked, and this is the child.
-        left = in_flight.calls.pop(task, 1) - 1
-        if left:
-            in_flight.calls[task] = left
-        elif in_flight.ended:
-            in_flight.ended.discard(task)
-        # Somebody else may have cancelled the task besides, and a call within a call leaves it to the outer one.
-        if (
-            ended
-            and isinstance(error, asyncio.CancelledError)
-            and task.uncancel() <= self._cancelled_before
-        ):
-            raise EndedByClosing from None
