@@ -3,8 +3,9 @@
 OpenAI's and Anthropic's strict modes want every object closed (``additionalProperties: false``);
 OpenAI's wants every property required, too, and no ``$ref`` with anything beside it
 (OpenAI's guide «Structured model outputs», section «Supported schemas»).
-It refuses ``oneOf``, which pydantic writes for unions with a discriminator, and ``uniqueItems`` («… is not permitted»),
-and arrays without ``items`` («array schema missing items»), such as tuples, whose ``prefixItems`` it passes over.
+By what users of other libraries report it refuses ``oneOf``, which pydantic writes for unions with a discriminator, and
+``uniqueItems`` («… is not permitted»), and arrays without ``items`` («array schema missing items»), such as tuples, whose
+``prefixItems`` it passes over (openai-agents-python 1884, pydantic-ai 7333).
 """
 
 from __future__ import annotations
