@@ -5,7 +5,7 @@ import enum
 import gc
 import json
 import weakref
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jsonschema
 import pydantic
@@ -121,6 +121,17 @@ class Colour(enum.Enum):
     RED = "red"
 
 
+class Cat(pydantic.BaseModel):
+    kind: Literal["cat"]
+
+
+class Dog(pydantic.BaseModel):
+    kind: Literal["dog"]
+
+
+Pet = Annotated[Cat | Dog, pydantic.Field(discriminator="kind")]
+
+
 def test_models_dataclasses_and_typed_dicts_become_schemas() -> None:
     address = schema_of(Address)
     assert (address.name, address.description) == ("Address", "Where somebody lives.")
@@ -173,6 +184,26 @@ def test_a_reference_with_words_beside_it_is_written_out() -> None:
     assert "required" not in closed
 
 
+def test_a_union_with_a_discriminator_is_written_without_it() -> None:
+    closed = close_schema(schema_of(Pet).json_schema, require_all=True)
+    assert closed["properties"]["value"] == {
+        "anyOf": [{"$ref": "#/$defs/Cat"}, {"$ref": "#/$defs/Dog"}]
+    }
+    assert closed["$defs"]["Cat"]["additionalProperties"] is False
+
+
+def test_one_of_several_without_a_discriminator_stays() -> None:
+    schema = {"type": "object", "properties": {"a": {"oneOf": [{"type": "string"}]}}}
+    assert close_schema(schema, require_all=False)["properties"]["a"] == {
+        "oneOf": [{"type": "string"}]
+    }
+
+
+def test_what_strict_decoding_cannot_count_is_left_to_the_reader() -> None:
+    closed = close_schema(schema_of(set[int]).json_schema, require_all=True)
+    assert closed["properties"]["value"] == {"type": "array", "items": {"type": "integer"}}
+
+
 @pytest.mark.parametrize(
     "schema",
     [
@@ -181,6 +212,8 @@ def test_a_reference_with_words_beside_it_is_written_out() -> None:
         {"type": "object", "properties": {"a": {"additionalProperties": {"type": "string"}}}},
         {"type": "object", "properties": {"a": {"patternProperties": {"x": {}}}}},
         {"type": "array", "items": {"type": "string"}},
+        {"type": "object", "properties": {"a": {"type": "array", "items": {}}}},
+        schema_of(tuple[int, str]).json_schema,
     ],
 )
 def test_what_is_open_on_purpose_cannot_be_closed(schema: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,10 @@ class CityDict(TypedDict):
     name: str
 
 
+class Opaque:
+    """A class of which nobody knows what its instances look like as JSON."""
+
+
 class TestStructuredAnswers:
     async def test_a_dataclass_comes_back_as_an_instance(self) -> None:
         provider = ScriptedProvider(
@@ -237,12 +242,19 @@ class TestStructuredAnswers:
         assert "population" in result.error.message
         assert result.raw_content == '{"name": "Paris"}'
 
-    @pytest.mark.parametrize("schema", [int, 3, list[City]])
-    async def test_what_is_no_object_schema_is_refused(self, schema: Any) -> None:
+    @pytest.mark.parametrize(
+        "schema",
+        [
+            *(3, None, ..., "City", list["no name"], Opaque, list[Opaque]),  # noqa: F722 - no name
+            *(str.upper, lambda city: city, Iterable[City]),
+        ],
+    )
+    async def test_what_has_no_json_schema_is_refused_by_name(self, schema: Any) -> None:
         provider = ScriptedProvider(["never"])
         service = BaseLLMService(model="m", provider=provider)
         result = await service.generate_structured(schema, "?")
         assert result.error.type is ErrorType.INVALID_REQUEST
+        assert result.error.message.startswith(f"schema: got {schema!r}"[:60])
         assert provider.requests == []
 
     async def test_a_pipeline_of_ones_own_does_not_mix(self) -> None:

@@ -3,6 +3,9 @@
 OpenAI's and Anthropic's strict modes want every object closed (``additionalProperties: false``);
 OpenAI's wants every property required, too, and no ``$ref`` with anything beside it
 (OpenAI's guide «Structured model outputs», section «Supported schemas»).
+By what users of other libraries report it refuses ``oneOf``, which pydantic writes for unions with a discriminator, and
+``uniqueItems`` («… is not permitted»), and arrays without ``items`` («array schema missing items»), such as tuples, whose
+``prefixItems`` it passes over (openai-agents-python 1884, pydantic-ai 7333).
 """
 
 from __future__ import annotations
@@ -58,8 +61,8 @@ def _is_closable(key: _Same) -> bool:
 
 
 def is_closable(schema: Mapping[str, Any]) -> bool:
-    """Whether every object in `schema` can be closed without forbidding what it allows on purpose."""
-    if any(_is_open_object(part) for part in _walk(schema)):
+    """Whether strict decoding takes `schema` with every object closed, and nothing is forbidden that it allows on purpose."""
+    if any(_is_open_object(part) or _is_open_array(part) for part in _walk(schema)):
         return False
     return schema.get("type") == "object" or "$ref" in schema
 
@@ -67,7 +70,7 @@ def is_closable(schema: Mapping[str, Any]) -> bool:
 def close_schema(schema: Mapping[str, Any], *, require_all: bool) -> dict[str, Any]:
     """Return a copy of `schema` with every object closed and, with `require_all`, every property required.
 
-    A value that satisfies the result satisfies `schema`.
+    A value that satisfies the result satisfies `schema`, except that items may be there twice where they should be unique.
     """
     closed: dict[str, Any] = thaw(schema)
     for part in list(_walk(closed)):
@@ -77,6 +80,11 @@ def close_schema(schema: Mapping[str, Any], *, require_all: bool) -> dict[str, A
             part["additionalProperties"] = False
             if require_all:
                 part["required"] = list(part.get("properties", {}))
+        if "discriminator" in part and "oneOf" in part:
+            # The value of the discriminator fits one option alone, so that any of them says the same.
+            del part["discriminator"]
+            part["anyOf"] = part.pop("oneOf")
+        part.pop("uniqueItems", None)
         reference = part.get("$ref")
         if isinstance(reference, str) and len(part) > 1:
             _inline(part, closed, reference)
@@ -99,6 +107,10 @@ def _is_open_object(part: Mapping[str, Any]) -> bool:
     if extra is not False or "patternProperties" in part:
         return True
     return part.get("type") == "object" and not part.get("properties")
+
+
+def _is_open_array(part: Mapping[str, Any]) -> bool:
+    return part.get("type") == "array" and not part.get("items")
 
 
 def _walk(schema: Any) -> Any:

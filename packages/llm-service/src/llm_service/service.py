@@ -215,11 +215,17 @@ class BaseLLMService:
     async def generate_structured(
         self, schema: Any, request: GenerationRequest | str | None = None, /, **fields: Any
     ) -> GenerationResult[Any]:
-        """Answer one request with a value of `schema`: a pydantic model, dataclass, TypedDict, or a JSON Schema.
+        """Answer one request with a value of `schema`: a type that has a JSON Schema, or a JSON Schema itself.
 
+        Types are pydantic models, dataclasses, TypedDicts, ``list[City]``, ``City | None``, enums, ``int``, ….
         The model is asked for that shape, natively where it can (`result.structured_by` says how), and the reply is
-        converted and validated; the content is an instance of the type, or a dict for a JSON Schema.
+        converted and validated; the content is an instance of the type, such as a list of cities, or plain data for a
+        JSON Schema.
+        What is no JSON object is asked for in an object whose one field, ``value``, holds it, as vendors enforce schemas
+        of objects alone; a reply that is the bare value, as JSON, is taken as well. A JSON Schema is sent as it is.
         Takes what `generate` takes besides; a `pipeline` of the request's own is not allowed.
+        A reply of another shape is an ``output_invalid`` failure, a `schema` of which pydantic knows no JSON Schema
+        an ``invalid_request``.
         """
         try:
             if "pipeline" in fields or "response_schema" in fields:
