@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from llm_core import (
     Message,
     TextPart,
     Usage,
+    drafts_of,
     unchecked,
     with_unchecked,
 )
@@ -40,6 +42,19 @@ def test_an_unchecked_record_of_unknown_fields_or_without_needed_ones_is_refused
 def test_a_copy_with_unchecked_changes_keeps_the_rest() -> None:
     usage = Usage(input_tokens=3, output_tokens=4)
     assert with_unchecked(usage, output_tokens=5) == Usage(input_tokens=3, output_tokens=5)
+
+
+def test_a_draft_may_be_changed_until_it_becomes_the_value() -> None:
+    draft = drafts_of(Usage)()
+    for field in fields(Usage):
+        setattr(draft, field.name, field.default)
+    draft.input_tokens = 3
+    with pytest.raises(AttributeError, match="tokens_in"):
+        draft.tokens_in = 3
+    draft.__class__ = Usage
+    assert draft == Usage(input_tokens=3)
+    with pytest.raises(AttributeError, match="frozen"):
+        draft.input_tokens = 4
 
 
 def test_a_request_from_its_fields_is_the_request_that_its_constructor_makes() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from llm_core import CostExceedsLimit, RateLimitFacts, RateLimitWindow
 from llm_core.testing import ManualClock
-from llm_gates import ConcurrencyGate, GateSet, RpdGate, RpmGate, TpmGate
+from llm_gates import UNLIMITED, ConcurrencyGate, GateSet, RpdGate, RpmGate, TpmGate
 from llm_gates.feedback import Feedback
 
 LIMIT = 500
@@ -179,6 +179,26 @@ async def test_a_fixed_window_learns_its_turn_and_its_use() -> None:
     assert gate.snapshot().limits[0].remaining <= 9
     clock.advance(20)
     assert gate.snapshot().limits[0].used == 0
+
+
+async def test_headers_begin_no_limit_that_is_not_there_yet() -> None:
+    clock = ManualClock()
+    rpm, tpm = RpmGate(UNLIMITED, clock=clock), TpmGate(500, clock=clock)
+    gates = GateSet(rpm, tpm)
+    for _ in range(3):
+        async with gates.admit(tokens=10) as permit:
+            pass
+        gates.observe(told(100, 90), permit=permit)
+    assert rpm.limit == UNLIMITED
+
+    rpm.set_limit(50)
+    assert gates.snapshot().limits[0].used == 3
+    gates.observe(told(40, 37), permit=permit)
+    assert rpm.limit == 40
+
+    rpm.set_limit(UNLIMITED)
+    gates.observe(told(40, 37), permit=permit)
+    assert rpm.limit == UNLIMITED
 
 
 async def test_tokens_are_observed_without_naming_the_call_and_retry_after_holds() -> None:

@@ -454,7 +454,7 @@ class Turnstile(Passage):
         """Return the books, begun now if headers say anything about limits, and there are any."""
         if not any((facts.requests, facts.tokens, facts.input_tokens, facts.output_tokens)):
             return None
-        if all(limit.capacity >= UNLIMITED for limit in self.limits):
+        if not any(limit.window_ns and limit.capacity < UNLIMITED for limit in self.limits):
             return None
         with self.door:
             if self.feedback is None:
