@@ -28,8 +28,9 @@ Bill = Callable[..., Decimal | None]
 """What the catalogue asks for some usage, its last argument: US dollars, None if it has no price for it."""
 
 
-_Tariff = tuple[Decimal, tuple[tuple[int, Decimal], ...]]
-"""What a million requests cost besides their tokens, and by place among the kinds what a million tokens do."""
+_Tariff = tuple[Decimal, int, tuple[tuple[int, int], ...]]
+"""An amount of dollars, and in whole multiples of it what a request costs besides its tokens, and by place among the
+kinds what a token does."""
 
 
 class UnitPrices:
@@ -57,10 +58,10 @@ class UnitPrices:
             tariff = tariffs[kinds_used] = _tariff(prices, kinds_used, partial(bill, *about))
         if tariff is None:
             return None
-        total, kinds = tariff
+        unit, total, kinds = tariff
         for place, price in kinds:
             total += counts[place] * price
-        return total / _MILLION
+        return total * unit
 
 
 def _tariff(prices: Any, used: Sequence[bool], bill: Bill) -> _Tariff | None:
@@ -92,6 +93,15 @@ def _tariff(prices: Any, used: Sequence[bool], bill: Bill) -> _Tariff | None:
         request = base * _MILLION - sum(sample[place] * price for place, price in found)
         other = [count * 3 // 1000 + 7 * each for count, each in zip(sample, used, strict=True)]
         total = request + sum(other[place] * price for place, price in found)
-        return (request, tuple(found)) if total / _MILLION == bill_of(other) else None
+        return _in_units(request, found) if total / _MILLION == bill_of(other) else None
     except ValueError:
         return None
+
+
+def _in_units(request: Decimal, found: Sequence[tuple[int, Decimal]]) -> _Tariff:
+    """Return prices of millions as those of one, in whole multiples of the largest power of ten that divides all."""
+    prices = [request, *(price for _, price in found)]
+    digits = max(-price.normalize().as_tuple().exponent for price in prices)  # type: ignore[operator]
+    whole = [int(price.scaleb(digits)) for price in prices]
+    kinds = zip((place for place, _ in found), whole[1:], strict=True)
+    return Decimal(1).scaleb(-digits) / _MILLION, whole[0], tuple(kinds)
