@@ -45,13 +45,26 @@ class UnitPrices:
 
         The first time, ``bill(*about, usage)`` is asked for usage of the same kinds.
         """
-        of_input = usage.cache_read_tokens + usage.cache_write_tokens + usage.audio_input_tokens
-        of_output = usage.reasoning_tokens + usage.audio_output_tokens
-        if of_input > usage.input_tokens or of_output > usage.output_tokens:
+        sent, written = usage.input_tokens, usage.output_tokens
+        counts: tuple[int, ...]
+        if (
+            usage.cache_read_tokens
+            or usage.cache_write_tokens
+            or usage.audio_input_tokens
+            or usage.reasoning_tokens
+            or usage.audio_output_tokens
+        ):
+            of_input = usage.cache_read_tokens + usage.cache_write_tokens + usage.audio_input_tokens
+            of_output = usage.reasoning_tokens + usage.audio_output_tokens
+            counts = _counts_of(usage)
+            kinds_used = tuple(map(bool, counts))
+        else:  # the first two kinds alone, as in most calls
+            of_input = of_output = 0
+            counts = (sent, written)
+            kinds_used = (sent > 0, written > 0)
+        if of_input > sent or of_output > written:
             return None
-        counts = _counts_of(usage)
         _, tariffs = self._known.get(id(prices)) or self._known.setdefault(id(prices), (prices, {}))
-        kinds_used = tuple(map(bool, counts))
         try:
             tariff = tariffs[kinds_used]
         except KeyError:
@@ -74,6 +87,7 @@ def _tariff(prices: Any, used: Sequence[bool], bill: Bill) -> _Tariff | None:
 
     if any(isinstance(price, TieredPrices) for price in vars(prices).values()):
         return None
+    used = (*used, *[False] * (len(_KINDS) - len(used)))
     kinds = [place for place, each in enumerate(used) if each]
     sample = [many * _MILLION * each for many, each in zip(_SAMPLE, used, strict=True)]
 
