@@ -88,7 +88,9 @@ class Pipeline(StepList, Generic[A, T]):
         `on_step` is told of each step as soon as it is done.
         """
         known = context or _NOTHING_KNOWN
-        return await awaitable_steps(self._runnable, content, known, self._clock, on_step)
+        return await awaitable_steps(
+            self._runnable, content, known, self._clock, on_step, awaits=True
+        )
 
     def run_sync(
         self,

@@ -11,7 +11,6 @@ import contextlib
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
 from llm_core import (
@@ -160,10 +159,8 @@ def run_steps(
     return made
 
 
-awaitable_steps: Callable[..., Awaitable[PipelineResult[Any]]] = partial(
-    types.coroutine(run_steps), awaits=True
-)
-"""`run_steps` for `await`, which saves an async run the way through `drive`."""
+awaitable_steps = types.coroutine(run_steps)
+"""`run_steps` for `await`, with `awaits`: it saves an async run the way through `drive`."""
 
 
 def _success(
