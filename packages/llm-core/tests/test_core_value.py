@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import inspect
 import pickle
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -63,6 +64,24 @@ def test_no_attribute_can_be_set_or_deleted(made: Any) -> None:
         with pytest.raises(dataclasses.FrozenInstanceError, match=f"cannot delete '{name}'"):
             delattr(made, name)
     assert made.x == 1
+
+
+def test_a_value_may_be_of_any_other_kind_besides() -> None:
+    class Labelled:
+        label = "a row"
+
+    @immutable
+    class Row(Value, Labelled, Sequence[Any]):
+        items: tuple[Any, ...]
+
+        def __getitem__(self, place: Any) -> Any:
+            return self.items[place]
+
+        def __len__(self) -> int:
+            return len(self.items)
+
+    assert list(Row(items=(1, 2))) == list(unchecked(Row)(items=(1, 2))) == [1, 2]
+    assert Row(items=()).label == "a row"
 
 
 def test_a_wrong_argument_is_a_type_error_of_the_constructor() -> None:

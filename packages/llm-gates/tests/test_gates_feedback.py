@@ -182,23 +182,43 @@ async def test_a_fixed_window_learns_its_turn_and_its_use() -> None:
 
 
 async def test_headers_begin_no_limit_that_is_not_there_yet() -> None:
+    gate = RpmGate(UNLIMITED, clock=ManualClock())
+    async with gate.admit() as permit:
+        pass
+    gate.observe(told(40, 39), permit=permit)
+    assert gate.limit == UNLIMITED
+    assert gate.snapshot().limits == ()
+
+    gate.set_limit(50)
+    gate.observe(told(40, 39), permit=permit)
+    assert gate.limit == 40
+
+    gate.set_limit(UNLIMITED)
+    gate.observe(told(40, 39), permit=permit)
+    assert gate.limit == UNLIMITED
+
+
+async def test_what_was_sent_before_there_was_a_limit_is_not_taken_for_the_use_of_others() -> None:
     clock = ManualClock()
-    rpm, tpm = RpmGate(UNLIMITED, clock=clock), TpmGate(500, clock=clock)
-    gates = GateSet(rpm, tpm)
-    for _ in range(3):
-        async with gates.admit(tokens=10) as permit:
-            pass
-        gates.observe(told(100, 90), permit=permit)
-    assert rpm.limit == UNLIMITED
+    gate = RpmGate(UNLIMITED, clock=clock)
+    for sent in range(1, 44):
+        if sent == 41:
+            gate.set_limit(100)
+        async with gate.admit() as permit:
+            clock.advance(0.1)
+        gate.observe(told(100, 100 - sent), permit=permit)
+    # The first call left before a header had begun the books, and chance is allowed for it.
+    assert 43 <= gate.snapshot().limit("rpm").used <= 45
 
-    rpm.set_limit(50)
-    assert gates.snapshot().limits[0].used == 3
-    gates.observe(told(40, 37), permit=permit)
-    assert rpm.limit == 40
 
-    rpm.set_limit(UNLIMITED)
-    gates.observe(told(40, 37), permit=permit)
-    assert rpm.limit == UNLIMITED
+async def test_headers_speak_of_a_limit_and_not_of_one_that_is_none() -> None:
+    clock = ManualClock()
+    rpm, rpd = RpmGate(100, clock=clock), RpdGate(UNLIMITED, clock=clock)
+    gates = GateSet(rpm, rpd)
+    async with gates.admit() as permit:
+        pass
+    gates.observe(told(40, 39), permit=permit)
+    assert (rpm.limit, rpd.limit) == (40, UNLIMITED)
 
 
 async def test_tokens_are_observed_without_naming_the_call_and_retry_after_holds() -> None:

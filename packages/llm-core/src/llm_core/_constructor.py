@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -13,14 +12,14 @@ _SOURCE: Final = """\
 def __new__(cls, {parameters}):
     if cls is not record:
         return slowly(cls, {{{items}}})
-    self = draft()
+    self = blank(draft)
     {assignments}
     self.__class__ = record
     {check}
     return self
 
 def _unchecked({in_order}):
-    self = draft()
+    self = blank(draft)
     {assignments}
     self.__class__ = record
     return self
@@ -55,11 +54,17 @@ def _constructors_of(record: Any) -> dict[str, Any]:
 
     What dataclasses writes for a frozen class sets each field through `object.__setattr__`, at ten
     times the cost of setting a field of a mutable class, and a call through the service makes
-    dozens of records of a dozen fields. So the fields are set on a draft, an instance of a class
-    that may be changed and has the same layout, which then turns into the record itself.
+    dozens of records of a dozen fields. So the fields are set on a draft, an instance of a
+    subclass that may be changed and has the same layout, which then turns into the record itself.
     """
     fields = dataclasses.fields(record)
-    draft = _draft_of(record)
+    # Both methods: the interpreter keeps them in one place, and sets fields fast where both are its own.
+    changeable = {"__setattr__": object.__setattr__, "__delattr__": object.__delattr__}
+    draft = type(record)(
+        record.__name__,
+        (record,),
+        {"__slots__": (), "__module__": record.__module__, **changeable},
+    )
     names = [field.name for field in fields]
     source = _SOURCE.format(
         parameters=", ".join(["*", *map(_parameter, fields)]) if fields else "",
@@ -69,28 +74,15 @@ def _constructors_of(record: Any) -> dict[str, Any]:
         assignments="; ".join(f"self.{name} = {name}" for name in names) or "pass",
     )
     scope: dict[str, Any] = {f"default_{field.name}": field.default for field in fields}
-    scope |= {"record": record, "draft": draft, "slowly": _slowly}
+    scope |= {"record": record, "draft": draft, "blank": object.__new__, "slowly": _slowly}
     exec(source, scope)
     for name in ("__new__", "_unchecked"):
         scope[name].__qualname__ = record.__qualname__  # the name in messages about wrong arguments
         scope[name].__module__ = record.__module__
     constructor = scope["__new__"]
     constructor.__annotations__ = {field.name: field.type for field in fields}
-    return {"__new__": constructor, "_unchecked": scope["_unchecked"], "_draft": draft}
-
-
-def _draft_of(record: Any) -> Callable[[], Any]:
-    """Return what makes drafts of a record class: the class of them, where that takes no Python code.
-
-    It stands beside the record and not below it, as it would inherit `__new__`; where the record
-    inherits one itself, that is passed over.
-    """
-    # Both methods: the interpreter keeps them in one place, and sets fields fast where both are its own.
-    changeable = {"__setattr__": object.__setattr__, "__delattr__": object.__delattr__}
-    about = ("__slots__", "__module__", "__orig_bases__")
-    same = {name: record.__dict__[name] for name in about if name in record.__dict__}
-    draft = type(record)(record.__name__, record.__bases__, same | changeable)
-    return draft if draft.__new__ is object.__new__ else partial(object.__new__, draft)
+    blank = partial(object.__new__, draft)
+    return {"__new__": constructor, "_unchecked": scope["_unchecked"], "_draft": blank}
 
 
 def _parameter(field: dataclasses.Field[Any]) -> str:

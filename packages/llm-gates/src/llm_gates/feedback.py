@@ -256,7 +256,7 @@ class Feedback(Sent):
                 continue
             if rivals:
                 book = _meant(rivals, window)
-            if book.wanted >= UNLIMITED:
+            if book.wanted >= UNLIMITED:  # there for what was sent, and no limit yet
                 continue
             limit, remaining = book.limit, window.remaining
             if early and remaining is not None and remaining >= limit.capacity - limit.used:
@@ -306,9 +306,10 @@ class Feedback(Sent):
 
 
 def _meant(books: Sequence[Book], window: RateLimitWindow) -> Book:
-    """Return the one that a header speaks of: of the limit of its size, else of the longest."""
+    """Return the one that a header speaks of: of the limit of its size, else of the longest that is one."""
     exact = [book for book in books if book.limit.capacity == window.limit]
-    return exact[0] if exact else max(books, key=lambda book: book.limit.window_ns or 0)
+    limited = [book for book in books if book.wanted < UNLIMITED] or books
+    return exact[0] if exact else max(limited, key=lambda book: book.limit.window_ns or 0)
 
 
 class LaneFeedback:

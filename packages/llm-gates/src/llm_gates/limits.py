@@ -37,7 +37,7 @@ NEVER = 1 << 62
 UNLIMITED = 1 << 62
 """A capacity that no traffic reaches, for a limit that is to know what was sent before it gets a real one.
 
-Nobody waits for it, and headers of a provider do not change it.
+Nobody waits for it, headers of a provider do not change it, and snapshots leave it out.
 """
 
 

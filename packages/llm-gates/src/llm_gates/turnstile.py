@@ -451,10 +451,8 @@ class Turnstile(Passage):
                 self._after_change(now)
 
     def _first_books(self, facts: RateLimitFacts) -> Feedback | LaneFeedback | None:
-        """Return the books, begun now if headers say anything about limits, and there are any."""
+        """Return the books, begun now if headers say anything about limits: a limit that is set later needs them."""
         if not any((facts.requests, facts.tokens, facts.input_tokens, facts.output_tokens)):
-            return None
-        if not any(limit.window_ns and limit.capacity < UNLIMITED for limit in self.limits):
             return None
         with self.door:
             if self.feedback is None:
@@ -478,11 +476,12 @@ class Turnstile(Passage):
             self._fail(permit, too_heavy(limit, permit.costs[place]))
 
     def snapshot(self) -> GateSnapshot:
-        """Return the state of all limits and of the queue."""
+        """Return the state of the queue and of all limits, but those that are none."""
         with self.door:
             now = self.monotonic_ns()
+            limits = [limit for limit in self.limits if limit.capacity < UNLIMITED]
             return GateSnapshot(
-                limits=tuple([LimitSnapshot.of(limit, now) for limit in self.limits]),
+                limits=tuple([LimitSnapshot.of(limit, now) for limit in limits]),
                 in_flight=self.in_flight,
                 queued=self.queued,
                 held_seconds=max(self.held_until - now, 0) / 1e9,

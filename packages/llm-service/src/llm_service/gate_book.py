@@ -65,12 +65,6 @@ class _Route(GateSet):
         self._tpm.set_limit(limits.max_tpm or UNLIMITED)
         self._slots.set_limit(limits.max_concurrent_requests or UNLIMITED)
 
-    def snapshot(self) -> GateSnapshot:
-        """Return the state of the limits there are."""
-        state = super().snapshot()
-        limits = tuple(limit for limit in state.limits if limit.limit != UNLIMITED)
-        return replace(state, limits=limits)
-
 
 class GateBook:
     """Makes, keeps and changes the gates of every model that is asked; safe to use from any thread.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any
 
 from llm_core import (
@@ -41,8 +40,6 @@ from llm_service.timeline import WITHOUT_CONTENT, AttemptRecord, PreparedCall, T
 __all__ = ["Invocation", "Sink"]
 
 _log = logging.getLogger("llm_service")
-# There are few, and every call needs some.
-_labels = lru_cache(maxsize=1_024)(Labels)
 
 Sink = Callable[[StreamEvent], Awaitable[None]]
 """Takes the deltas of a streamed call."""
@@ -61,7 +58,7 @@ class Invocation:
         self._gate = parts.gate_of(
             call.provider_name, call.request.model, line.request.operation_name
         )
-        self._labels = _labels(
+        self._labels = Labels(
             line.request.operation_name or "", call.request.model, call.provider_name, line.tenant
         )
         self._signs: Signs | None = None
@@ -71,16 +68,19 @@ class Invocation:
         """Ask until there is an answer, which goes into the line, or the retry policy gives up; raises the last error."""
         if self._sink is not None:
             await self._announce_restart(self._sink)
+        once = self._attempt if self._parts.hedger is None else self._race
         try:
-            record = await (self._attempt() if self._parts.hedger is None else self._race())
+            record = await once()
         except ProviderError as error:
-            record = await self._try_again(error)
+            record = await self._try_again(once, error)
         budget = self._parts.budgets.get(self._call.provider_name)
         if budget is not None:  # nothing was taken from one that is not there yet
             budget.note_success()
         self._line.answered_by, self._line.response = record, record.response
 
-    async def _try_again(self, first_error: ProviderError) -> AttemptRecord:
+    async def _try_again(
+        self, once: Callable[[], Awaitable[AttemptRecord]], first_error: ProviderError
+    ) -> AttemptRecord:
         """Let tenacity go on from the first failure; a call that needs no retry does not pay for it."""
         retrying = self._parts.retry.retrying(
             max_attempts=self._line.request.max_attempts,
@@ -96,7 +96,7 @@ class Invocation:
                 raise failures.pop()
             if self._sink is not None:
                 await self._announce_restart(self._sink)
-            return await (self._attempt() if self._parts.hedger is None else self._race())
+            return await once()
 
         answered: AttemptRecord = await retrying(attempt)
         return answered
@@ -210,9 +210,8 @@ class Invocation:
         parts.metrics.mark_sent(self._labels)
         if AttemptStarted in parts.telemetry.heard:
             self._tell_start(record, started)
-        if line.trace is None and remaining is None and not parts.telemetry.makes_spans:
-            if self._sink is not None:
-                return self._listen(record, call.request)
+        plain = self._sink is None and remaining is None
+        if plain and line.trace is None and not parts.telemetry.makes_spans:
             return call.provider.invoke(call.request)
         request = self._outgoing(record, remaining)
         ask = self._ask_in_span if parts.telemetry.makes_spans else self._ask

@@ -21,8 +21,8 @@ __all__ = [
     "OperationDefaults",
     "completed",
     "current_defaults",
+    "innermost",
     "operation",
-    "running",
 ]
 
 P = ParamSpec("P")
@@ -57,25 +57,27 @@ def completed(request: GenerationRequest, defaults: Mapping[str, Any]) -> Genera
     return request.replace(**missing) if missing else request
 
 
-_Running = Mapping[int, tuple["BaseLLMService", OperationDefaults]]
-running: ContextVar[_Running] = ContextVar("llm_service_operations", default=MappingProxyType({}))
+_Innermost = Mapping[int, tuple["BaseLLMService", OperationDefaults]]
+innermost: ContextVar[_Innermost] = ContextVar(
+    "llm_service_operations", default=MappingProxyType({})
+)
 """The innermost operation of each service, by the service's id; beside its defaults stands the service itself, so that
 no other can get that id."""
 
 
 def current_defaults(service: BaseLLMService) -> OperationDefaults | None:
     """Return the defaults of the operation of `service` that is running here; None outside of one."""
-    found = running.get().get(id(service))
+    found = innermost.get().get(id(service))
     return None if found is None else found[1]
 
 
 @contextlib.contextmanager
-def _running(service: BaseLLMService, defaults: OperationDefaults) -> Iterator[None]:
-    token = running.set({**running.get(), id(service): (service, defaults)})
+def _inside(service: BaseLLMService, defaults: OperationDefaults) -> Iterator[None]:
+    token = innermost.set({**innermost.get(), id(service): (service, defaults)})
     try:
         yield
     finally:
-        running.reset(token)
+        innermost.reset(token)
 
 
 class BoundOperation(Generic[P, R]):
@@ -95,7 +97,7 @@ class BoundOperation(Generic[P, R]):
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the operation."""
-        with _running(self._service, self.defaults):
+        with _inside(self._service, self.defaults):
             return await self._function(self._service, *args, **kwargs)
 
     def sync(self, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -54,7 +54,7 @@ from llm_service.hedging import HedgePolicy, Hedger
 from llm_service.in_flight import InFlight
 from llm_service.invocation import Sink
 from llm_service.ladder import Fallback
-from llm_service.operations import completed, current_defaults, running
+from llm_service.operations import completed, current_defaults, innermost
 from llm_service.parts import EngineParts
 from llm_service.portal import Portal
 from llm_service.retry import RetryPolicy
@@ -441,7 +441,7 @@ class BaseLLMService:
             return _at_once(self._refuse(ConfigurationError("the service is closed")))
         try:
             asked = _as_request(request, fields or {})
-            if running.get() or self._operation_fields is not None:
+            if innermost.get() or self._operation_fields is not None:
                 asked = self._completed(asked)
         except Exception as error:  # noqa: BLE001 - also what the caller's `operation_fields` raises
             return _at_once(self._refuse(error))

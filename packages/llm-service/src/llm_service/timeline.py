@@ -42,6 +42,7 @@ from llm_core import (
     Value,
     drafts_of,
     immutable,
+    unchecked,
 )
 from llm_service.estimate import estimate_text_tokens
 from llm_service.ledger import bill
@@ -198,6 +199,7 @@ class AttemptRecord:
         return self.frozen
 
 
+# A dataclass for its slots alone: beyond thirty attributes an instance without them keeps a dict.
 @dataclass(slots=True, eq=False, repr=False, init=False)
 class Timeline:
     """One call's facts as they come in, and the result made of them in the end."""
@@ -352,7 +354,9 @@ class Timeline:
         made.steps = self.steps
         made.provider = self.provider_name
         before, after = self.rates_before, rates_after
-        made.rates = _rates(before[0], after[0], before[1], after[1]) if after else None
+        made.rates = after and _rates(
+            rpm_before=before[0], rpm_after=after[0], tpm_before=before[1], tpm_after=after[1]
+        )
         made.operation_name = request.operation_name
         made.request_id = self.request_id
         made.trace_id = trace.trace_id if trace else self.own_trace
@@ -446,6 +450,6 @@ _NO_WAITS = BackoffStats()
 _freeze = AttemptRecord.freeze
 _draft_of_attempt = drafts_of(InvocationAttempt)
 _draft_of_attempt_times = drafts_of(AttemptTimestamps)
-_rates = Rates._unchecked  # which takes them in order
+_rates = unchecked(Rates)
 _draft_of_times = drafts_of(EventTimestamps)
 _draft_of_result = drafts_of(GenerationResult)
