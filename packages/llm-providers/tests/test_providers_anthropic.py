@@ -155,6 +155,13 @@ def test_what_another_model_said_aloud_goes_on_as_its_words() -> None:
     assert body["messages"][1] == {"role": "assistant", "content": "Hi!"}
 
 
+def test_a_tool_with_an_array_of_anything_stays_strict() -> None:
+    point = {"type": "object", "properties": {"at": {"type": "array"}}}
+    tool = body_of(tools=(Tool(name="go", parameters=point, strict=True),))["tools"][0]
+    assert tool["strict"] is True
+    assert tool["input_schema"] == {**point, "additionalProperties": False}
+
+
 def test_tools_and_their_choice() -> None:
     strict = Tool(
         name="strict",

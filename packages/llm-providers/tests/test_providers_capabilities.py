@@ -145,7 +145,7 @@ def test_what_is_no_object_is_wrapped_in_one(kind: Any) -> None:
     wrapped = schema_of(kind).json_schema
     assert wrapped["type"] == "object"
     assert wrapped["required"] == ("value",)
-    assert is_closable(wrapped)
+    assert is_closable(wrapped, require_all=True)
 
 
 def test_a_type_without_schema_is_refused() -> None:
@@ -192,11 +192,55 @@ def test_a_union_with_a_discriminator_is_written_without_it() -> None:
     assert closed["$defs"]["Cat"]["additionalProperties"] is False
 
 
-def test_one_of_several_without_a_discriminator_stays() -> None:
-    schema = {"type": "object", "properties": {"a": {"oneOf": [{"type": "string"}]}}}
-    assert close_schema(schema, require_all=False)["properties"]["a"] == {
-        "oneOf": [{"type": "string"}]
-    }
+def test_a_copy_of_a_definition_is_closed_as_the_definition_is() -> None:
+    class Home(pydantic.BaseModel):
+        pet: Pet
+        rooms: set[int] = {1}
+        address: Annotated[Address, pydantic.Field(description="Where it stands.")] | None = None
+
+    class Move(pydantic.BaseModel):
+        to: Home = pydantic.Field(description="The new one.")
+        stops: list[Annotated[Home, pydantic.Field(description="One on the way.")]]
+
+    closed = close_schema(schema_of(Move).json_schema, require_all=True)
+    home = closed["$defs"]["Home"]
+    assert home["required"] == ["pet", "rooms", "address"]
+    assert home["properties"]["address"]["anyOf"][0]["additionalProperties"] is False
+    assert closed["properties"]["to"] == {**home, "description": "The new one."}
+    assert closed["properties"]["stops"]["items"] == {**home, "description": "One on the way."}
+    written = json.dumps(closed)
+    assert not [
+        word for word in ("oneOf", "discriminator", "uniqueItems", "null,") if word in written
+    ]
+
+
+def test_a_definition_within_itself_keeps_the_words_beside_its_name() -> None:
+    class Branch(pydantic.BaseModel):
+        left: Branch = pydantic.Field(description="The one.")
+        right: Branch = pydantic.Field(description="The other.")
+
+    closed = close_schema(schema_of(list[Branch]).json_schema, require_all=True)
+    right = closed["$defs"]["Branch"]["properties"]["right"]
+    assert right == {"anyOf": [{"$ref": "#/$defs/Branch"}], "description": "The other."}
+
+
+def test_definitions_that_refer_to_each_other_are_not_copied_without_end() -> None:
+    names = [f"M{number}" for number in range(5)]
+    properties = {name: {"$ref": f"#/$defs/{name}", "description": "Mine."} for name in names}
+    definitions = {name: {"type": "object", "properties": properties} for name in names}
+    root = {"type": "object", "properties": properties, "$defs": definitions}
+    closed = close_schema(root, require_all=True)
+    written = json.dumps(closed)
+    assert len(written) < 100_000
+    assert written.count('"type": "object"') == written.count('"additionalProperties": false')
+    assert written.count('{"$ref"') == written.count('"anyOf": [{"$ref"')
+
+
+def test_a_union_beside_one_with_a_discriminator_is_kept() -> None:
+    both = {"anyOf": [{"type": "string"}], "oneOf": [{"enum": ["a"]}], "discriminator": {}}
+    schema = {"type": "object", "properties": {"a": both}}
+    assert close_schema(schema, require_all=True)["properties"]["a"] == both
+    assert not is_closable(schema, require_all=True)
 
 
 def test_what_strict_decoding_cannot_count_is_left_to_the_reader() -> None:
@@ -211,13 +255,38 @@ def test_what_strict_decoding_cannot_count_is_left_to_the_reader() -> None:
         {"type": "object", "properties": {"a": {"type": "object"}}},
         {"type": "object", "properties": {"a": {"additionalProperties": {"type": "string"}}}},
         {"type": "object", "properties": {"a": {"patternProperties": {"x": {}}}}},
+        {"type": "object", "properties": {"a": {"type": ["object", "null"]}}},
         {"type": "array", "items": {"type": "string"}},
-        {"type": "object", "properties": {"a": {"type": "array", "items": {}}}},
-        schema_of(tuple[int, str]).json_schema,
     ],
 )
-def test_what_is_open_on_purpose_cannot_be_closed(schema: Any) -> None:
-    assert not is_closable(schema)
+@pytest.mark.parametrize("require_all", [True, False])
+def test_what_is_open_on_purpose_cannot_be_closed(schema: Any, require_all: bool) -> None:
+    assert not is_closable(schema, require_all=require_all)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "array"},
+        {"type": "array", "items": {}},
+        {"type": "array", "items": True},
+        {"type": ["array", "null"]},
+        {"type": "array", "prefixItems": [{"type": "string"}], "items": {"type": "integer"}},
+        {"type": "array", "prefixItems": [{"type": "string"}], "items": False},
+        {"oneOf": [{"type": "string"}, {"type": "integer"}]},
+        {"description": "Anything."},
+        True,
+    ],
+)
+def test_what_openai_alone_refuses_stays_strict_for_others(part: Any) -> None:
+    schema = {"type": "object", "properties": {"a": part}}
+    assert not is_closable(schema, require_all=True)
+    assert is_closable(schema, require_all=False)
+
+
+@pytest.mark.parametrize("kind", [Any, object, list[Any], tuple[int, str]])
+def test_types_that_openai_cannot_enforce_are_no_strict_ones(kind: Any) -> None:
+    assert closed_if_closable(schema_of(kind).json_schema, require_all=True) is None
 
 
 def test_what_is_remembered_of_a_schema_is_given_as_a_copy() -> None:
@@ -246,7 +315,7 @@ def test_schemas_made_in_a_loop_are_told_apart_and_do_not_pile_up() -> None:
     for number in range(400):
         default = Watched()
         made.append(weakref.ref(default))
-        properties = {f"p{number}": {"default": default}}
+        properties = {f"p{number}": {"type": "string", "default": default}}
         schema = freeze({"type": "object", "properties": properties})
         found = closed_if_closable(schema, require_all=True)
         assert found is not None
@@ -298,7 +367,7 @@ def example_of(schema: Any) -> Any:
 
 @given(SCHEMAS)
 def test_an_answer_to_the_closed_schema_answers_the_open_one(schema: Any) -> None:
-    assert is_closable(schema)
+    assert is_closable(schema, require_all=True)
     closed = close_schema(schema, require_all=True)
     value = example_of(closed)
     jsonschema.validate(value, closed)

@@ -489,3 +489,13 @@ def test_the_end_of_what_is_to_be_cached_is_marked_where_the_model_knows_marks(r
     assert marked["content"] == [{"type": "text", "text": "Long.", "prompt_cache_breakpoint": mark}]
     assert body_of(call(*messages))["input"][0]["content"] == "Long."
     assert body_of(call(*messages), "chat_completions")["messages"][0]["content"] == "Long."
+
+
+def test_a_tool_whose_arguments_cannot_be_strict_is_sent_without_strictness() -> None:
+    point = {"type": "object", "properties": {"at": {"type": "array"}}}
+    request = call(tools=(Tool(name="go", parameters=point, strict=True),))
+    assert body_of(request)["tools"][0]["strict"] is False
+    assert body_of(request, "chat_completions")["tools"][0]["function"] == {
+        "name": "go",
+        "parameters": point,
+    }

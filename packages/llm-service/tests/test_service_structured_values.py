@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
+import functools
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from datetime import date
 from decimal import Decimal
-from typing import Annotated, Any, Literal, NewType
+from typing import Annotated, Any, ForwardRef, Literal, NewType
 
 import jsonschema
 import pytest
@@ -110,6 +111,15 @@ async def ask(kind: Any, *replies: Any) -> tuple[Any, ScriptedProvider]:
     return await service.generate_structured(kind, "?"), provider
 
 
+def cut_off(text: str) -> ProviderResponse:
+    return ProviderResponse(
+        provider="scripted",
+        model="m",
+        parts=(TextPart(text=text),),
+        finish_reason=FinishReason.LENGTH,
+    )
+
+
 def sent(provider: ScriptedProvider) -> Any:
     return provider.requests[0].response_schema
 
@@ -164,6 +174,10 @@ class TestReplies:
             (list[City], "Bern, Thun", "no dict or list in the text"),
             (int, "[3]", "$.value: Input should be a valid integer"),
             (int, "three", "no dict or list in the text"),
+            (int, "Sure:\n```json\n3\n```", "no dict or list in the text"),
+            (float, "NaN", "no dict or list in the text"),
+            (float, "-Infinity", "no dict or list in the text"),
+            (str, '"[draft] red"', "no dict or list in the text"),
             (str, "Sorry, I cannot say.", "no dict or list in the text"),
             (Color, '"blue"', "$.value: Input should be 'red'"),
             (City | Town, '{"name": "Bern"}', "$.value.City.population: Field required"),
@@ -178,15 +192,20 @@ class TestReplies:
         assert complaint in result.error.message
         assert result.raw_content == reply
 
-    async def test_a_number_that_was_cut_off_is_no_answer(self) -> None:
-        cut = ProviderResponse(
-            provider="scripted",
-            model="m",
-            parts=(TextPart(text="12"),),
-            finish_reason=FinishReason.LENGTH,
-        )
-        result, _ = await ask(int, cut)
+    @pytest.mark.parametrize("reply", ["```json\n3\n```", "\n```\n3```\n", "``` 3 ```"])
+    async def test_a_bare_value_may_stand_between_fences(self, reply: str) -> None:
+        result, _ = await ask(int, reply)
+        assert result.content == 3
+
+    @pytest.mark.parametrize("reply", ["12", "```json\n12\n```", '{"value": 12'])
+    async def test_a_number_that_was_cut_off_is_no_answer(self, reply: str) -> None:
+        result, _ = await ask(int, cut_off(reply))
         assert result.error.type is ErrorType.TRUNCATED
+
+    async def test_text_in_the_object_that_was_cut_off_is_told_as_partial(self) -> None:
+        result, _ = await ask(Decimal, cut_off('{"value": "12'))
+        assert result.content == Decimal("12")
+        assert result.degraded.reason is DegradedReason.PARTIAL
 
     async def test_a_list_that_was_cut_off_is_told_as_partial(self) -> None:
         result, _ = await ask(list[City], f'{{"value": [{json.dumps(BERN)}')
@@ -221,6 +240,74 @@ class TestSchema:
         result, provider = await ask(schema, "[1, 2]")
         assert result.content == [1, 2]
         assert sent(provider).json_schema["type"] == "array"
+
+    @pytest.mark.parametrize(
+        ("schema", "reply", "expected"),
+        [
+            ({"type": "integer"}, "3", 3),
+            ({"type": ["integer", "null"]}, "null", None),
+            ({"type": "string"}, '```json\n"red"\n```', "red"),
+        ],
+    )
+    async def test_a_json_schema_of_a_scalar_takes_the_bare_value(
+        self, schema: Any, reply: str, expected: Any
+    ) -> None:
+        result, provider = await ask(schema, reply)
+        assert result.success, result.error
+        assert result.content == expected
+        assert thaw(sent(provider).json_schema) == schema
+
+    @pytest.mark.parametrize(
+        ("reply", "complaint"),
+        [
+            ('"three"', "'three' is not of type 'integer'"),
+            ("[3]", "[3] is not of type 'integer'"),
+            ("three", "no dict or list in the text"),
+        ],
+    )
+    async def test_a_json_schema_of_a_scalar_refuses_other_values(
+        self, reply: str, complaint: str
+    ) -> None:
+        result, _ = await ask({"type": "integer"}, reply)
+        assert result.error.type is ErrorType.OUTPUT_INVALID
+        assert complaint in result.error.message
+
+
+class WithIterable(BaseModel):
+    numbers: Iterable[int]
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("kind", "why"),
+        [
+            (Annotated[str, Field(pattern="(")], "unclosed group"),
+            (functools.partial(int), "no signature found"),
+            (list["int.nope"], "not of their names"),  # type: ignore[name-defined]
+            (list["1/0"], "not of their names"),  # type: ignore[valid-type]
+            (list["FinishReason"], "not of their names"),
+            (Annotated[ForwardRef("FinishReason"), 1] | None, "not of their names"),
+            (NewType("Reason", "FinishReason"), "not of their names"),
+            (Iterable[int], "list instead of Iterable"),
+            (list[Iterable[int]], "list instead of Iterable"),
+            (int | dict[str, Iterable[int]], "list instead of Iterable"),
+        ],
+    )
+    async def test_a_type_that_cannot_be_asked_for_is_an_invalid_request(
+        self, kind: Any, why: str
+    ) -> None:
+        result, provider = await ask(kind, "never")
+        assert result.error.type is ErrorType.INVALID_REQUEST
+        assert why in result.error.message
+        assert provider.requests == []
+
+    async def test_words_of_a_literal_are_no_names(self) -> None:
+        result, _ = await ask(list[Literal["FinishReason", "1/0"]], '["1/0"]')
+        assert result.content == ["1/0"]
+
+    async def test_an_iterable_in_a_model_is_read_as_pydantic_does(self) -> None:
+        result, _ = await ask(WithIterable, '{"numbers": [1, 2]}')
+        assert list(result.content.numbers) == [1, 2]
 
 
 class TestWays:

@@ -6,7 +6,16 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from operator import itemgetter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ForwardRef,
+    Literal,
+    NewType,
+    get_args,
+    get_origin,
+)
 
 from llm_core import FinishReason, InvalidValue, ResponseSchema, StepContext
 from llm_service.type_key import TypeKey
@@ -17,6 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["structured_fields"]
 
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]+")
+
+_FENCED = re.compile(r"\s*```(?:json)?\s(.*)```\s*", re.DOTALL | re.IGNORECASE)
+_SCALARS = {"string", "number", "integer", "boolean", "null"}
 
 _FIELD = "value"
 """The one field of an object that holds what is no object itself; named as in `llm_providers.schema_of`."""
@@ -31,17 +43,15 @@ def structured_fields(schema: Any) -> dict[str, Any]:
     ``City | None``, an enum, ``int``, …; a `ResponseSchema`; or a JSON Schema as a mapping.
     A type whose JSON form is no object is asked for in an object of one field, ``value``, as vendors enforce schemas of
     objects alone, and the pipeline's result is what that field holds. A reply that is the bare value is taken as well, if
-    it is JSON; an object with a field ``value`` always counts as the one that was asked for.
+    it is JSON; an object with a field ``value`` always counts as the one that was asked for, and JSON that was written as
+    a JSON string as what the string says.
     A JSON Schema is sent as it is, and its result is plain data.
     Raises InvalidValue for anything else.
     """
     if isinstance(schema, Mapping):
         schema = ResponseSchema(name=_name_of(schema.get("title") or "answer"), json_schema=schema)
     if isinstance(schema, ResponseSchema):
-        from llm_pipeline import ConvertToDict, JsonSchemaValidation
-
-        check = JsonSchemaValidation(schema=schema.json_schema)
-        return {"response_schema": schema, "pipeline": [ConvertToDict(), check]}
+        return {"response_schema": schema, "pipeline": _steps_of(schema.json_schema)}
     if isinstance(schema, type) and type(schema).__hash__ is type.__hash__:
         # A pydantic model that is rebuilt gets another validator, and may have another schema.
         response_schema, steps = _of_class(schema, getattr(schema, "__pydantic_validator__", None))
@@ -50,6 +60,18 @@ def structured_fields(schema: Any) -> dict[str, Any]:
     else:
         response_schema, steps = _of_type(schema)
     return {"response_schema": response_schema, "pipeline": [*steps]}
+
+
+def _steps_of(json_schema: Mapping[str, Any]) -> list[Step[Any, Any]]:
+    from llm_pipeline import ConvertToDict, JsonSchemaValidation, Transform
+
+    check = JsonSchemaValidation(schema=json_schema)
+    kinds = json_schema.get("type", ())
+    kinds = {kinds} if isinstance(kinds, str) else set(kinds)
+    if not kinds or kinds - _SCALARS:
+        return [ConvertToDict(), check]
+    hold = Transform(_scalar_in_holder, name="HoldScalar", with_context=True)
+    return [hold, ConvertToDict(), Transform(_out_of_holder, name="TakeScalar"), check]
 
 
 @lru_cache(maxsize=64)
@@ -112,10 +134,14 @@ def _scalar_in_holder(content: Any, context: StepContext) -> Any:
 
     # Of a number that was cut off nothing shows that digits are missing.
     cut = context.response is not None and context.response.finish_reason in _CUT
-    if cut or not isinstance(content, str) or _looks_nested(content):
+    if cut or not isinstance(content, str):
+        return content
+    fenced = _FENCED.fullmatch(content)
+    text = fenced[1] if fenced else content
+    if _looks_nested(text):
         return content
     try:
-        value = json.loads(content)
+        value = json.loads(text, parse_constant=_refuse)
     except ValueError:
         return content
     # JSON that was written as a JSON string is opened by the step behind.
@@ -127,36 +153,70 @@ def _looks_nested(text: str) -> bool:
     return text.lstrip()[:1] in ("{", "[")
 
 
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
 def _in_holder(content: Any) -> dict[str, Any]:
     """Return the one field of the object that was asked for, which a bare value is put into."""
     held = isinstance(content, dict) and _FIELD in content
     return {_FIELD: content[_FIELD] if held else content}
 
 
+def _out_of_holder(content: Any) -> Any:
+    return _in_holder(content)[_FIELD]
+
+
 def _json_schema_of(kind: Any) -> dict[str, Any]:
     from pydantic import TypeAdapter
-    from pydantic.errors import PydanticUserError
 
     expected = (
         "a type with a JSON Schema (such as a pydantic model, dataclass, TypedDict, list[int] or an enum), "
         "a ResponseSchema or a JSON Schema"
     )
-    # pydantic would look for a type of that name; and an answer of None is likelier a mistake than a wish.
-    if isinstance(kind, str) or kind is None:
+    # An answer of None is likelier a mistake than a wish.
+    if kind is None:
         raise InvalidValue.of("schema", kind, expected)
+    if _has_text(kind):
+        raise InvalidValue.of("schema", kind, f"{expected}, made of types and not of their names")
     try:
         adapter = TypeAdapter(kind)
         json_schema = adapter.json_schema()
-    except (PydanticUserError, SyntaxError) as error:
-        # A name of a type that can be no name is a SyntaxError.
-        # pydantic's first line says why, such as that Python 3.11 needs the TypedDict of typing_extensions.
-        reason = str(error).partition("\n")[0]
-        raise InvalidValue.of("schema", kind, f"{expected} ({reason})") from None
+    except Exception as error:
+        # Boundary to foreign code: a type may bring hooks that raise anything, and pydantic lets through what it meets
+        # (a pattern that is none, a missing package), besides its own errors.
+        # Its first paragraph says why, such as that Python 3.11 needs the TypedDict of typing_extensions.
+        reason = " ".join(str(error).partition("\n\n")[0].split())
+        raise InvalidValue.of("schema", kind, f"{expected} ({reason})") from error
     core: Any = adapter.core_schema
-    # pydantic would call a function with the answer, and check the items of an Iterable only when they are read.
-    if core.get("schema", core)["type"] in ("call", "generator"):
+    if core.get("schema", core)["type"] == "call":  # pydantic would call a function with the answer
         raise InvalidValue.of("schema", kind, expected)
+    if _is_lazy(core):  # pydantic would check the items only when they are read
+        raise InvalidValue.of("schema", kind, f"{expected}, with list instead of Iterable")
     return json_schema
+
+
+def _has_text(kind: Any) -> bool:
+    """Whether a part of the type is text, which pydantic would run as Python, with the names of this module."""
+    if isinstance(kind, str | ForwardRef):
+        return True
+    if isinstance(kind, NewType):
+        return _has_text(kind.__supertype__)
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return False
+    return any(_has_text(part) for part in (parts[:1] if origin is Annotated else parts))
+
+
+def _is_lazy(core: Any) -> bool:
+    """Whether an Iterable stands in pydantic's schema outside of the fields of a class."""
+    if isinstance(core, list | tuple):
+        return any(map(_is_lazy, core))
+    if not isinstance(core, dict) or core.get("type") in ("model", "dataclass", "typed-dict"):
+        return False
+    return core.get("type") == "generator" or any(
+        _is_lazy(part) for key, part in core.items() if key not in ("metadata", "default")
+    )
 
 
 def _target_of(json_schema: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -128,7 +128,7 @@ def _function(tool: Tool) -> dict[str, Any]:
     written: dict[str, Any] = {"name": tool.name, "parameters": parameters}
     if tool.description:
         written["description"] = tool.description
-    if tool.strict:
+    if closed is not None:
         written["strict"] = True
     return written
 

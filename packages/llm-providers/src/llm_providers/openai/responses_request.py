@@ -137,7 +137,7 @@ def _tool(tool: Tool) -> dict[str, Any]:
         "type": "function",
         "name": tool.name,
         "parameters": parameters,
-        "strict": tool.strict,
+        "strict": closed is not None,
     }
     if tool.description:
         written["description"] = tool.description
@@ -158,7 +158,7 @@ def _add_text(body: dict[str, Any], request: LLMCallRequest, features: FeatureFi
 
 
 def schema_format(schema: ResponseSchema) -> dict[str, Any]:
-    """Return name, schema and strictness; not strict where the schema leaves objects open on purpose."""
+    """Return name, schema and strictness; not strict where strict decoding would refuse or narrow the schema."""
     closed = closed_if_closable(schema.json_schema, require_all=True) if schema.strict else None
     written: dict[str, Any] = {
         "name": schema.name,
