@@ -104,7 +104,8 @@ class Run:
     def add(self, number: int, result: GenerationResult[Any]) -> None:
         self.answers[number] += 1
         if not result.success:
-            self.failed[str(result.error and result.error.type)] += 1
+            kind = str(result.error and result.error.type)
+            self.failed[f"{kind} after {len(result.attempts)} attempts"] += 1
         for attempt in result.attempts:
             if attempt.timestamps.started is not None:
                 self.sent.append(attempt.timestamps.started / 1e9)
