@@ -114,8 +114,8 @@ def drafts_of(kind: type[Value]) -> Callable[[], Any]:
     """Return what makes drafts of a class: instances that can be changed, and have no field yet.
 
     For classes of so many fields that Python collects the arguments of a call in a dict (more than
-    fifteen keywords), and for values that are known piece by piece. When *every* field is set,
-    unchecked as above, ``draft.__class__ = kind`` turns the draft into the value itself.
+    fifteen keywords), and where even the call of a constructor is too dear. When *every* field is
+    set, unchecked as above, ``draft.__class__ = kind`` turns the draft into the value itself.
     """
     return kind._draft
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from llm_core import CircuitOpen, Clock, ErrorInfo, InvalidValue, LLMError, Value, immutable
 from llm_gates.gates import GateSet
-from llm_gates.limits import NEVER, Limit, Metric
+from llm_gates.limits import NEVER, UNLIMITED, Limit, Metric
 
 __all__ = ["BreakerChange", "BreakerPolicy", "BreakerState", "CircuitBreaker"]
 
@@ -115,7 +115,7 @@ class BreakerLimit(Limit):
         random: Callable[[], float],
         on_change: Callable[[BreakerChange], None] | None = None,
     ) -> None:
-        super().__init__(NEVER, metric=Metric.REQUESTS, name=name)
+        super().__init__(UNLIMITED, metric=Metric.REQUESTS, name=name)
         self._policy = policy
         self._random = random
         self.state = BreakerState.CLOSED
@@ -277,7 +277,7 @@ class BreakerLimit(Limit):
         self._slices.clear()
         self._calm_until = 0
         # Whoever comes finds it full unless it is closed, and has to ask for the `refusal`.
-        self.used = 0 if state is BreakerState.CLOSED else NEVER
+        self.used = 0 if state is BreakerState.CLOSED else UNLIMITED
         before, self.state = self.state, state
         if before is not state and self._on_change is not None:
             change = BreakerChange(
