@@ -174,7 +174,6 @@ class TestReplies:
             (list[City], "Bern, Thun", "no dict or list in the text"),
             (int, "[3]", "$.value: Input should be a valid integer"),
             (int, "three", "no dict or list in the text"),
-            (int, "Sure:\n```json\n3\n```", "no dict or list in the text"),
             (float, "NaN", "no dict or list in the text"),
             (float, "-Infinity", "no dict or list in the text"),
             (str, '"[draft] red"', "no dict or list in the text"),
@@ -192,10 +191,26 @@ class TestReplies:
         assert complaint in result.error.message
         assert result.raw_content == reply
 
-    @pytest.mark.parametrize("reply", ["```json\n3\n```", "\n```\n3```\n", "``` 3 ```"])
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            "```json\n3\n```",
+            "\n```\n3```\n",
+            "``` 3 ```",
+            "You asked for a number:\n```json\n3\n```\nAnything else?",
+        ],
+    )
     async def test_a_bare_value_may_stand_between_fences(self, reply: str) -> None:
         result, _ = await ask(int, reply)
         assert result.content == 3
+
+    async def test_fences_within_a_text_are_a_part_of_it(self) -> None:
+        result, _ = await ask(str, json.dumps("Run ```\n3\n``` now."))
+        assert result.content == "Run ```\n3\n``` now."
+
+    async def test_of_several_fenced_values_none_is_the_answer(self) -> None:
+        result, _ = await ask(int, "Either\n```\n3\n```\nor\n```\n4\n```")
+        assert result.error.type is ErrorType.OUTPUT_INVALID
 
     @pytest.mark.parametrize("reply", ["12", "```json\n12\n```", '{"value": 12'])
     async def test_a_number_that_was_cut_off_is_no_answer(self, reply: str) -> None:
@@ -247,6 +262,10 @@ class TestSchema:
             ({"type": "integer"}, "3", 3),
             ({"type": ["integer", "null"]}, "null", None),
             ({"type": "string"}, '```json\n"red"\n```', "red"),
+            ({"enum": ["red", 7]}, "7", 7),
+            ({"const": "red"}, '"red"', "red"),
+            ({"anyOf": [{"type": "integer"}, {"const": None}]}, "null", None),
+            ({"oneOf": [{"type": "integer"}, {"enum": ["many"]}]}, '"many"', "many"),
         ],
     )
     async def test_a_json_schema_of_a_scalar_takes_the_bare_value(
@@ -256,6 +275,20 @@ class TestSchema:
         assert result.success, result.error
         assert result.content == expected
         assert thaw(sent(provider).json_schema) == schema
+
+    @pytest.mark.parametrize(
+        "schema",
+        [
+            {"description": "anything"},
+            {"enum": [{"value": 3}, 3]},
+            {"const": {"value": 3}},
+            {"anyOf": [{"type": "object"}, {"type": "null"}]},
+            {"properties": {"value": {"type": "integer"}}},
+        ],
+    )
+    async def test_an_object_that_a_json_schema_allows_is_kept_whole(self, schema: Any) -> None:
+        result, _ = await ask(schema, '{"value": 3}')
+        assert result.unwrap() == {"value": 3}
 
     @pytest.mark.parametrize(
         ("reply", "complaint"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from operator import itemgetter
 from typing import (
@@ -27,8 +27,7 @@ __all__ = ["structured_fields"]
 
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]+")
 
-_FENCED = re.compile(r"\s*```(?:json)?\s(.*)```\s*", re.DOTALL | re.IGNORECASE)
-_SCALARS = {"string", "number", "integer", "boolean", "null"}
+_FENCED = re.compile(r"```(?:json)?\s(.*?)```", re.DOTALL | re.IGNORECASE)
 
 _FIELD = "value"
 """The one field of an object that holds what is no object itself; named as in `llm_providers.schema_of`."""
@@ -66,12 +65,26 @@ def _steps_of(json_schema: Mapping[str, Any]) -> list[Step[Any, Any]]:
     from llm_pipeline import ConvertToDict, JsonSchemaValidation, Transform
 
     check = JsonSchemaValidation(schema=json_schema)
-    kinds = json_schema.get("type", ())
-    kinds = {kinds} if isinstance(kinds, str) else set(kinds)
-    if not kinds or kinds - _SCALARS:
+    if not _is_scalar(json_schema):
         return [ConvertToDict(), check]
     hold = Transform(_scalar_in_holder, name="HoldScalar", with_context=True)
     return [hold, ConvertToDict(), Transform(_out_of_holder, name="TakeScalar"), check]
+
+
+def _is_scalar(json_schema: Any) -> bool:
+    """Whether a JSON Schema says of its values that all of them are texts, numbers, true, false or null."""
+    if not isinstance(json_schema, Mapping):
+        return False
+    if "type" in json_schema:
+        kinds = json_schema["type"]
+        return not {"object", "array"}.intersection((kinds,) if isinstance(kinds, str) else kinds)
+    if "const" in json_schema or "enum" in json_schema:
+        values = json_schema.get("enum", (json_schema.get("const"),))
+        return not any(
+            isinstance(value, Mapping | Sequence) and not isinstance(value, str) for value in values
+        )
+    choices = json_schema.get("anyOf") or json_schema.get("oneOf") or ()
+    return bool(choices) and all(map(_is_scalar, choices))
 
 
 @lru_cache(maxsize=64)
@@ -129,24 +142,29 @@ def _in_one_field(
 
 
 def _scalar_in_holder(content: Any, context: StepContext) -> Any:
-    """Return a text that is one JSON number, string, true, false or null in its object, anything else as it is."""
+    """Return a text that is one JSON number, string, true, false or null in its object, anything else as it is.
+
+    So is a text with words around the only fenced block, which holds one of these.
+    """
     import json
 
     # Of a number that was cut off nothing shows that digits are missing.
     cut = context.response is not None and context.response.finish_reason in _CUT
     if cut or not isinstance(content, str):
         return content
-    fenced = _FENCED.fullmatch(content)
-    text = fenced[1] if fenced else content
-    if _looks_nested(text):
-        return content
-    try:
-        value = json.loads(text, parse_constant=_refuse)
-    except ValueError:
-        return content
-    # JSON that was written as a JSON string is opened by the step behind.
-    nested = isinstance(value, str) and _looks_nested(value)
-    return content if nested else {_FIELD: value}
+    fenced = _FENCED.findall(content)
+    # Of several blocks none is the answer for sure.
+    for text in (content, *fenced) if len(fenced) == 1 else (content,):
+        if _looks_nested(text):
+            return content
+        try:
+            value = json.loads(text, parse_constant=_refuse)
+        except ValueError:
+            continue
+        # JSON that was written as a JSON string is opened by the step behind.
+        nested = isinstance(value, str) and _looks_nested(value)
+        return content if nested else {_FIELD: value}
+    return content
 
 
 def _looks_nested(text: str) -> bool:
