@@ -20,7 +20,15 @@ from llm_core import (
     InvalidValue,
 )
 from llm_core.testing import ManualClock
-from llm_gates import AdaptiveConcurrencyGate, BudgetGate, GateSet, Period, RpdGate
+from llm_gates import (
+    AdaptiveConcurrencyGate,
+    BudgetGate,
+    GateSet,
+    LearnedEstimates,
+    Period,
+    RpdGate,
+    TpmGate,
+)
 
 TOO_MUCH = ErrorInfo.of(ErrorType.OVERLOADED, "overloaded")
 
@@ -90,6 +98,35 @@ async def test_a_budget_reserves_the_worst_case_and_settles_the_real_cost() -> N
     async with gate.admit(cost=Decimal("0.90")):
         pass
     assert gate.snapshot().limits[0].used == Decimal("1.00")
+
+
+@pytest.mark.parametrize(
+    ("kind", "cost", "left"),
+    [
+        (ErrorType.SERVER_ERROR, Decimal(0), (0, 700)),
+        (ErrorType.SERVER_ERROR, Decimal("0.25"), (Decimal("0.25"), 700)),
+        (ErrorType.SERVER_ERROR, None, (1, 700)),
+        (ErrorType.TIMEOUT_CONNECT, Decimal(0), (0, 0)),
+    ],
+)
+async def test_a_failed_call_keeps_its_tokens_and_costs_what_is_told(
+    kind: ErrorType, cost: Decimal | None, left: tuple[Decimal | int, int]
+) -> None:
+    gate = GateSet(BudgetGate(Decimal(2)), TpmGate(10_000))
+    async with gate.admit(tokens=700, output_tokens=200, cost=Decimal(1)) as permit:
+        permit.fail(ErrorInfo.of(kind, "down"), cost=cost)
+    assert tuple(limit.used for limit in gate.snapshot().limits) == left
+
+
+async def test_nothing_is_learned_from_what_was_reserved_for_a_failed_call() -> None:
+    learned = LearnedEstimates(least_samples=1)
+    for actual in (50, 100):
+        learned.learn(None, estimated=(100, None), actual=(actual, None))
+    before = learned.factor(None)
+    gate = GateSet(BudgetGate(Decimal(2)), TpmGate(10_000), learned=learned)
+    async with gate.admit(tokens=700, cost=Decimal(1)) as permit:
+        permit.fail(ErrorInfo.of(ErrorType.SERVER_ERROR, "down"), cost=Decimal(0))
+    assert learned.factor(None) == before
 
 
 async def test_a_denied_call_learns_when_the_window_turns() -> None:

@@ -26,6 +26,7 @@ from llm_core import (
     StreamEvent,
     TextDelta,
     TextPart,
+    UnsupportedFeature,
     Usage,
 )
 from llm_core.testing import FixedPriceBook, ManualClock, OpenGate, ScriptedProvider
@@ -262,6 +263,52 @@ class TestMoney:
         results = [await service.generate("?") for _ in range(4)]
         assert [result.success for result in results] == [True, True, True, False]
         assert results[-1].error.type is ErrorType.BUDGET_DENIED
+
+    @pytest.mark.parametrize(
+        ("failure", "spent"),
+        [
+            pytest.param(ErrorInfo.of(ErrorType.RATE_LIMITED, "slower"), 0, id="refused"),
+            pytest.param(RuntimeError("a fault of the provider's code"), 0, id="broken"),
+            pytest.param(UnsupportedFeature("no such thing"), 0, id="never sent"),
+            pytest.param(
+                ErrorInfo.of(
+                    ErrorType.TRUNCATED,
+                    "cut",
+                    partial=ProviderResponse(
+                        provider="p", model="m", usage=Usage(input_tokens=20_000)
+                    ),
+                ),
+                Decimal("0.02"),
+                id="billed in part",
+            ),
+        ],
+    )
+    async def test_a_failed_call_costs_its_budget_what_it_cost(
+        self, failure: Any, spent: Decimal
+    ) -> None:
+        budget = BudgetGate(Decimal(1), per="total")
+        service = BaseLLMService(
+            model="m",
+            provider=ScriptedProvider([failure]),
+            gate=budget,
+            price_book=PRICES,
+            retry=ONCE,
+        )
+        result = await service.generate("?", max_output_tokens=100_000)
+        assert not result.success
+        assert (result.cost.amount or 0) == spent
+        assert budget.snapshot().limits[0].used == spent
+
+    async def test_a_cancelled_call_costs_its_budget_what_was_sent(self) -> None:
+        slow = Slow()
+        budget = BudgetGate(Decimal(1), per="total")
+        service = BaseLLMService(model="m", provider=slow.provider, gate=budget, price_book=PRICES)
+        call = asyncio.create_task(service.generate("x" * 4_000, max_output_tokens=100_000))
+        await slow.started()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert budget.snapshot().limits[0].used == Decimal("0.001004")
 
     async def test_a_reply_without_usage_is_counted_here(self) -> None:
         reply = ProviderResponse(provider="p", model="m", parts=(TextPart(text="eight ch"),))

@@ -104,8 +104,11 @@ class Permit(Protocol):
         money spent, in the unit that `admit` was given; None for what is not known.
         """
 
-    def fail(self, error: ErrorInfo) -> None:
-        """Say that the call failed; what the provider may have counted stays counted."""
+    def fail(self, error: ErrorInfo, *, cost: Decimal | None = None) -> None:
+        """Say that the call failed; what the provider may have counted stays counted.
+
+        `cost` is the money that it cost all the same; None, for what is not known, leaves what was reserved.
+        """
 
     def cancel(self) -> None:
         """Give everything back: the call was never sent."""

@@ -168,9 +168,10 @@ class FakePermit:
         self.settled_output_tokens = output_tokens
         self.settled_cost = cost
 
-    def fail(self, error: ErrorInfo) -> None:
+    def fail(self, error: ErrorInfo, *, cost: Decimal | None = None) -> None:
         """Remember the failure."""
         self.error = error
+        self.settled_cost = cost
 
     def cancel(self) -> None:
         """Remember that the call was never sent."""

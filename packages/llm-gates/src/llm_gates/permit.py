@@ -150,14 +150,19 @@ class GatePermit:
             if turnstile.errands:
                 turnstile.door.tidy()
 
-    def fail(self, error: ErrorInfo) -> None:
+    def fail(self, error: ErrorInfo, *, cost: Decimal | None = None) -> None:
         """Say that the call failed; what the provider may have counted stays counted.
 
         Failures of a kind that never reaches the provider (by the error table) give everything back.
+        After others `cost` is the money that was spent all the same, 0 for none; None leaves what was reserved.
+        A cost below 0 raises InvalidValue.
         """
         self.outcome = error
         if not error.type.traits.consumes_quota:
             self.cancel()
+        elif cost is not None:
+            self.estimate = None  # what a failure was reserved says nothing about what calls use
+            self.settle(tokens=self.tokens, output_tokens=self.output_tokens, cost=cost)
 
     def cancel(self) -> None:
         """Give everything back: the call was never sent."""

@@ -78,9 +78,9 @@ class _ChainedPermit:
         self._outer.settle(tokens=tokens, output_tokens=output_tokens, cost=cost)
         self._inner.settle(tokens=tokens, output_tokens=output_tokens, cost=cost)
 
-    def fail(self, error: ErrorInfo) -> None:
-        self._outer.fail(error)
-        self._inner.fail(error)
+    def fail(self, error: ErrorInfo, *, cost: Decimal | None = None) -> None:
+        self._outer.fail(error, cost=cost)
+        self._inner.fail(error, cost=cost)
 
     def cancel(self) -> None:
         self._outer.cancel()

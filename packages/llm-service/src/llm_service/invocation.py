@@ -182,15 +182,24 @@ class Invocation:
 
     def _let_go(self, record: AttemptRecord, permit: Permit, error: BaseException) -> None:
         """Tell the gates how a call went that has no reply, and what a refusal said about limits."""
-        if isinstance(error, ProviderError):
-            permit.fail(error.info)
-            self._learn_from(error.info)
-        elif isinstance(error, asyncio.CancelledError):
+        if isinstance(error, asyncio.CancelledError):
             used = record.used_when_abandoned
-            permit.settle(tokens=used.total_tokens, output_tokens=used.output_tokens)
-        elif isinstance(error, LLMError):
+            cost = self._cost_of(used).amount if self._parts.counts_money else None
+            permit.settle(tokens=used.total_tokens, output_tokens=used.output_tokens, cost=cost)
+        elif isinstance(error, LLMError) and not isinstance(error, ProviderError):
             # Providers raise anything else before they send: an unsupported feature, a missing key.
             permit.cancel()
+        elif isinstance(error, Exception):
+            record.error = info = ErrorInfo.from_exception(error)
+            permit.fail(info, cost=self._spent_on_failure(record))
+            self._learn_from(info)
+
+    def _spent_on_failure(self, record: AttemptRecord) -> Decimal | None:
+        """Return the money that a failed attempt cost, mostly none at all; None if nobody counts it."""
+        if not self._parts.counts_money:
+            return None
+        cost = self._price(record)
+        return Decimal(0) if cost is None else cost.amount
 
     def _learn_from(self, refusal: ErrorInfo) -> None:
         """Pass on what a refusal says about limits; nobody is held longer than a retry would wait."""
