@@ -9,6 +9,7 @@ import pytest
 
 from llm_core import DegradedReason, ErrorInfo, ErrorType, InvalidValue, LLMCallRequest
 from llm_core.testing import ManualClock, RecordingTelemetry, ScriptedProvider
+from llm_providers import ProviderRegistry
 from llm_service import BaseLLMService, Fallback, HedgePolicy, RetryBudget, RetryPolicy
 
 OVERLOADED = ErrorInfo.of(ErrorType.OVERLOADED, "busy")
@@ -61,6 +62,42 @@ async def test_the_last_error_is_told_when_every_rung_fails() -> None:
     assert result.error == WRONG_KEY
     assert (result.success, result.content) == (True, "nothing")
     assert result.degraded.reason is DegradedReason.FALLBACK_VALUE
+
+
+async def test_a_fault_in_a_providers_code_may_spare_the_next_model(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    provider = by_model(large=RuntimeError("a fault"), small="from small")
+    service = BaseLLMService(model="large", provider=provider, fallbacks=["small"])
+    result = await service.generate("?")
+    assert result.content == "from small"
+    assert result.degraded.error.type is ErrorType.INTERNAL
+    assert "RuntimeError: a fault" in caplog.text
+
+
+async def test_a_model_that_nobody_has_is_answered_for_by_the_next() -> None:
+    registry = ProviderRegistry({"vendor": ScriptedProvider(["from small"])})
+    service = BaseLLMService(
+        model="large", registry=registry, fallbacks=["no/such", "vendor/small"]
+    )
+    result = await service.generate("?")
+    assert (result.content, result.model) == ("from small", "small")
+    assert result.degraded.reason is DegradedReason.FALLBACK_MODEL
+    assert result.degraded.error.type is ErrorType.MODEL_NOT_FOUND
+
+
+async def test_nobody_is_asked_twice_by_the_ladder() -> None:
+    provider = by_model(large=OVERLOADED, small=WRONG_KEY, tiny="from tiny")
+    service = BaseLLMService(
+        model="large",
+        provider=provider,
+        fallbacks=["small", "scripted/small", "large", "tiny"],
+        retry=ONCE,
+    )
+    service.use_model("small")
+    result = await service.generate("?")
+    assert [attempt.model for attempt in result.attempts] == ["small", "large", "tiny"]
+    assert result.degraded.error == WRONG_KEY
 
 
 async def test_no_rung_is_tried_after_the_deadline() -> None:

@@ -24,7 +24,6 @@ from llm_core import (
     DeadlineExceeded,
     DegradedReason,
     ErrorInfo,
-    ErrorType,
     GenerationFinished,
     GenerationRequest,
     GenerationResult,
@@ -39,7 +38,6 @@ from llm_core.later import asyncio
 from llm_metrics import Labels, active_trace
 from llm_service.estimate import estimate_tokens
 from llm_service.invocation import Invocation, Sink
-from llm_service.ladder import Fallback
 from llm_service.parts import EngineParts
 from llm_service.recall import Recall, response_of
 from llm_service.refinement import context_maker, pipeline_of
@@ -87,7 +85,10 @@ class GenerationEngine:
         try:
             try:
                 line.pipeline = pipeline_of(request.pipeline, parts.clock)
-                call = self._prepare(line, request.model)
+                try:
+                    call = self._prepare(line, request.model)
+                except LLMError as error:
+                    call = self._below(line, error)
                 if parts.cache is not None and self._recall_stage.concerns(request):
                     await self._recall(line, call, sink)
                 else:
@@ -171,40 +172,37 @@ class GenerationEngine:
         return Invocation(self._parts, line, call, sink).run()
 
     async def _climb_down(self, line: Timeline, call: PreparedCall, sink: Sink | None) -> None:
-        rungs = [rung for rung in self._parts.fallbacks if rung.model != line.request.model]
-        first_error: ErrorInfo | None = None
         while True:
             try:
                 await Invocation(self._parts, line, call, sink).run()
-            except LLMError as error:
-                info = ErrorInfo.from_exception(error)
-                below = self._next_rung(line, rungs, info)
-                if below is None:
-                    raise
-                first_error = first_error or info
-                call = below
-                continue
-            if first_error is not None:
-                line.degrade(
-                    DegradedReason.FALLBACK_MODEL,
-                    f"{call.provider_name}/{call.request.model} answered instead",
-                    first_error,
-                )
-            return
+            except Exception as error:  # noqa: BLE001 - a fault in foreign code may spare another model
+                call = self._below(line, error)
+            else:
+                break
+        if line.fell_for is not None:
+            words = f"{call.provider_name}/{call.request.model} answered instead"
+            line.degrade(DegradedReason.FALLBACK_MODEL, words, line.fell_for)
 
-    def _next_rung(
-        self, line: Timeline, rungs: list[Fallback], error: ErrorInfo
-    ) -> PreparedCall | None:
-        """Take the rungs off the ladder down to the next that is meant for `error` and can be asked at all."""
-        while rungs and line.may_restart and not line.is_late:
-            rung = rungs.pop(0)
-            if not rung.applies_to(error):
+    def _below(self, line: Timeline, error: Exception) -> PreparedCall:
+        """Go down the ladder to the next rung that is meant for `error` and can be asked; raise `error` if there is none."""
+        info = ErrorInfo.from_exception(error)
+        rungs = self._parts.fallbacks
+        while line.rung < len(rungs) and line.may_restart and not line.is_late:
+            rung = rungs[line.rung]
+            line.rung += 1
+            if not rung.applies_to(info):
                 continue
             try:
-                return self._prepare(line, rung.model)
+                call = self._prepare(line, rung.model)
             except LLMError:
                 _log.exception("fallback %s cannot be asked", rung.model)
-        return None
+                continue
+            if any(attempt.call.asks_as(call) for attempt in line.attempts):
+                continue
+            line.fell_for = line.fell_for or info
+            self._log_fault(line, error)
+            return call
+        raise error
 
     async def _refine(self, line: Timeline) -> None:
         """Make the value out of the reply, if there is one, within what is left of the deadline."""
@@ -284,8 +282,12 @@ class GenerationEngine:
 
     def _note_failure(self, line: Timeline, error: Exception) -> None:
         line.error = ErrorInfo.from_exception(error)
-        if line.error.type is ErrorType.INTERNAL and not isinstance(error, LLMError):
-            _log.exception("call %s failed in our own code", line.request_id)
+        self._log_fault(line, error)
+
+    def _log_fault(self, line: Timeline, error: Exception) -> None:
+        """Log, with its traceback, what is no failure of a call but a fault in code."""
+        if not isinstance(error, LLMError):
+            _log.error("call %s met a fault in code", line.request_id, exc_info=error)
 
     async def _generate_for_step(
         self, line: Timeline, request: GenerationRequest, *, purpose: str
@@ -304,7 +306,10 @@ class GenerationEngine:
         helper.trace, helper.tenant = line.trace, line.tenant
         try:
             helper.pipeline = pipeline_of(helper.request.pipeline, self._parts.clock)
-            call = self._prepare(helper, helper.request.model)
+            try:
+                call = self._prepare(helper, helper.request.model)
+            except LLMError as error:
+                call = self._below(helper, error)
             await self._invoke(helper, call, None)
             await self._refine(helper)
         except Exception as error:  # noqa: BLE001 - the step gets a result, as every caller does

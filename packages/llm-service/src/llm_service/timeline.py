@@ -65,6 +65,11 @@ class PreparedCall(Value):
     input_tokens: int
     output_tokens: int
 
+    def asks_as(self, other: PreparedCall) -> bool:
+        """Whether `other` goes to the same model of the same provider."""
+        mine = (self.provider_name, self.request.model)
+        return mine == (other.provider_name, other.request.model)
+
 
 class AttemptRecord:
     """What is known of one attempt so far; the points of time are those of `AttemptTimestamps`."""
@@ -246,6 +251,10 @@ class Timeline:
     raw_content: str | None
     """The reply's text, once it was looked at."""
     error: ErrorInfo | None
+    rung: int
+    """How many of the fallbacks have had their turn."""
+    fell_for: ErrorInfo | None
+    """The failure for which another model is asked."""
     made_up_for: ErrorInfo | None
     """The failure in whose place a substitute stands."""
     degraded: Degradation | None
@@ -277,7 +286,8 @@ class Timeline:
         self.prepared = self.cache_checked = self.refine_started = self.refined = None
         self.backoff_until = self.completed = self.answered_by = self.recalled = None
         self.response = self.content = self.raw_content = None
-        self.error = self.made_up_for = self.degraded = None
+        self.error = self.fell_for = self.made_up_for = self.degraded = None
+        self.rung = 0
 
     def remaining_seconds(self) -> float | None:
         """Return the time until the deadline, below zero once it has passed; None without deadline."""
