@@ -193,6 +193,10 @@ MADE_WRONG: list[tuple[Callable[[], object], str]] = [
         "GenerationRequest.deadline_seconds: got nan, expected a finite number",
     ),
     (
+        lambda: ask(deadline_seconds=1e300),
+        "GenerationRequest.deadline_seconds: got 1e+300, expected a billion seconds at most",
+    ),
+    (
         lambda: ask(deadline_seconds="30"),
         "GenerationRequest.deadline_seconds: got '30', expected a value of type float",
     ),

@@ -93,6 +93,20 @@ async def test_a_provider_can_be_swapped_while_the_program_runs() -> None:
     assert second.closed
 
 
+async def test_providers_that_take_turns_are_closed_once_each() -> None:
+    class Counting(ScriptedProvider):
+        closings = 0
+
+        async def aclose(self) -> None:
+            self.closings += 1
+
+    first, second = Counting(), Counting()
+    async with ProviderRegistry({"own": first}) as registry:
+        for provider in (second, first, first, second, first):
+            registry.register("own", provider)
+    assert (first.closings, second.closings) == (1, 1)
+
+
 def test_a_factory_is_called_when_first_needed() -> None:
     made: list[Provider] = []
 

@@ -232,6 +232,21 @@ class TestWhatIsClosed:
         assert telemetry.closed
         assert not portal_threads()
 
+    def test_providers_that_take_turns_are_closed_once_each(self) -> None:
+        class Counting(ScriptedProvider):
+            closings = 0
+
+            async def aclose(self) -> None:
+                self.closings += 1
+
+        first, second = Counting(), Counting()
+        service = BaseLLMService(model="m", provider=first)
+        for _ in range(3):
+            service.use_provider(second)
+            service.use_provider(first)
+        service.close()
+        assert (first.closings, second.closings) == (1, 1)
+
     def test_aclose_may_run_on_the_background_loop(self) -> None:
         telemetry = RecordingTelemetry()
         service = BaseLLMService(model="m", provider=ScriptedProvider(), telemetry=telemetry)

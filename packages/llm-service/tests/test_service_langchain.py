@@ -166,6 +166,18 @@ class TestRequest:
         model, _ = model_over("ok")
         assert model.asdict() != model.model_copy(update={"temperature": 1.0}).asdict()
 
+    def test_two_services_differ_in_langchains_cache(self) -> None:
+        keys = []
+        for model, name in [("large", "a"), ("small", "a"), ("large", "b")]:
+            provider = ScriptedProvider(["ok"], name=name)
+            with BaseLLMService(model=model, provider=provider) as service:
+                keys.append(ServiceChatModel(service=service).asdict())
+        assert len({str(key) for key in keys}) == 3
+
+    def test_a_service_that_can_ask_nobody_has_a_key_all_the_same(self) -> None:
+        with BaseLLMService() as service:
+            assert ServiceChatModel(service=service).asdict()["stop"] is None
+
 
 class TestAnswer:
     """What comes back."""

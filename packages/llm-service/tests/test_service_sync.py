@@ -15,7 +15,7 @@ import pytest
 
 from llm_core import CacheMode, CachePolicy, ErrorType, StreamResult
 from llm_core.testing import RecordingTelemetry, ScriptedProvider
-from llm_service import BaseLLMService, MemoryResponseCache
+from llm_service import BaseLLMService, Limits, MemoryResponseCache
 
 
 def echo_service(**options: Any) -> BaseLLMService:
@@ -94,6 +94,18 @@ def test_a_sync_call_that_would_wait_for_a_slot_of_the_loop_that_it_blocks_fails
             assert outer.result(5).success
     assert inner.error.type is ErrorType.GATE_TIMEOUT
     assert "await the async method there" in inner.error.message
+
+
+def test_a_sync_call_does_not_wait_for_a_slot_of_its_operation_either() -> None:
+    def ask_again(_: Any) -> str:
+        return str(service.generate_sync("inner", operation_name="narrow").error.type)
+
+    narrow = {"operation:narrow": Limits(max_concurrent_requests=1)}
+    provider = ScriptedProvider([ask_again])
+    with BaseLLMService(model="m", provider=provider, limits=narrow) as service:
+        result = service.generate_sync("outer", operation_name="narrow", deadline_seconds=20)
+    assert result.content == "gate_timeout"
+    assert result.timestamps.total_seconds < 10
 
 
 def test_a_provider_that_calls_its_service_by_a_sync_method_gets_a_failure() -> None:

@@ -39,6 +39,8 @@ class Modality(StrEnum):
 # Before Python 3.12, to name an enum's member costs as much as to build a small record.
 _TEXT_ALONE: Final = (Modality.TEXT,)
 _USER: Final = Role.USER
+# Thirty years, and short enough for every clock and timer that it is given to.
+_MOST_SECONDS: Final = 1e9
 
 
 class ReasoningEffort(StrEnum):
@@ -217,7 +219,7 @@ class GenerationRequest(CheckedRecord):
     priority: int = 0
     """Higher goes first at the gates."""
     deadline_seconds: float | None = None
-    """Time for everything (queue, attempts, back-off, refinement), from the call on."""
+    """Time for everything (queue, attempts, back-off, refinement), from the call on; at most a billion."""
     max_attempts: int | None = None
     """How often the provider may be asked, 1 or more; None takes the service's retry policy."""
     pipeline: Any = None
@@ -352,4 +354,5 @@ def _require_range(record: object, field: str, low: float, high: float) -> None:
 
 def _require_positive(record: object, field: str) -> None:
     value = getattr(record, field)
-    require(record, field, 0 < value < math.inf, "a number of seconds above 0")
+    require(record, field, value > 0, "a number of seconds above 0")
+    require(record, field, value <= _MOST_SECONDS, "a billion seconds at most")

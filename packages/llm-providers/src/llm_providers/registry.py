@@ -146,8 +146,10 @@ class ProviderRegistry:
             raise InvalidValue.of("ProviderRegistry.provider", provider, "a provider or a factory")
         with self._lock:
             previous = self._entries.get(name)
-            if previous is not None and previous.provider is not None:
-                self._replaced.append(previous.provider)
+            before = None if previous is None else previous.provider
+            self._replaced = [p for p in self._replaced if p is not made and p is not before]
+            if before is not None and before is not made:
+                self._replaced.append(before)
             self._entries[name] = _Entry(factory, patterns, made)
 
     def add_endpoint(

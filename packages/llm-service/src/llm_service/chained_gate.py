@@ -20,6 +20,11 @@ class ChainedGate:
         self._inner = inner
         self._clock = clock
 
+    @property
+    def gates(self) -> tuple[Gate, Gate]:
+        """Both gates, in the order in which they are passed."""
+        return self._outer, self._inner
+
     def admit(
         self,
         *,

@@ -6,11 +6,11 @@ Needs the extra `langchain`: `llm-service[langchain]`.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, suppress
 from operator import itemgetter
 from typing import Any, Literal
 
-from llm_core import GenerationRequest, InvalidValue, MissingDependencyError, Sampling
+from llm_core import GenerationRequest, InvalidValue, LLMError, MissingDependencyError, Sampling
 from llm_service.service import BaseLLMService
 
 try:
@@ -250,8 +250,12 @@ class ServiceChatModel(BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        """What tells two models apart, in LangChain's cache and traces."""
-        return {**self._own_arguments(), "stop": self.stop}
+        """What tells two models apart, in LangChain's cache and traces: whom the service would ask, and with what."""
+        asked: dict[str, Any] = {}
+        with suppress(LLMError):  # else nobody can be asked, and nothing is kept
+            provider, model = self.service._router.resolve(self.model)
+            asked = {"provider": provider.name, "model": model}
+        return {**self._own_arguments(), **asked, "stop": self.stop}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         return LangSmithParams(

@@ -72,8 +72,10 @@ class Router:
 
     def use_provider(self, provider: Provider | None) -> None:
         """Change who answers from the next call on; the one before is closed with the service."""
-        if self._provider is not None and self._provider is not provider:
-            self._replaced.append(self._provider)
+        before = self._provider
+        self._replaced = [p for p in self._replaced if p is not provider and p is not before]
+        if before is not None and before is not provider:
+            self._replaced.append(before)
         self._provider = provider
 
     def check(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from llm_core import Gate, GateTimeout
 from llm_core.later import asyncio
+from llm_service.chained_gate import ChainedGate
 from llm_service.in_flight import InFlight
 
 __all__ = ["Standstill", "standstill"]
@@ -65,6 +66,8 @@ standstill: ContextVar[Standstill | None] = ContextVar("llm_service_standstill",
 
 
 def _is_full(gate: Any) -> bool:
+    if isinstance(gate, ChainedGate):
+        return any(map(_is_full, gate.gates))
     if not hasattr(gate, "snapshot"):
         return False
     slots = [limit for limit in gate.snapshot().limits if limit.window_seconds is None]
