@@ -12,6 +12,7 @@ REDACTED: Final = "[redacted]"
 
 # Keys of vendors and of the web, by the shapes their makers document; and what follows a name
 # that says "secret". A hit too many costs a word of a log line, a miss costs a key.
+# What a long run of letters might begin again and again is bounded, or a megabyte of them would take minutes.
 _SECRETS: Final = re.compile(
     r"""
       (?P<name>(?:api[_-]?key|authorization|password|passwd|secret|access[_-]?token|auth[_-]?token)
@@ -24,9 +25,9 @@ _SECRETS: Final = re.compile(
         [A-Za-z0-9_*-]{12,}
     | \bya29\.[A-Za-z0-9_-]{12,}                                     # Google's access tokens
     | \bA[KS]IA[0-9A-Z]{12,}                                         # AWS access keys
-    | \beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*      # JSON web tokens
+    | \beyJ[A-Za-z0-9_-]{8,2048}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*      # JSON web tokens
     | -----BEGIN[ ][A-Z ]*PRIVATE[ ]KEY-----.*?(?:-----END[ ][A-Z ]*PRIVATE[ ]KEY-----|\Z)
-    | (?P<url>[a-z][a-z0-9+.-]*://[^\s/:@]*:)[^\s/@]+(?=@)           # scheme://user:password@host
+    | (?P<url>[a-z][a-z0-9+.-]{0,30}://[^\s/:@]*:)[^\s/@]+(?=@)           # scheme://user:password@host
     """,
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
