@@ -528,6 +528,23 @@ class TestChangesAtRunTime:
         service.set_rate_limits(max_rpm=2)
         assert service._gates.snapshots()["scripted/wide"].limit("rpm").limit == 100
 
+    async def test_the_closest_name_decides_which_limits_a_model_has(self) -> None:
+        service = BaseLLMService(
+            model="m",
+            provider=ScriptedProvider(),
+            max_rpm=1,
+            limits={
+                "scripted": Limits(max_rpm=2),
+                "m": Limits(max_rpm=3),
+                "n": Limits(max_rpm=4),
+                "scripted/n": Limits(max_rpm=5),
+            },
+        )
+        for model in ("m", "n", "other"):
+            await service.generate("?", model=model)
+        limits = {name: gate.limit("rpm").limit for name, gate in service.snapshot().gates.items()}
+        assert limits == {"scripted/m": 3, "scripted/n": 5, "scripted/other": 2}
+
 
 async def test_a_model_that_keeps_failing_is_left_alone() -> None:
     provider = ScriptedProvider([ErrorInfo.of(ErrorType.SERVER_ERROR, "down")])
