@@ -258,6 +258,12 @@ class TestFaults:
             ("models: &m\n  aliases: *m", "llm.yaml:1: refers to itself"),
             ("models: !!python/name:os.system a", "llm.yaml:1: could not determine a constructor"),
             ("limits: \x07", "llm.yaml: unacceptable character"),
+            ("models:\n  default: 2020-13-45", "llm.yaml:2: cannot be read as timestamp; in quotes it is text"),
+            ("limits:\n  max_rpm: " + 5_000 * "1", "llm.yaml:2: cannot be read as int"),
+            ("limits:\n  max_rpm: 0x" + 5_000 * "f", "llm.yaml:2: cannot be read as int"),
+            ("restart_streams: !!bool maybe", "llm.yaml:1: cannot be read as bool"),
+            ("operations:\n  a:\n    pipeline: " + 150 * "[" + 150 * "]", "llm.yaml:3: nested too deeply"),
+            ("models: " + 3_000 * "[" + 3_000 * "]", "llm.yaml: nested too deeply"),
         ],
     )  # fmt: skip
     def test_a_fault_is_named_with_its_line(self, load: Load, text: str, complaint: str) -> None:
@@ -291,6 +297,29 @@ class TestFaults:
             load_config(tmp_path / "nowhere.yaml", environ={})
         with pytest.raises(ConfigurationError, match=r"bytes\.yaml: not UTF-8 text"):
             load_config(tmp_path / "bytes.yaml", environ={})
+
+    def test_a_variable_that_cannot_be_read_is_named(self, load: Load) -> None:
+        for text in ("{a: 2020-13-45}", "{a: " + 5_000 * "1" + "}", 3_000 * "[" + 3_000 * "]"):
+            assert complaints(load, environ={"LLM_SERVICE_MODELS": text}) == [
+                "LLM_SERVICE_MODELS: holds a value that cannot be read, or too many levels"
+            ]
+
+    def test_an_env_file_that_is_no_text_is_named(self, load: Load, tmp_path: Path) -> None:
+        (tmp_path / "other.env").write_bytes(b"A=\xff")
+        with pytest.raises(InvalidConfig, match=r"other\.env: not UTF-8 text \(byte 2\)"):
+            load_config(env_file=tmp_path / "other.env", environ={})
+
+    def test_an_env_file_that_cannot_be_read_is_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(path: object) -> None:
+            raise PermissionError(13, "Permission denied", str(path))
+
+        monkeypatch.setattr("dotenv.dotenv_values", refuse)
+        file = tmp_path / "own.env"
+        file.touch()
+        with pytest.raises(InvalidConfig, match=r"own\.env: cannot be read: Permission denied"):
+            load_config(env_file=file, environ={})
 
     def test_the_error_survives_a_process_boundary(self, load: Load) -> None:
         with pytest.raises(InvalidConfig) as caught:
