@@ -5,15 +5,24 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llm_core import CacheMode, ConfigurationError, ErrorInfo, ErrorType, MissingCredentials, Usage
-from llm_core.testing import ScriptedProvider
+from llm_core.testing import FixedPriceBook, ManualClock, RecordingTelemetry, ScriptedProvider
+from llm_gates import BreakerPolicy
 from llm_providers import OpenAIProvider
-from llm_service import BaseLLMService, Fallback, HedgePolicy, Limits, RetryPolicy
+from llm_service import (
+    BaseLLMService,
+    Fallback,
+    HedgePolicy,
+    Limits,
+    MemoryResponseCache,
+    RetryPolicy,
+)
 from llm_service.config import (
     InvalidConfig,
     LoadedConfig,
@@ -424,6 +433,51 @@ class TestService:
         options = service_options(load().config)
         assert not {"model", "max_rpm", "cache", "hedge"} & set(options)
         BaseLLMService(**options).close()
+
+    def test_costs_are_known_without_a_file_of_prices(self, load: Load) -> None:
+        book = service_options(load().config)["price_book"]
+        assert book.price(USED, provider="openai", model="gpt-5-mini", at=NOW).amount == Decimal(
+            "0.25"
+        )
+
+    async def test_objects_go_to_the_constructor_and_before_the_file(self, load: Load) -> None:
+        load(
+            "models: {default: m}\nretry: {max_attempts: 9}\ncache: {mode: use}\n"
+            "breaker: {least_calls: 1}\ntelemetry: {backends: none}\n"
+            "operations: {triage: {deadline_seconds: 5}}"
+        )
+        down = ErrorInfo.of(ErrorType.SERVER_ERROR, "down")
+        clock, telemetry, cache = ManualClock(), RecordingTelemetry(), MemoryResponseCache()
+        price_book = FixedPriceBook(input_per_million=Decimal(1), output_per_million=Decimal(2))
+        service = BaseLLMService.from_config(
+            "llm.yaml",
+            max_rpm=7,
+            provider=ScriptedProvider([down, "up"]),
+            retry=RetryPolicy(max_attempts=1),
+            breaker=BreakerPolicy(least_calls=100),
+            cache=cache,
+            telemetry=telemetry,
+            price_book=price_book,
+            clock=clock,
+            gate=None,
+        )
+        async with service:
+            failed = await service.generate("?", operation_name="triage")
+            answered = await service.generate("?")
+        assert (len(failed.attempts), failed.request.deadline_seconds) == (1, 5)
+        assert (answered.content, answered.cost.status) == ("up", "priced")
+        assert answered.timestamps.requested_at == clock.now()
+        assert service.snapshot().gates["scripted/m"].limit("rpm").limit == 7
+        assert len(cache) == 1
+        assert telemetry.events
+
+    @pytest.mark.parametrize(
+        "argument", [{"retry": "often"}, {"hedge": True}, {"telemetry": ["none"]}, {"cache": 5}]
+    )
+    def test_a_plain_value_stays_a_setting(self, load: Load, argument: Any) -> None:
+        load()
+        with pytest.raises(InvalidConfig, match="expected a mapping"):
+            BaseLLMService.from_config("llm.yaml", **argument)
 
     def test_a_breaker_can_be_turned_off(self, load: Load) -> None:
         assert service_options(load("breaker: {enabled: false}").config)["breaker"] is None

@@ -262,6 +262,21 @@ class TestStructuredAnswers:
         result = await service.generate_structured(City, "?", pipeline=[str.upper])
         assert "sets pipeline" in result.error.message
 
+    @pytest.mark.parametrize(
+        "shaped",
+        [
+            {"pipeline": str.strip},
+            {"response_schema": ResponseSchema(name="City", json_schema={"type": "object"})},
+        ],
+    )
+    async def test_a_request_that_shapes_its_answer_itself_is_refused(self, shaped: Any) -> None:
+        provider = ScriptedProvider(["never"])
+        service = BaseLLMService(model="m", provider=provider)
+        result = await service.generate_structured(City, GenerationRequest(user="?", **shaped))
+        assert result.error.type is ErrorType.INVALID_REQUEST
+        assert "expected a request without them" in result.error.message
+        assert provider.requests == []
+
     def test_sync_callers_have_it_too(self) -> None:
         reply = '{"name": "Paris", "population": 1}'
         with BaseLLMService(model="m", provider=ScriptedProvider([reply])) as service:
