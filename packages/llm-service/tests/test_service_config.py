@@ -5,15 +5,24 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llm_core import CacheMode, ConfigurationError, ErrorInfo, ErrorType, MissingCredentials, Usage
-from llm_core.testing import ScriptedProvider
+from llm_core.testing import FixedPriceBook, ManualClock, RecordingTelemetry, ScriptedProvider
+from llm_gates import BreakerPolicy
 from llm_providers import OpenAIProvider
-from llm_service import BaseLLMService, Fallback, HedgePolicy, Limits, RetryPolicy
+from llm_service import (
+    BaseLLMService,
+    Fallback,
+    HedgePolicy,
+    Limits,
+    MemoryResponseCache,
+    RetryPolicy,
+)
 from llm_service.config import (
     InvalidConfig,
     LoadedConfig,
@@ -258,6 +267,12 @@ class TestFaults:
             ("models: &m\n  aliases: *m", "llm.yaml:1: refers to itself"),
             ("models: !!python/name:os.system a", "llm.yaml:1: could not determine a constructor"),
             ("limits: \x07", "llm.yaml: unacceptable character"),
+            ("models:\n  default: 2020-13-45", "llm.yaml:2: cannot be read as timestamp; in quotes it is text"),
+            ("limits:\n  max_rpm: " + 5_000 * "1", "llm.yaml:2: cannot be read as int"),
+            ("limits:\n  max_rpm: 0x" + 5_000 * "f", "llm.yaml:2: cannot be read as int"),
+            ("restart_streams: !!bool maybe", "llm.yaml:1: cannot be read as bool"),
+            ("operations:\n  a:\n    pipeline: " + 150 * "[" + 150 * "]", "llm.yaml:3: nested too deeply"),
+            ("models: " + 3_000 * "[" + 3_000 * "]", "llm.yaml: nested too deeply"),
         ],
     )  # fmt: skip
     def test_a_fault_is_named_with_its_line(self, load: Load, text: str, complaint: str) -> None:
@@ -291,6 +306,29 @@ class TestFaults:
             load_config(tmp_path / "nowhere.yaml", environ={})
         with pytest.raises(ConfigurationError, match=r"bytes\.yaml: not UTF-8 text"):
             load_config(tmp_path / "bytes.yaml", environ={})
+
+    def test_a_variable_that_cannot_be_read_is_named(self, load: Load) -> None:
+        for text in ("{a: 2020-13-45}", "{a: " + 5_000 * "1" + "}", 3_000 * "[" + 3_000 * "]"):
+            assert complaints(load, environ={"LLM_SERVICE_MODELS": text}) == [
+                "LLM_SERVICE_MODELS: holds a value that cannot be read, or too many levels"
+            ]
+
+    def test_an_env_file_that_is_no_text_is_named(self, load: Load, tmp_path: Path) -> None:
+        (tmp_path / "other.env").write_bytes(b"A=\xff")
+        with pytest.raises(InvalidConfig, match=r"other\.env: not UTF-8 text \(byte 2\)"):
+            load_config(env_file=tmp_path / "other.env", environ={})
+
+    def test_an_env_file_that_cannot_be_read_is_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(path: object) -> None:
+            raise PermissionError(13, "Permission denied", str(path))
+
+        monkeypatch.setattr("dotenv.dotenv_values", refuse)
+        file = tmp_path / "own.env"
+        file.touch()
+        with pytest.raises(InvalidConfig, match=r"own\.env: cannot be read: Permission denied"):
+            load_config(env_file=file, environ={})
 
     def test_the_error_survives_a_process_boundary(self, load: Load) -> None:
         with pytest.raises(InvalidConfig) as caught:
@@ -395,6 +433,51 @@ class TestService:
         options = service_options(load().config)
         assert not {"model", "max_rpm", "cache", "hedge"} & set(options)
         BaseLLMService(**options).close()
+
+    def test_costs_are_known_without_a_file_of_prices(self, load: Load) -> None:
+        book = service_options(load().config)["price_book"]
+        assert book.price(USED, provider="openai", model="gpt-5-mini", at=NOW).amount == Decimal(
+            "0.25"
+        )
+
+    async def test_objects_go_to_the_constructor_and_before_the_file(self, load: Load) -> None:
+        load(
+            "models: {default: m}\nretry: {max_attempts: 9}\ncache: {mode: use}\n"
+            "breaker: {least_calls: 1}\ntelemetry: {backends: none}\n"
+            "operations: {triage: {deadline_seconds: 5}}"
+        )
+        down = ErrorInfo.of(ErrorType.SERVER_ERROR, "down")
+        clock, telemetry, cache = ManualClock(), RecordingTelemetry(), MemoryResponseCache()
+        price_book = FixedPriceBook(input_per_million=Decimal(1), output_per_million=Decimal(2))
+        service = BaseLLMService.from_config(
+            "llm.yaml",
+            max_rpm=7,
+            provider=ScriptedProvider([down, "up"]),
+            retry=RetryPolicy(max_attempts=1),
+            breaker=BreakerPolicy(least_calls=100),
+            cache=cache,
+            telemetry=telemetry,
+            price_book=price_book,
+            clock=clock,
+            gate=None,
+        )
+        async with service:
+            failed = await service.generate("?", operation_name="triage")
+            answered = await service.generate("?")
+        assert (len(failed.attempts), failed.request.deadline_seconds) == (1, 5)
+        assert (answered.content, answered.cost.status) == ("up", "priced")
+        assert answered.timestamps.requested_at == clock.now()
+        assert service.snapshot().gates["scripted/m"].limit("rpm").limit == 7
+        assert len(cache) == 1
+        assert telemetry.events
+
+    @pytest.mark.parametrize(
+        "argument", [{"retry": "often"}, {"hedge": True}, {"telemetry": ["none"]}, {"cache": 5}]
+    )
+    def test_a_plain_value_stays_a_setting(self, load: Load, argument: Any) -> None:
+        load()
+        with pytest.raises(InvalidConfig, match="expected a mapping"):
+            BaseLLMService.from_config("llm.yaml", **argument)
 
     def test_a_breaker_can_be_turned_off(self, load: Load) -> None:
         assert service_options(load("breaker: {enabled: false}").config)["breaker"] is None

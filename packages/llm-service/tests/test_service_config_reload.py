@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -12,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from llm_core import Usage
+from llm_core import GenerationResult, Usage
 from llm_core.testing import ManualClock, ScriptedProvider
-from llm_service import BaseLLMService
+from llm_service import BaseLLMService, Limits, operation
 from llm_service.config import (
     ConfigChange,
     ConfigWatcher,
@@ -105,6 +107,71 @@ def test_a_broken_file_changes_nothing_until_it_is_mended(
     watched.write("limits: {max_rpm: 2}")
     assert watched.watcher.poll() is not None
     assert watched.watcher.current.config.limits.max_rpm == 2
+
+
+def test_the_watcher_outlives_whatever_a_load_raises(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched = Watched(tmp_path / "llm.yaml")
+    faults: list[Exception] = [PermissionError(13, "Permission denied"), ValueError("no")]
+
+    def load() -> LoadedConfig:
+        if faults:
+            raise faults.pop()
+        return watched.load()
+
+    watcher = ConfigWatcher(load, watched.take, current=watched.load(), interval_seconds=3600)
+    watched.write("limits: {max_rpm: 2}")
+    watcher.start(on_signal=False)
+    for _ in range(3):
+        watcher.reload()
+    assert watched.told.wait(10)
+    watcher.stop()
+    assert watched.changes[0].loaded.config.limits.max_rpm == 2
+    assert "not taken over: ValueError('no')" in caplog.text
+    assert "Permission denied" in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_watches_and_answers_sighup_once_it_starts(tmp_path: Path) -> None:
+    script = tmp_path / "forks.py"
+    script.write_text(FORKS)
+    ended = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert (ended.stdout.split(), ended.returncode) == (["5", "6"], 0), ended.stderr
+
+
+FORKS = """
+import os, signal, sys, threading
+from pathlib import Path
+from llm_service.config import ConfigWatcher, load_config
+
+file, heard, told = Path("llm.yaml"), [], threading.Event()
+file.write_text("limits: {max_rpm: 1}")
+
+def take(change):
+    print(change.loaded.config.limits.max_rpm, flush=True)
+    told.set()
+
+signal.signal(signal.SIGHUP, lambda *_: heard.append(1))
+watcher = ConfigWatcher(lambda: load_config(file, env_file=None, environ={}), take, interval_seconds=3600)
+watcher.start()
+if child := os.fork():
+    _, status = os.waitpid(child, 0)
+    sys.exit(os.waitstatus_to_exitcode(status))
+watcher.start()
+file.write_text("limits: {max_rpm: 5}")
+watcher.reload()
+assert told.wait(10)
+told.clear()
+file.write_text("limits: {max_rpm: 6}")
+os.kill(os.getpid(), signal.SIGHUP)
+assert told.wait(10)
+watcher.stop()
+os.kill(os.getpid(), signal.SIGHUP)
+assert heard == [1, 1], heard
+"""
 
 
 def test_a_file_that_is_gone_for_a_moment_changes_nothing(watched: Watched) -> None:
@@ -295,6 +362,57 @@ def test_limits_of_an_operation_change_without_a_restart(watched: Watched) -> No
         assert gone is not None
         take_over(gone, service)
         assert service.snapshot().gates["operation:triage"].limits == ()
+
+
+def test_limits_in_the_code_hold_again_when_none_are_configured(
+    watched: Watched, changed: Changed
+) -> None:
+    class Desk(BaseLLMService):
+        @operation(limits=Limits(max_rpm=3))
+        async def triage(self) -> GenerationResult[str]:
+            return await self.generate("?")
+
+    def limit() -> object:
+        return desk.snapshot().gates["operation:triage"].limit("rpm").limit
+
+    configured = changed("operations: {triage: {limits: {max_rpm: 5}}}").loaded.config
+    with Desk(**service_options(configured), provider=ScriptedProvider(), model="any") as desk:
+        assert desk.triage.sync().success
+        assert limit() == 5
+        take_over(changed("limits: {max_rpm: 9}"), desk)
+        assert limit() == 3
+        take_over(changed("operations: {triage: {limits: {max_rpm: 6}}}"), desk)
+        assert limit() == 6
+
+
+def test_limits_in_the_code_hold_also_where_the_first_call_comes_after_the_configured_ones_went(
+    watched: Watched, changed: Changed
+) -> None:
+    class Desk(BaseLLMService):
+        @operation(limits=Limits(max_rpm=3))
+        async def triage(self) -> GenerationResult[str]:
+            return await self.generate("?")
+
+    configured = changed("operations: {triage: {limits: {max_rpm: 5}}}").loaded.config
+    with Desk(**service_options(configured), provider=ScriptedProvider(), model="any") as desk:
+        take_over(changed("limits: {max_rpm: 9}"), desk)
+        assert desk.triage.sync().success
+        assert desk.snapshot().gates["operation:triage"].limit("rpm").limit == 3
+
+
+def test_an_alias_that_an_operation_or_a_fallback_goes_by_needs_a_restart(
+    changed: Changed,
+) -> None:
+    text = """
+models: {{default: fast, aliases: {{fast: {}, other: {}}}, fallbacks: [{{model: fast}}]}}
+operations: {{triage: {{model: fast}}, none: {{deadline_seconds: 5}}}}
+"""
+    changed(text.format("a/one", "a/other"))
+    assert changed(text.format("a/one", "a/another")).needs_restart == frozenset()
+    assert changed(text.format("a/two", "a/another")).needs_restart == {
+        "models.fallbacks",
+        "operations",
+    }
 
 
 def test_another_model_of_an_operation_needs_a_restart(watched: Watched) -> None:

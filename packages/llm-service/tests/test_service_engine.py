@@ -411,6 +411,15 @@ async def test_a_request_that_cannot_be_made_is_answered_too(bench: Any) -> None
     assert b.provider.requests == []
 
 
+async def test_a_text_given_twice_is_refused(bench: Any) -> None:
+    b = bench("never")
+    for name in ("Bye", None):
+        result = await b.service.generate("Hello", user=name)
+        assert result.error.type is ErrorType.INVALID_REQUEST
+        assert result.error.message.startswith("user: given twice")
+    assert b.provider.requests == []
+
+
 async def test_keywords_change_a_ready_request(bench: Any) -> None:
     b = bench("yes")
     request = GenerationRequest(user="?", seed=1)

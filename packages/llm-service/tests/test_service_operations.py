@@ -262,6 +262,21 @@ class TestStructuredAnswers:
         result = await service.generate_structured(City, "?", pipeline=[str.upper])
         assert "sets pipeline" in result.error.message
 
+    @pytest.mark.parametrize(
+        "shaped",
+        [
+            {"pipeline": str.strip},
+            {"response_schema": ResponseSchema(name="City", json_schema={"type": "object"})},
+        ],
+    )
+    async def test_a_request_that_shapes_its_answer_itself_is_refused(self, shaped: Any) -> None:
+        provider = ScriptedProvider(["never"])
+        service = BaseLLMService(model="m", provider=provider)
+        result = await service.generate_structured(City, GenerationRequest(user="?", **shaped))
+        assert result.error.type is ErrorType.INVALID_REQUEST
+        assert "expected a request without them" in result.error.message
+        assert provider.requests == []
+
     def test_sync_callers_have_it_too(self) -> None:
         reply = '{"name": "Paris", "population": 1}'
         with BaseLLMService(model="m", provider=ScriptedProvider([reply])) as service:
@@ -527,6 +542,23 @@ class TestChangesAtRunTime:
         assert all(result.success for result in results)
         service.set_rate_limits(max_rpm=2)
         assert service._gates.snapshots()["scripted/wide"].limit("rpm").limit == 100
+
+    async def test_the_closest_name_decides_which_limits_a_model_has(self) -> None:
+        service = BaseLLMService(
+            model="m",
+            provider=ScriptedProvider(),
+            max_rpm=1,
+            limits={
+                "scripted": Limits(max_rpm=2),
+                "m": Limits(max_rpm=3),
+                "n": Limits(max_rpm=4),
+                "scripted/n": Limits(max_rpm=5),
+            },
+        )
+        for model in ("m", "n", "other"):
+            await service.generate("?", model=model)
+        limits = {name: gate.limit("rpm").limit for name, gate in service.snapshot().gates.items()}
+        assert limits == {"scripted/m": 3, "scripted/n": 5, "scripted/other": 2}
 
 
 async def test_a_model_that_keeps_failing_is_left_alone() -> None:

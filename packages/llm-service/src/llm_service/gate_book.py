@@ -91,6 +91,7 @@ class GateBook:
         self._gate = gate
         self._clock = clock
         self._routes: dict[tuple[str, str], _Route] = {}
+        self._in_code: dict[str, Limits] = {}
         self._operations = {
             name: _Route(limits, None, self._clock)
             for name, limits in _of_operations(self._per_model).items()
@@ -103,10 +104,14 @@ class GateBook:
         self._lock = threading.Lock()
 
     def limit_operation(self, name: str, limits: Limits) -> None:
-        """Give an operation limits of its own, unless it has some already."""
-        if name not in self._operations:
+        """Give an operation the limits that its code says, for as long as none are configured for it.
+
+        The first that are given for a name count.
+        """
+        if name not in self._in_code:
             with self._lock:
-                self._operations.setdefault(name, _Route(limits, None, self._clock))
+                self._in_code.setdefault(name, limits)
+                self._limit_operations()
 
     def gate_of(self, provider: str, model: str, operation: str | None) -> Gate:
         """Return the gate that calls to this model pass, behind the operation's own if it has one."""
@@ -143,16 +148,23 @@ class GateBook:
     def _take(self, limits: Limits, per_model: Mapping[str, Limits]) -> None:
         if self._gate is not None:
             raise InvalidValue("gate: the service was given one; change its limits there")
-        gone = dict.fromkeys(_of_operations(self._per_model), Limits())
         self._limits, self._per_model = limits, dict(per_model)
-        for name, wanted in {**gone, **_of_operations(per_model)}.items():
-            own = self._operations.setdefault(name, _Route(wanted, None, self._clock))
-            if wanted != own.limits:
-                own.change(wanted)
+        self._limit_operations()
         for (provider, model), route in self._routes.items():
             wanted = self._limits_for(provider, model)
             if wanted != route.limits:
                 route.change(wanted)
+
+    def _limit_operations(self) -> None:
+        """Give every operation its limits: the configured ones, else those in the code, else none any more."""
+        gone = dict.fromkeys(self._operations, Limits())
+        wanted = {**gone, **self._in_code, **_of_operations(self._per_model)}
+        for name, limits in wanted.items():
+            route = self._operations.get(name)
+            if route is None:
+                self._operations[name] = _Route(limits, None, self._clock)
+            elif limits != route.limits:
+                route.change(limits)
 
     def snapshots(self) -> Mapping[str, GateSnapshot]:
         """Return the state of every gate, by ``provider/model`` or ``operation:NAME``; a gate of the caller's own by ``*``."""

@@ -184,13 +184,20 @@ class BaseLLMService:
         """Put a service together from a YAML file, the environment, `.env` and `arguments`, in that rising order.
 
         `arguments` are settings such as ``model="fast"`` or ``max_rpm=100``; see `llm_service.config`.
-        Raises ConfigurationError that names file, line and key of every fault.
+        Objects that no file could hold go to the constructor, in place of what the configuration says: `provider`,
+        `registry`, `fallbacks`, `gate`, `price_book`, `operation_fields`, `clock`, and a `retry`, `hedge`, `breaker`,
+        `cache` or `telemetry` that is no mapping. None says nothing.
+        Raises ConfigurationError that names file, line and key of every fault, and what the constructor raises.
         """
         from llm_service.config import load_config, service_options
+        from llm_service.config.options import own_options
 
-        loaded = load_config(path, arguments=arguments)
+        own = own_options(arguments)
+        settings = {name: value for name, value in arguments.items() if name not in own}
+        loaded = load_config(path, arguments=settings)
         options = service_options(loaded.config, secrets=loaded.secrets)
-        return cls(**options, operation_fields=loaded.config.request_fields)
+        options["operation_fields"] = loaded.config.request_fields
+        return cls(**{**options, **own})
 
     async def generate(
         self, request: GenerationRequest | str | None = None, /, **fields: Any
@@ -223,13 +230,16 @@ class BaseLLMService:
         JSON Schema.
         What is no JSON object is asked for in an object whose one field, ``value``, holds it, as vendors enforce schemas
         of objects alone; a reply that is the bare value, as JSON, is taken as well. A JSON Schema is sent as it is.
-        Takes what `generate` takes besides; a `pipeline` of the request's own is not allowed.
+        Takes what `generate` takes besides; a `pipeline` or `response_schema` of the request's own is refused.
         A reply of another shape is an ``output_invalid`` failure, a `schema` of which pydantic knows no JSON Schema
         an ``invalid_request``.
         """
         try:
-            if "pipeline" in fields or "response_schema" in fields:
-                raise InvalidValue("generate_structured: sets pipeline and response_schema itself")
+            if _shapes_answers(request) or "pipeline" in fields or "response_schema" in fields:
+                raise InvalidValue(
+                    "generate_structured: sets pipeline and response_schema itself; "
+                    "expected a request without them, or generate in place of it"
+                )
             fields = {**fields, **structured_fields(schema)}
         except LLMError as error:
             return self._refuse(error)
@@ -484,8 +494,18 @@ def _as_request(
     if isinstance(request, GenerationRequest):
         return request.replace(**fields) if fields else request
     if request is not None:
-        fields.setdefault("user", request)
+        if "user" in fields:
+            raise InvalidValue(
+                "user: given twice, as the text and by its name; expected one of them"
+            )
+        fields["user"] = request
     return GenerationRequest.from_fields(fields)
+
+
+def _shapes_answers(request: GenerationRequest | str | None) -> bool:
+    return isinstance(request, GenerationRequest) and not (
+        request.pipeline is None and request.response_schema is None
+    )
 
 
 async def _at_once(result: GenerationResult[Any]) -> GenerationResult[Any]:

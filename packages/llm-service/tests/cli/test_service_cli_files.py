@@ -119,6 +119,13 @@ class TestInput:
 class TestJournal:
     """Keeping what has finished."""
 
+    def test_what_cannot_be_read_is_told_so(self, tmp_path: Path) -> None:
+        for read in (AnswerIndex.read, lambda path: BatchLedger(path.with_suffix(""))):
+            path = tmp_path / "out.batches"
+            path.mkdir(exist_ok=True)
+            with pytest.raises(click.ClickException, match="batches: cannot be read: Is a dir"):
+                read(path)
+
     def test_a_torn_line_is_cut_off_and_asked_again(self, tmp_path: Path) -> None:
         first, second = source_of(tmp_path, "a", "b")
         with Journal.resume(tmp_path / "out") as journal:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
+import importlib.util
 import json
 import os
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -249,16 +250,21 @@ def test_doctor_finds_what_cannot_be_reached_and_hides_passwords(shell: Any) -> 
             "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1",
             "OLLAMA_HOST": f"http://127.0.0.1:{port}",
             "REDIS_URL": f"redis://:hidden@127.0.0.1:{port}/0",
-            "DATABASE_URL": "postgresql://u:hidden@127.0.0.1:99999/db",
             "LLM_SERVICE_MODEL": "no-such-model",
         }
     )
     done = shell("doctor")
     found = findings(shell)
     assert done.returncode == 1
-    for subject in ("openai", "ollama", "Redis", "database", "LLM_SERVICE_MODEL"):
+    for subject in ("openai", "ollama", "Redis", "LLM_SERVICE_MODEL"):
         assert found[subject]["state"] == "faulty", found[subject]
     assert "hidden" not in done.stdout + json.dumps(found)
+    shell.environment["REDIS_URL"] = "redis://:hidden@127.0.0.1:99999/0"
+    found = findings(shell, "--offline")
+    assert (found["Redis"]["state"], found["Redis"]["said"]) == (
+        "faulty",
+        "REDIS_URL holds no URL",
+    )
 
 
 def test_doctor_reads_the_configuration(shell: Any) -> None:
@@ -289,17 +295,36 @@ def test_doctor_reads_which_telemetry_is_chosen(monkeypatch: pytest.MonkeyPatch)
 
 def test_doctor_offline_sends_nothing(shell: Any) -> None:
     before = len(shell.sim.calls())
-    shell.environment["NATS_URL"] = "nats://127.0.0.1:1"
+    shell.environment["REDIS_URL"] = "redis://127.0.0.1:1"
     found = findings(shell, "--offline")
     assert len(shell.sim.calls()) == before
-    assert found["NATS"]["said"] == "127.0.0.1:1, not tried"
+    assert found["Redis"]["said"] == "127.0.0.1:1, not tried"
     assert found["openai"]["said"] == "ready, not tried"
 
 
-def test_doctor_reaches_a_service_that_listens(shell: Any) -> None:
+async def test_doctor_reaches_a_redis_that_listens_also_without_its_package(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        shell.environment["NATS_URL"] = f"nats://127.0.0.1:{listening.getsockname()[1]}"
-        assert findings(shell)["NATS"]["state"] == "works"
+        url = f"redis://127.0.0.1:{listening.getsockname()[1]}"
+        (found,) = await checks.services({"REDIS_URL": url}, offline=False)
+    assert found.state is State.WORKS
+
+
+def test_doctor_names_every_package_of_the_toolkit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def package(name: str, *requires: str) -> Any:
+        return SimpleNamespace(name=name, version="1.0", requires=list(requires) or None)
+
+    there = [
+        package("llm-telemetry-otel", "opentelemetry-sdk<2", "llm-core<0.2,>=0.1"),
+        package("llm-core"),
+        package("llm-ollama", "llm>=0.23"),
+        package("llm-core"),
+    ]
+    monkeypatch.setattr(checks, "distributions", lambda: there)
+    (said,) = [finding.said for finding in checks.packages() if finding.subject == "toolkit"]
+    assert said == "llm-core 1.0, llm-telemetry-otel 1.0"
 
 
 def test_doctor_says_how_many_files_may_be_open(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from llm_core import Value, immutable
-from llm_service.cli.request_file import Item
+from llm_service.cli.request_file import Item, reading
 
 __all__ = ["BatchLedger", "SubmittedBatch", "digest_of"]
 
@@ -95,7 +95,7 @@ class BatchLedger:
     def _read(self) -> Iterable[tuple[str, SubmittedBatch]]:
         found: dict[str, SubmittedBatch] = {}
         whole = 0
-        with self.path.open("rb") as stream:
+        with reading(self.path) as stream:
             for number, line in enumerate(stream, 1):
                 if not line.endswith(b"\n"):
                     break

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -84,22 +84,7 @@ _EXTRAS = (
     _Extra("soundfile", "soundfile", "FLAC, OGG and MP3 files"),
     _Extra("sounddevice", "sounddevice", "microphone and speaker"),
 )
-_PACKAGES = (
-    "llm-core",
-    "llm-gates",
-    "llm-providers",
-    "llm-pipeline",
-    "llm-metrics",
-    "llm-audio",
-    "llm-sim",
-    "llm-service",
-)
-_SERVICES = (
-    ("Redis", "REDIS_URL", 6379),
-    ("database", "DATABASE_URL", 5432),
-    ("RabbitMQ", "RABBITMQ_URL", 5672),
-    ("NATS", "NATS_URL", 4222),
-)
+_REDIS_PORT = 6379
 _PROVIDER_HOSTS = (
     ("OPENAI_API_KEY", "OPENAI_BASE_URL", "https://api.openai.com/v1"),
     ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "https://api.anthropic.com"),
@@ -114,7 +99,7 @@ async def examine(
     offline: bool,
     sound: Iterable[Finding],
 ) -> list[Finding]:
-    """Look at everything; sends at most a list of models per vendor and a greeting per service, no tokens.
+    """Look at everything; sends at most a list of models per vendor and a greeting to Redis, no tokens.
 
     With `offline` nothing is sent at all. `sound` is what `devices` found: PortAudio, whose start mutes stderr and
     must not meet the end of the process, cannot be left to a thread that is let go.
@@ -143,8 +128,16 @@ async def _known(findings: Iterable[Finding]) -> Iterable[Finding]:
 
 
 def packages() -> list[Finding]:
-    """Look at Python and at this toolkit's own packages."""
-    here = [f"{name} {_version(name)}" for name in _PACKAGES if _version(name)]
+    """Look at Python and at this toolkit's packages: llm-core, and what says that it needs it."""
+    here = sorted(
+        {
+            f"{package.name} {package.version}"
+            for package in distributions()
+            if any(
+                name.startswith("llm-core") for name in (package.name, *(package.requires or ()))
+            )
+        }
+    )
     python = ".".join(map(str, sys.version_info[:3]))
     return [
         Finding(area="packages", subject="Python", state=State.WORKS, said=python),
@@ -324,48 +317,33 @@ def _device(subject: str, state: State, said: str, advice: str) -> Finding:
 
 
 async def services(environment: Mapping[str, str], *, offline: bool) -> list[Finding]:
-    """Look at the services that the environment names: whether they can be reached, and Redis answers."""
-    configured = [
-        _service(subject, environment[variable], port, offline=offline)
-        for subject, variable, port in _SERVICES
-        if environment.get(variable)
-    ]
-    absent = [
-        Finding(
-            area="services",
-            subject=subject,
-            state=State.ABSENT,
-            said=f"not configured ({variable} is not set)",
-        )
-        for subject, variable, _ in _SERVICES[:1]
-        if not environment.get(variable)
-    ]
-    return [*await asyncio.gather(*configured), *absent]
+    """Look at the Redis that REDIS_URL names, which workers may share their limits in: whether it answers."""
 
+    def finding(state: State, said: str, advice: str = "") -> list[Finding]:
+        return [Finding(area="services", subject="Redis", state=state, said=said, advice=advice)]
 
-async def _service(subject: str, url: str, port: int, *, offline: bool) -> Finding:
-    def finding(state: State, said: str, advice: str = "") -> Finding:
-        return Finding(area="services", subject=subject, state=state, said=said, advice=advice)
-
+    url = environment.get("REDIS_URL")
+    if not url:
+        return finding(State.ABSENT, "not configured (REDIS_URL is not set)")
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname or "localhost", parts.port or port
+        host, port = parts.hostname or "localhost", parts.port or _REDIS_PORT
     except ValueError:
-        return finding(State.FAULTY, "its variable holds no URL")
+        return finding(State.FAULTY, "REDIS_URL holds no URL")
     # Never the URL itself, which may hold a password.
     place = f"{host}:{port}"
     if offline:
         return finding(State.WORKS, f"{place}, not tried")
     try:
         async with asyncio.timeout(_NETWORK_SECONDS):
-            if subject == "Redis" and importlib.util.find_spec("redis") is not None:
+            if importlib.util.find_spec("redis") is not None:
                 await _ping_redis(url)
             else:
                 _, writer = await asyncio.open_connection(host, port)
                 writer.close()
     except Exception as error:  # noqa: BLE001 - foreign clients raise what they like; a finding says it
         words = str(error) or type(error).__name__
-        return finding(State.FAULTY, f"{place}: {words}", "start it, or correct its variable")
+        return finding(State.FAULTY, f"{place}: {words}", "start it, or correct REDIS_URL")
     return finding(State.WORKS, f"{place} answers")
 
 

@@ -20,7 +20,7 @@ import click
 
 from llm_core import GenerationResult
 from llm_service.cli.lock import lock
-from llm_service.cli.request_file import Item
+from llm_service.cli.request_file import Item, reading
 from llm_service.cli.tally import Tally
 
 __all__ = ["SYNC_SECONDS", "AnswerIndex", "Journal"]
@@ -203,12 +203,16 @@ class Journal:
         _sync_folder(self.output.parent)
 
     def _write_in_order(self, target: Path) -> None:
-        with self.path.open("rb") as source, target.open("wb") as sink:
-            for offset in self.index.in_order():
-                source.seek(offset)
-                sink.write(source.readline())
+        with target.open("wb") as sink:
+            sink.writelines(self._lines_in_order())
             sink.flush()
             os.fsync(sink.fileno())
+
+    def _lines_in_order(self) -> Iterator[bytes]:
+        with reading(self.path) as source:
+            for offset in self.index.in_order():
+                source.seek(offset)
+                yield source.readline()
 
     def close(self) -> None:
         """Let go of the journal; an empty one is removed."""
@@ -238,7 +242,7 @@ def _encode(result: Mapping[str, Any]) -> bytes:
 
 def _results(path: Path) -> Iterator[tuple[bytes, Mapping[str, Any]]]:
     """Yield each whole line and what it holds; an empty mapping for a line that is no JSON object."""
-    with path.open("rb") as stream:
+    with reading(path) as stream:
         for line in stream:
             if not line.endswith(b"\n"):
                 return

@@ -6,15 +6,16 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import click
 
 from llm_core import GenerationRequest, InvalidValue, Value, immutable
 from llm_service.cli.row import TextTemplate, request_fields, spread_columns
 
-__all__ = ["LINES_AT_ONCE", "FileFormat", "Item", "RequestFile"]
+__all__ = ["LINES_AT_ONCE", "FileFormat", "Item", "RequestFile", "reading"]
 
 FileFormat = Literal["jsonl", "csv"]
 
@@ -65,14 +66,9 @@ class RequestFile:
     def __iter__(self) -> Iterator[Item]:
         rows = self._csv_rows() if self._format == "csv" else self._json_rows()
         empty = True
-        try:
-            for line, content, data in rows:
-                empty = False
-                yield self._item(line, content, data)
-        except FileNotFoundError:
-            raise click.ClickException(f"{self.path}: no such file") from None
-        except OSError as error:
-            raise click.ClickException(f"{self.path}: cannot be read: {error.strerror}") from None
+        for line, content, data in rows:
+            empty = False
+            yield self._item(line, content, data)
         if empty:
             kind = "a header and rows" if self._format == "csv" else "one JSON object a line"
             raise click.ClickException(f"{self.path}: holds no requests, expected {kind}")
@@ -150,7 +146,7 @@ class RequestFile:
 
     def _lines(self) -> Iterator[str]:
         """Yield the lines with their ends; only line feeds end one, as U+2028 may stand in JSON."""
-        with self.path.open("rb") as stream:
+        with reading(self.path) as stream:
             for number, line in enumerate(stream, 1):
                 try:
                     text = line.decode("utf-8")
@@ -160,6 +156,18 @@ class RequestFile:
                         f"{place}: not UTF-8 text (byte {error.start})"
                     ) from None
                 yield text.removeprefix(_BOM) if number == 1 else text
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[IO[bytes]]:
+    """Open the file at `path` to read bytes; what fails in doing so is a click.ClickException that names it."""
+    try:
+        with path.open("rb") as stream:
+            yield stream
+    except FileNotFoundError:
+        raise click.ClickException(f"{path}: no such file") from None
+    except OSError as error:
+        raise click.ClickException(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:

@@ -112,10 +112,11 @@ def run(**options: Any) -> int:
     GenerationResults; request.metadata.input_line says what each answers.
 
     OUTPUT appears when the last answer is there. Until then OUTPUT.journal
-    keeps every finished one: after Ctrl-C, kill -9 or a power cut the same
-    command goes on from there and repeats nothing that had finished. If a line
-    has changed since it was answered, the command refuses and names it. Lines
-    added at the end are answered too.
+    keeps every finished one: after Ctrl-C or kill -9 the same command goes on
+    from there and repeats nothing that had finished; after a power cut, what
+    finished in its last second may be sent again. If a line has changed since
+    it was answered, the command refuses and names it. Lines added at the end
+    are answered too.
 
     With --batch the vendor answers within a day, at half the price; stopped and
     started again, the command goes on waiting for the same batches.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
+
+from pydantic import BaseModel
 
 from llm_core import Provider
 from llm_metrics import PriceBook
@@ -14,7 +16,7 @@ from llm_service.cache import MemoryResponseCache
 from llm_service.config.model import ModelsConfig, ProviderConfig, ProviderKind, ServiceConfig
 from llm_service.config.secrets import SecretReader
 
-__all__ = ["ConfiguredRegistry", "service_options"]
+__all__ = ["ConfiguredRegistry", "own_options", "service_options"]
 
 _CLASSES = {
     ProviderKind.OPENAI: "llm_providers.openai:OpenAIProvider",
@@ -29,6 +31,7 @@ def service_options(
 ) -> dict[str, Any]:
     """Return what `BaseLLMService` is to be called with; what the configuration does not say is left out.
 
+    The price book goes by the published prices, and before them by those of `prices.overrides`.
     Reads no secret and connects to nothing: providers are made, and `secrets` asked, at their first call.
     Raises what `llm_metrics.PriceOverrides.read` raises for a file of prices that is wrong or not there.
     """
@@ -39,6 +42,7 @@ def service_options(
         "retry": config.retry.policy(),
         "breaker": config.breaker.policy(),
         "restart_streams": config.restart_streams,
+        "price_book": PriceBook(overrides=config.prices.overrides),
     }
     for name in ("max_rpm", "max_tpm", "max_concurrent_requests"):
         if (limit := getattr(config.limits, name)) is not None:
@@ -49,11 +53,27 @@ def service_options(
         options["hedge"] = config.hedge.policy()
     if config.telemetry.backends is not None:
         options["telemetry"] = ",".join(config.telemetry.backends) or "none"
-    if config.prices.overrides is not None:
-        options["price_book"] = PriceBook(overrides=config.prices.overrides)
     if config.uses_cache():
         options["cache"] = MemoryResponseCache(config.cache.max_entries)
     return options
+
+
+_NO_SETTINGS = frozenset(
+    {"provider", "registry", "fallbacks", "gate", "price_book", "operation_fields", "clock"}
+)
+_OBJECTS = frozenset({"retry", "hedge", "breaker", "cache", "telemetry"})
+"""What a service takes as an object, and a configuration as a section."""
+_PLAIN = (str, int, float, Sequence, Mapping, BaseModel)
+
+
+def own_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of `arguments` that are meant for `BaseLLMService` itself: objects, which no file could hold."""
+    return {
+        name: value
+        for name, value in arguments.items()
+        if value is not None
+        and (name in _NO_SETTINGS or (name in _OBJECTS and not isinstance(value, _PLAIN)))
+    }
 
 
 class ConfiguredRegistry(ProviderRegistry):

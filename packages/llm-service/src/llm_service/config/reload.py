@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from llm_core import LLMError, Value, immutable
+from llm_core import LLMError, Value, begin_anew_in_children, immutable
 from llm_service.config.model import ServiceConfig
 from llm_service.config.options import ConfiguredRegistry
 from llm_service.config.sources import LoadedConfig
@@ -50,6 +50,7 @@ class ConfigWatcher:
     `load` gives the configuration anew, such as ``lambda: load_config("llm.yaml")``.
     `on_change` is called on the watcher's thread, with changes that can be taken over; what is in flight is its concern.
     A file that cannot be used is logged and changes nothing: the settings before it stay in force.
+    A forked child has no such thread before it calls `start` itself.
     """
 
     def __init__(
@@ -66,10 +67,15 @@ class ConfigWatcher:
         self._current = current or load()
         self._interval_seconds = interval_seconds
         self._stamp = self._look()
+        self._previous_handler: Any = None
+        self.begin_anew()
+        begin_anew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """Have no thread: in a forked child there is none."""
         self._thread: threading.Thread | None = None
         # SimpleQueue.put may be called from a signal handler that interrupted another put or get.
         self._wishes: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self._previous_handler: Any = None
 
     @property
     def current(self) -> LoadedConfig:
@@ -85,10 +91,11 @@ class ConfigWatcher:
         self._stamp = stamp
         try:
             loaded = self._load()
-        except LLMError as error:
-            _log.error("the changed configuration is not taken over: %s", error)
+            change = self._compare(loaded, changed_files)
+        except Exception as error:  # noqa: BLE001 - whatever a load may raise, the next one may go well
+            told = error if isinstance(error, LLMError) else repr(error)
+            _log.error("the changed configuration is not taken over: %s", told)
             return None
-        change = self._compare(loaded, changed_files)
         self._current = loaded
         # The new configuration may name other files.
         self._stamp = self._look()
@@ -114,7 +121,13 @@ class ConfigWatcher:
         )
         self._thread.start()
         in_main_thread = threading.current_thread() is threading.main_thread()
-        if on_signal and in_main_thread and hasattr(signal, "SIGHUP"):
+        # A forked child has its parent's handlers.
+        if (
+            on_signal
+            and in_main_thread
+            and hasattr(signal, "SIGHUP")
+            and signal.getsignal(signal.SIGHUP) != self._on_signal
+        ):
             self._previous_handler = signal.signal(signal.SIGHUP, self._on_signal)
 
     def stop(self) -> None:
@@ -157,11 +170,13 @@ class ConfigWatcher:
         names = set(ServiceConfig.model_fields)
         changed = {name for name in names if getattr(before, name) != getattr(after, name)}
         restart = set(changed - RELOADABLE)
-        if "operations" in changed and _apart_from_limits(before) == _apart_from_limits(after):
-            restart.discard("operations")
+        restart.discard("operations")
+        if _apart_from_limits(before) != _apart_from_limits(after):
+            restart.add("operations")
         if _limits_of_operations(before) != _limits_of_operations(after):
             changed.add("operations.limits")
-        if before.models.fallbacks != after.models.fallbacks:
+        # By the models that are meant: an alias may have changed.
+        if before.fallbacks() != after.fallbacks():
             restart.add("models.fallbacks")
         if str(after.prices.overrides) in changed_files:
             changed.add("prices")
@@ -180,7 +195,7 @@ def _stamp_of(path: Path) -> tuple[str, int, int, int]:
     """Return what differs when a file was written, replaced or removed."""
     try:
         stat = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no path at all, such as one with a null character
         return str(path), 0, 0, 0
     return str(path), stat.st_mtime_ns, stat.st_size, stat.st_ino
 
@@ -194,11 +209,14 @@ def _limits_of_operations(config: ServiceConfig) -> dict[str, Limits]:
 
 
 def _apart_from_limits(config: ServiceConfig) -> dict[str, Any]:
-    """Return what is set for the operations that say more than limits, without these."""
+    """Return what is set for the operations that say more than limits, without these; aliases resolved."""
     said = {
         name: own.model_dump(exclude={"limits"}, exclude_unset=True)
         for name, own in config.operations.items()
     }
+    for own in said.values():
+        if own.get("model") is not None:
+            own["model"] = config.models.resolve(own["model"])
     return {name: own for name, own in said.items() if own}
 
 

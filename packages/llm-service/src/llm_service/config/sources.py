@@ -106,7 +106,15 @@ def _read_env_file(env_file: str | Path | None) -> dict[str, str]:
         return {}
     from dotenv import dotenv_values
 
-    return {name: value for name, value in dotenv_values(env_file).items() if value is not None}
+    try:
+        values = dotenv_values(env_file)
+    except UnicodeDecodeError as error:
+        message = f"not UTF-8 text (byte {error.start})"
+    except OSError as error:
+        message = f"cannot be read: {error.strerror}"
+    else:
+        return {name: value for name, value in values.items() if value is not None}
+    raise InvalidConfig([Problem(place=str(env_file), setting="", message=message)])
 
 
 def _put_variables(
@@ -123,6 +131,9 @@ def _put_variables(
             value = yaml.safe_load(text) if text.strip()[0] in "[{" else text.strip()
         except yaml.YAMLError:
             message = "begins like a list or mapping but is none"
+            problems.append(Problem(place=str(origin), setting="", message=message))
+        except Exception:  # noqa: BLE001 - PyYAML lets pass whatever int, date and the like raise
+            message = "holds a value that cannot be read, or too many levels"
             problems.append(Problem(place=str(origin), setting="", message=message))
         else:
             settings.put(_path_of_variable(rest, settings), value, origin)

@@ -13,6 +13,9 @@ from llm_service.config.tree import Origin, OriginKind, SettingPath, Settings
 
 __all__ = ["read_yaml"]
 
+_DEEPEST = 100
+"""How many levels may stand within each other: far more than settings have, and fewer than Python can work with."""
+
 
 def read_yaml(path: Path) -> Settings:
     """Read the file; keys are taken as they are written, so that `on` and `1` stay names.
@@ -51,20 +54,35 @@ class _Reader:
             raise self._error(mark, error.problem or str(error.context)) from None
         except yaml.YAMLError as error:
             raise self._error(None, " ".join(str(error).split())) from None
+        except RecursionError:
+            raise self._error(None, "nested too deeply") from None
         return self._settings
 
     def _value(self, node: yaml.Node, path: SettingPath) -> Any:
         if node in self._open:
             raise self._error(node, "refers to itself")
+        if len(self._open) >= _DEEPEST:
+            raise self._error(node, "nested too deeply")
         self._open.append(node)
         try:
             if isinstance(node, yaml.MappingNode):
                 return self._mapping(node, path)
             if isinstance(node, yaml.SequenceNode):
                 return [self._item(child, (*path, i)) for i, child in enumerate(node.value)]
-            return self._loader.construct_object(node, deep=True)
+            return self._scalar(node)
         finally:
             self._open.pop()
+
+    def _scalar(self, node: yaml.Node) -> Any:
+        try:
+            value = self._loader.construct_object(node, deep=True)
+            repr(value)  # a number may be too long to be told
+        except yaml.YAMLError:
+            raise
+        except Exception:  # noqa: BLE001 - PyYAML lets pass whatever int, date and the like raise
+            kind = node.tag.rpartition(":")[2]
+            raise self._error(node, f"cannot be read as {kind}; in quotes it is text") from None
+        return value
 
     def _item(self, node: yaml.Node, path: SettingPath) -> Any:
         self._settings.origins[path] = self._origin(node)
