@@ -2,6 +2,7 @@
 
 Long sound is cut at silences and long text at sentences, into pieces that the vendor takes; the pieces go in parallel
 through the service's gates, with its retries, and come back as one result with all attempts on its ledger.
+A response cache keeps neither.
 Needs the extra ``audio``.
 """
 
@@ -104,8 +105,10 @@ async def transcribe(
     pieces overlap by `overlap_seconds` and the words that both have are kept once.
     `language` is an ISO 639-1 code, `prompt` a text in the expected style; `segments` asks for times, which count from the
     beginning of the whole. `fields` are those of `GenerationRequest` that make sense here: tenant, priority,
-    deadline_seconds, ….
-    The content is a `Transcript`. If a piece fails, so does the result, with what was heard before it as its content.
+    deadline_seconds, …; they hold for the whole, and with a `request_id` of yours each of several pieces has one of its
+    own, such as ``yours-2``.
+    The content is a `Transcript`. If a piece fails, so does the result, with what was heard before it as its content, or
+    the fallback value in its place. Attempts, tokens, cost and waits are those of all pieces.
     """
     run: Pieces[_Upload] = pieces_of(service, TranscribingProvider)
     try:
@@ -150,14 +153,15 @@ async def speak(
     in_flight: int = 8,
     **fields: Any,
 ) -> GenerationResult[AudioClip]:
-    """Return a text of any length spoken; never raises but when cancelled, as `BaseLLMService.generate`.
+    """Return a text of any length spoken; no failure of a call is raised, as by `BaseLLMService.generate`.
 
     A text longer than `max_characters` is cut at sentences and the clips are joined without anything in between.
     With `play` it is heard from the loudspeaker `device` as soon as its beginning is there, and the result comes when the
-    last of it has been heard; a loudspeaker that fails does not fail the result, but raises DeviceError.
-    `on_clip` is awaited for each clip in the order of the text. `fields` are as for `transcribe`.
+    last of it has been heard. `on_clip` is awaited for each clip in the order of the text. `fields` are as for `transcribe`.
     The content is an `AudioClip`, `audio` the same as WAV. If a piece fails, so does the result, with what comes before it
-    as its content.
+    as its content, or the fallback value in its place, which is not played.
+    Raises what `on_clip` raises, and DeviceError or AudioDependencyMissing for a loudspeaker that fails or is not there;
+    nothing more is sent then.
     """
     run: Pieces[str] = pieces_of(service, SpeakingProvider)
     try:

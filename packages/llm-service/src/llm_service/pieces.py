@@ -250,25 +250,11 @@ class Pieces(Generic[P]):
         asked = self._asked
         failed = next((result for result in results if not result.success), None)
         last = failed or max(results, key=lambda result: result.timestamps.completed or 0)
-        error = None if failed is None else failed.error
-        if failed is None and len(results) < self._expected:
-            sent = f"{len(results)} of {self._expected} calls"
-            error = ErrorInfo.of(ErrorType.TIMEOUT_DEADLINE, f"the deadline passed after {sent}")
-        values: dict[str, Any] = {"success": error is None, "content": None}
-        if error is not None and self._may_stand_in(last):
-            words = "the call failed; its fallback value"
-            values["success"], values["content"] = True, asked.fallback_value
-            values["degraded"] = Degradation(
-                reason=DegradedReason.FALLBACK_VALUE, detail=words, error=error
-            )
-        elif self._made:
-            values |= join(self._made, error is None)
         attempts = chain.from_iterable(result.attempts for result in results)
         first = results[0].timestamps
         return replace(
             last,
-            **values,
-            error=error,
+            **self._outcome(failed, join),
             timestamps=replace(
                 last.timestamps,
                 requested_at=first.requested_at,
@@ -288,11 +274,31 @@ class Pieces(Generic[P]):
             ),
         )
 
-    def _may_stand_in(self, last: GenerationResult[Any]) -> bool:
-        """Whether a fallback value takes the place of a failure: as of any call, not if it was refused or cancelled."""
-        cancelled = last.error is not None and last.error.type is ErrorType.CANCELLED
-        given = self._asked.fallback_value is not UNSET
-        return given and last.request is not None and not cancelled
+    def _outcome(
+        self,
+        failed: GenerationResult[Any] | None,
+        join: Callable[[list[Any], bool], dict[str, Any]],
+    ) -> dict[str, Any]:
+        """Return the fields that say how the whole went, and what came of it."""
+        error, may_stand_in = None, True
+        if failed is not None:
+            assert failed.error is not None, "failures say why"
+            error = failed.error
+            # As with any call: not if it was refused or cancelled.
+            may_stand_in = failed.request is not None and error.type is not ErrorType.CANCELLED
+        elif len(self._results) < self._expected:
+            sent = f"{len(self._results)} of {self._expected} calls"
+            error = ErrorInfo.of(ErrorType.TIMEOUT_DEADLINE, f"the deadline passed after {sent}")
+        if error is not None and may_stand_in and self._asked.fallback_value is not UNSET:
+            degraded = Degradation(
+                reason=DegradedReason.FALLBACK_VALUE,
+                detail="the call failed; its fallback value",
+                error=error,
+            )
+            content = self._asked.fallback_value
+            return {"success": True, "error": error, "content": content, "degraded": degraded}
+        made = join(self._made, error is None) if self._made else {"content": None}
+        return {"success": error is None, "error": error, **made}
 
 
 def _summed(waits: Sequence[BackoffStats]) -> BackoffStats:
