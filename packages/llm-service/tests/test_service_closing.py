@@ -165,7 +165,7 @@ class TestCallsThatAreEnded:
         service = hanging_service()
         call = asyncio.create_task(service.generate("?"))
         await asyncio.sleep(0)
-        service._in_flight._end(call)
+        service._in_flight.end(call, "the service was closed")
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
@@ -173,21 +173,21 @@ class TestCallsThatAreEnded:
     async def test_a_call_within_a_call_ends_both(self) -> None:
         flights = InFlight()
 
-        async def nested() -> list[bool]:
+        async def nested() -> list[str | None]:
             calls = [flights.enter(), flights.enter()]
             ended = []
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 for task, cancelled_before in reversed(calls):
-                    ended.append(flights.was_ended(task, cancelled_before))
+                    ended.append(flights.why_ended(task, cancelled_before))
                     flights.leave(task)
             return ended
 
         call = asyncio.create_task(nested())
         await asyncio.sleep(0)
         await flights.drain(0)
-        assert await call == [False, True]
+        assert await call == [None, "the service was closed"]
         assert len(flights) == 0
 
     async def test_a_call_that_is_over_by_then_is_left_alone(self) -> None:

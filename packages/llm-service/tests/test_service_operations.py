@@ -20,6 +20,7 @@ from llm_core import (
     GateTimeout,
     GenerationRequest,
     GenerationResult,
+    GenerationStarted,
     InvalidValue,
     ProviderResponse,
     RateLimitFacts,
@@ -28,7 +29,7 @@ from llm_core import (
     TextPart,
     Usage,
 )
-from llm_core.testing import ManualClock, OpenGate, ScriptedProvider
+from llm_core.testing import ManualClock, OpenGate, RecordingTelemetry, ScriptedProvider
 from llm_gates import BreakerPolicy, ConcurrencyGate, RpmGate
 from llm_service import BaseLLMService, Limits, MemoryResponseCache, RetryPolicy, operation
 from llm_service.chained_gate import ChainedGate
@@ -371,15 +372,18 @@ class TestEmbeddings:
         clock = ManualClock()
         embedder = Embedder()
         embedder.pauses = lambda: clock.sleep(2)
-        service = BaseLLMService(model="e", provider=embedder, clock=clock)
+        heard = RecordingTelemetry()
+        service = BaseLLMService(model="e", provider=embedder, clock=clock, telemetry=heard)
         work = asyncio.create_task(service.embed(["x"] * 2048 * 20, deadline_seconds=5))
         await clock.run_for(6)
         result = await work
         assert result.error.type is ErrorType.TIMEOUT_DEADLINE
-        assert result.error.message == "the deadline passed after 12 of 20 batches"
+        assert result.error.message == "the deadline passed after 12 of 20 calls"
         assert len(embedder.calls) == 12
+        begun = [event.request for event in heard.events if isinstance(event, GenerationStarted)]
         # The third round had what the two before it had left.
-        assert result.request.deadline_seconds == 1
+        assert begun[-1].deadline_seconds == 1
+        assert result.request.deadline_seconds == 5
 
     @pytest.mark.parametrize("texts", ["one text", [], ["good", ""], ["good", 3]])
     async def test_what_cannot_be_embedded_is_named(self, texts: Any) -> None:

@@ -2,42 +2,34 @@
 
 Long sound is cut at silences and long text at sentences, into pieces that the vendor takes; the pieces go in parallel
 through the service's gates, with its retries, and come back as one result with all attempts on its ledger.
+A response cache keeps neither.
 Needs the extra ``audio``.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_core import (
     AudioOutput,
     AudioPart,
-    Cost,
     GenerationRequest,
     GenerationResult,
     InvalidValue,
-    LLMError,
     Message,
     Modality,
     Usage,
 )
-from llm_service.engine import GenerationEngine
-from llm_service.fan_out import fan_out
 from llm_service.operations import current_defaults
-from llm_service.service import BaseLLMService
+from llm_service.pieces import Pieces, TakeRaw
+from llm_service.service import BaseLLMService, pieces_of
 from llm_service.sound_values import require_llm_audio, with_playable_audio
-from llm_service.speech_providers import (
-    SpeakingProvider,
-    TakeRaw,
-    Till,
-    TranscribingProvider,
-    resolver_of,
-)
+from llm_service.speech_providers import SpeakingProvider, TranscribingProvider
 
 if TYPE_CHECKING:
     from llm_audio import AudioClip, ClipPiece
@@ -54,6 +46,8 @@ _MAX_UPLOAD_BYTES = 24 * 1024 * 1024
 """Below OpenAI's 25 MB for one file (guide «Speech to text»), as the form around it counts, too."""
 _MAX_UPLOAD_SECONDS = 1_300.0
 """OpenAI's gpt-4o-transcribe refuses more than 1,400 seconds: «longer than 1400 seconds which is the maximum»."""
+_MIN_SECONDS = 1.0
+"""Pieces that are shorter hold hardly a word."""
 _SENT_RATE_HZ = 16_000
 """What speech models hear at; more makes the upload larger and the text no better."""
 _FIRST_CHARACTERS = 300
@@ -111,31 +105,36 @@ async def transcribe(
     pieces overlap by `overlap_seconds` and the words that both have are kept once.
     `language` is an ISO 639-1 code, `prompt` a text in the expected style; `segments` asks for times, which count from the
     beginning of the whole. `fields` are those of `GenerationRequest` that make sense here: tenant, priority,
-    deadline_seconds, ….
-    The content is a `Transcript`. If a piece fails, so does the result, with what was heard before it as its content.
+    deadline_seconds, …; they hold for the whole, and with a `request_id` of yours each of several pieces has one of its
+    own, such as ``yours-2``.
+    The content is a `Transcript`. If a piece fails, so does the result, with what was heard before it as its content, or
+    the fallback value in its place. Attempts, tokens, cost and waits are those of all pieces.
     """
+    run: Pieces[_Upload] = pieces_of(service, TranscribingProvider)
     try:
+        _require_number("max_seconds", max_seconds, least=_MIN_SECONDS)
+        _require_number("max_bytes", max_bytes, least=1)
+        _require_number("overlap_seconds", overlap_seconds, least=0)
         pieces = await asyncio.to_thread(_prepare, audio, max_seconds, max_bytes, overlap_seconds)
-    except (LLMError, OSError) as error:
-        return service._refuse(error)
-    options = {"segments": segments, "language": language, "prompt": prompt}
-    options = {name: value for name, value in options.items() if value}
+        options = {"segments": segments, "language": language, "prompt": prompt}
+        options = {name: value for name, value in options.items() if value}
+    except Exception as error:  # noqa: BLE001 - what cannot even be asked is a result, as in `generate`
+        return run.refuse(error)
 
     async def make(piece: _Upload) -> GenerationRequest:
         return GenerationRequest(
             messages=(Message.user(await asyncio.to_thread(piece.part)),),
             model=model,
-            pipeline=TakeRaw(),
+            pipeline=TakeRaw("speech"),
             provider_options={**options, "seconds": piece.seconds},
             **_named(service, "transcribe", fields),
         )
 
-    run = _Pieces(service, TranscribingProvider, make, fields.get("deadline_seconds"))
-    results = [result async for result in run.in_order(pieces, in_flight)]
-    heard: list[Any] = [result.content for result in results if result.success]
-    content = _joined_transcripts(heard, pieces) if heard else None
-    merged = _merged(results, content)
-    return replace(merged, raw_content=content.text if content else None)
+    def join(heard: list[Any], complete: bool) -> dict[str, Any]:
+        whole = _joined_transcripts(heard, pieces)
+        return {"content": whole, "raw_content": whole.text}
+
+    return await run.answer(pieces, make, join, in_flight=in_flight)
 
 
 async def speak(
@@ -154,110 +153,73 @@ async def speak(
     in_flight: int = 8,
     **fields: Any,
 ) -> GenerationResult[AudioClip]:
-    """Return a text of any length spoken; never raises but when cancelled, as `BaseLLMService.generate`.
+    """Return a text of any length spoken; no failure of a call is raised, as by `BaseLLMService.generate`.
 
     A text longer than `max_characters` is cut at sentences and the clips are joined without anything in between.
     With `play` it is heard from the loudspeaker `device` as soon as its beginning is there, and the result comes when the
-    last of it has been heard; a loudspeaker that fails does not fail the result, but raises DeviceError.
-    `on_clip` is awaited for each clip in the order of the text. `fields` are as for `transcribe`.
+    last of it has been heard. `on_clip` is awaited for each clip in the order of the text. `fields` are as for `transcribe`.
     The content is an `AudioClip`, `audio` the same as WAV. If a piece fails, so does the result, with what comes before it
-    as its content.
+    as its content, or the fallback value in its place, which is not played.
+    Raises what `on_clip` raises, and DeviceError or AudioDependencyMissing for a loudspeaker that fails or is not there;
+    nothing more is sent then.
     """
+    run: Pieces[str] = pieces_of(service, SpeakingProvider)
     try:
         llm_audio = require_llm_audio()
         if not isinstance(text, str) or not text.strip():
             raise InvalidValue.of("text", text, "a text that is not empty")
+        if on_clip is not None and not callable(on_clip):
+            raise InvalidValue.of("on_clip", on_clip, "an async function of a clip")
+        _require_number("max_characters", max_characters, least=1, kind=int)
         first = min(_FIRST_CHARACTERS, max_characters) if play or on_clip else None
         pieces = llm_audio.split_text(text, max_characters=max_characters, first_characters=first)
-    except LLMError as error:
-        return service._refuse(error)
+    except Exception as error:  # noqa: BLE001 - what cannot even be asked is a result, as in `generate`
+        return run.refuse(error)
     options = {"speed": speed, "instructions": instructions}
 
     async def make(piece: str) -> GenerationRequest:
         return GenerationRequest(
             user=piece,
             model=model,
-            pipeline=TakeRaw(),
+            pipeline=TakeRaw("speech"),
             output_modalities=(Modality.AUDIO,),
             audio_output=AudioOutput(voice=voice, format=format),
             provider_options={key: value for key, value in options.items() if value is not None},
             **_named(service, "speak", fields),
         )
 
-    run = _Pieces(service, SpeakingProvider, make, fields.get("deadline_seconds"))
-    results: list[GenerationResult[Any]] = []
-
-    async def clips() -> AsyncIterator[AudioClip]:
-        async for result in run.in_order(pieces, in_flight):
-            results.append(result)
-            if result.success:
-                clip: Any = result.content
+    async def clips() -> AsyncGenerator[AudioClip, None]:
+        async with aclosing(run.contents(pieces, make, in_flight=in_flight)) as made:
+            async for clip in made:
                 if on_clip is not None:
                     await on_clip(clip)
                 yield clip
 
     if play:
-        await llm_audio.play_stream(_ahead(clips()), device=device)
+        # Closed here, so that nothing more is made for a loudspeaker that fails.
+        async with aclosing(_ahead(clips())) as ahead:
+            await llm_audio.play_stream(ahead, device=device)
     else:
         async for _ in clips():
             pass
-    return await asyncio.to_thread(_spoken, results, text)
+
+    def join(spoken: list[Any], complete: bool) -> dict[str, Any]:
+        clip = llm_audio.AudioClip.join(spoken)
+        audio = clip.to_part("wav", transcript=text if complete else None)
+        return {"content": clip, "audio": audio}
+
+    return with_playable_audio(await asyncio.to_thread(run.merged, join))
+
+
+def _require_number(name: str, value: Any, *, least: float, kind: Any = int | float) -> None:
+    if isinstance(value, bool) or not isinstance(value, kind) or not value >= least:
+        expected = "a whole number" if kind is int else "a number"
+        raise InvalidValue.of(name, value, f"{expected}, {least:g} or more")
 
 
 def _named(service: BaseLLMService, operation_name: str, fields: dict[str, Any]) -> dict[str, Any]:
     """Return the fields with the operation's name, unless they or the operation that is running here have one."""
     return fields if current_defaults(service) else {"operation_name": operation_name, **fields}
-
-
-class _Pieces:
-    """Calls for the pieces of one whole, in parallel, their results in order."""
-
-    def __init__(
-        self,
-        service: BaseLLMService,
-        kind: type[SpeakingProvider | TranscribingProvider],
-        make_request: Callable[[Any], Awaitable[GenerationRequest]],
-        deadline_seconds: float | None,
-    ) -> None:
-        parts = service._engine.parts
-        till = Till(parts.price_book, parts.clock)
-        resolve = resolver_of(kind, parts.resolve, till)
-        self._service = service
-        self._engine = GenerationEngine(replace(parts, resolve=resolve, fallbacks=()))
-        self._make_request = make_request
-        self._clock = parts.clock
-        self._ends_ns: int | None = None
-        if deadline_seconds is not None:
-            self._ends_ns = self._clock.monotonic_ns() + round(deadline_seconds * 1e9)
-
-    async def in_order(
-        self, pieces: Sequence[Any], in_flight: int
-    ) -> AsyncIterator[GenerationResult[Any]]:
-        """Yield the result of each piece as soon as those before it are there; a failure is the last."""
-        waiting: dict[int, GenerationResult[Any]] = {}
-        turn = 0
-        finished = fan_out(self._call, pieces, width=in_flight)
-        try:
-            async for position, result in finished:
-                waiting[position] = result
-                while turn in waiting:
-                    due = waiting.pop(turn)
-                    turn += 1
-                    yield due
-                    if not due.success:
-                        return
-        finally:
-            await finished.aclose()
-
-    async def _call(self, piece: Any) -> GenerationResult[Any]:
-        try:
-            request = await self._make_request(piece)
-            if self._ends_ns is not None:
-                left = (self._ends_ns - self._clock.monotonic_ns()) / 1e9
-                request = request.replace(deadline_seconds=max(left, 0.001))
-        except (LLMError, TypeError) as error:
-            return self._service._refuse(error)
-        return await self._service._answer(request, engine=self._engine)
 
 
 class _Upload:
@@ -313,6 +275,8 @@ def _prepare(
         raise InvalidValue("audio: the clip has no frames, expected at least one")
     clip = clip.mono().resample(min(clip.sample_rate_hz, _SENT_RATE_HZ)).to("int16")
     limit = min(max_seconds, (max_bytes - 100) / (2 * clip.sample_rate_hz))
+    if limit < _MIN_SECONDS:
+        raise InvalidValue.of("max_bytes", max_bytes, "enough for a second of 16-bit sound")
     pieces = llm_audio.split_at_silences(
         clip, max_seconds=limit, overlap_seconds=min(overlap_seconds, limit / 4)
     )
@@ -357,38 +321,7 @@ def _joined_transcripts(heard: Sequence[Transcript], pieces: Sequence[_Upload]) 
     )
 
 
-def _spoken(results: Sequence[GenerationResult[Any]], text: str) -> GenerationResult[Any]:
-    from llm_audio import AudioClip
-
-    clips: list[Any] = [result.content for result in results if result.success]
-    clip = AudioClip.join(clips) if clips else None
-    merged = _merged(results, clip)
-    if clip is None or len(results) == 1:
-        return with_playable_audio(merged)
-    part = clip.to_part("wav", transcript=text if merged.success else None)
-    return with_playable_audio(replace(merged, audio=part))
-
-
-def _merged(results: Sequence[GenerationResult[Any]], content: Any) -> GenerationResult[Any]:
-    """Return the results of all pieces as one; the last is the failure, if there is one."""
-    last = results[-1]
-    if len(results) == 1:
-        return last
-    attempts = chain.from_iterable(result.attempts for result in results)
-    first = results[0].timestamps
-    completed = max(result.timestamps.completed or 0 for result in results)
-    return replace(
-        last,
-        content=content,
-        # The first piece's points would lie before the last piece's: only the ends are the whole's.
-        timestamps=replace(first, completed=completed),
-        usage=sum((result.usage for result in results), Usage()),
-        cost=Cost.total(result.cost for result in results),
-        attempts=tuple(replace(a, number=n) for n, a in enumerate(attempts, 1)),
-    )
-
-
-async def _ahead(clips: AsyncIterator[AudioClip]) -> AsyncIterator[AudioClip]:
+async def _ahead(clips: AsyncIterator[AudioClip]) -> AsyncGenerator[AudioClip, None]:
     """Pass clips on while the next ones are being made: a loudspeaker takes its time."""
     queue: asyncio.Queue[AudioClip | None] = asyncio.Queue()
 

@@ -102,12 +102,11 @@ class GenerationEngine:
             if line.cache_key is not None:
                 await self._recall_stage.store(line, result)
         except asyncio.CancelledError:
-            closing = parts.in_flight.was_ended(task, cancelled_before)
+            why = parts.in_flight.why_ended(task, cancelled_before)
             if result is None:  # else the answer is there, and was only being stored
-                why = "the service was closed" if closing else "the call was cancelled"
-                line.note_cancellation(why)
+                line.note_cancellation(why or "the call was cancelled")
                 result = self._finish(line)
-            if not closing:
+            if why is None:
                 raise
         finally:
             parts.in_flight.leave(task)

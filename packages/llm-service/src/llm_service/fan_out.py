@@ -13,6 +13,7 @@ from collections.abc import (
 )
 from typing import Any, TypeVar
 
+from llm_core import InvalidValue
 from llm_core.later import asyncio
 
 __all__ = ["fan_out"]
@@ -21,24 +22,36 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-# How many results, in multiples of the width, may wait in order for one that is late.
+# How many results, in multiples of what is in flight, may wait in order for one that is late.
 _HELD = 4
 
 
-async def fan_out(
+def fan_out(
     function: Callable[[T], Awaitable[R]],
     items: Iterable[T] | AsyncIterable[T],
     *,
-    width: int,
+    in_flight: int,
     in_order: bool = False,
 ) -> AsyncGenerator[tuple[int, R], None]:
-    """Yield (position, result) of each item as it finishes, or in order, with at most `width` in flight.
+    """Yield (position, result) of each item as it finishes, or in order, with at most `in_flight` at a time.
 
     Items are read only while there is room, so their source may be endless; waiting for a slow async source
-    does not hold back results. In order, reading stops when four times `width` are in flight or wait for a late one.
+    does not hold back results. In order, reading stops when four times `in_flight` are under way or wait for a late one.
     What the source raises is raised here after the results of what it had given, what `function` raises at once.
     Leaving early cancels what is in flight.
+    Raises InvalidValue, at once, unless `in_flight` is a whole number of at least 1.
     """
+    if isinstance(in_flight, bool) or not isinstance(in_flight, int) or in_flight < 1:
+        raise InvalidValue.of("in_flight", in_flight, "a whole number of at least 1")
+    return _fan_out(function, items, in_flight, in_order)
+
+
+async def _fan_out(
+    function: Callable[[T], Awaitable[R]],
+    items: Iterable[T] | AsyncIterable[T],
+    width: int,
+    in_order: bool,
+) -> AsyncGenerator[tuple[int, R], None]:
     calls: dict[asyncio.Task[R], int] = {}
     finished: dict[int, R] = {}
     turn = 0

@@ -25,8 +25,8 @@ class InFlight:
         """Count no calls."""
         self.calls: dict[asyncio.Task[object], int] = {}
         """How many calls, one within the other, a task is making: changed only where the task runs."""
-        self._ended: set[asyncio.Task[object]] = set()
-        """Whom `drain` has cancelled."""
+        self._ended: dict[asyncio.Task[object], str] = {}
+        """Whom `end` has cancelled, and why."""
 
     def __len__(self) -> int:
         return sum(list(self.calls.values()))
@@ -46,14 +46,14 @@ class InFlight:
             await asyncio.sleep(0.005)
         for task in self._others():
             with contextlib.suppress(RuntimeError):  # its loop was closed just now
-                task.get_loop().call_soon_threadsafe(self._end, task)
+                task.get_loop().call_soon_threadsafe(self.end, task, "the service was closed")
         for _ in range(100):
             if not self._others():
                 return
             await asyncio.sleep(0.005)
 
     def enter(self) -> tuple[asyncio.Task[object], int]:
-        """Note that the current task begins a call; return what `leave` and `was_ended` need to know of it."""
+        """Note that the current task begins a call; return what `leave` and `why_ended` need to know of it."""
         task = asyncio.current_task()
         assert task is not None, "coroutines run in tasks"
         calls = self.calls
@@ -67,21 +67,24 @@ class InFlight:
         if left:
             self.calls[task] = left
         elif self._ended:
-            self._ended.discard(task)
+            self._ended.pop(task, None)
 
-    def was_ended(self, task: asyncio.Task[object], cancelled_before: int) -> bool:
-        """Whether it was `drain` alone that cancelled the call which `task` is making, and if so take that back.
+    def why_ended(self, task: asyncio.Task[object], cancelled_before: int) -> str | None:
+        """Return why `end` cancelled the call that `task` is making, and take that back; None if it was not `end` alone.
 
         Somebody else may have cancelled the task besides, and a call within a call leaves it to the outer one.
         """
         if task not in self._ended or self.calls.get(task) != 1:
-            return False
-        return task.uncancel() <= cancelled_before
+            return None
+        return self._ended[task] if task.uncancel() <= cancelled_before else None
 
-    def _end(self, task: asyncio.Task[object]) -> None:
-        """Cancel `task` unless its call is over by now; runs on the task's own loop, so that it cannot end meanwhile."""
-        if task in self.calls:
-            self._ended.add(task)
+    def end(self, task: asyncio.Task[object], why: str) -> None:
+        """Cancel `task` unless its call is over by now; runs on the task's own loop, so that it cannot end meanwhile.
+
+        The call has a result then, and the task goes on.
+        """
+        if task in self.calls and task not in self._ended:
+            self._ended[task] = why
             task.cancel()
 
     def _others(self) -> list[asyncio.Task[object]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from llm_core import Cost, CostStatus, InvocationAttempt, Usage
 
@@ -26,12 +27,17 @@ def total_cost(costs: Iterable[Cost]) -> Cost:
     """Return the sum of money; of none, a priced zero.
 
     Amounts in several currencies have no sum: it is ``unpriced`` then, and the attempts keep the parts.
+    Nothing is nothing in every currency.
     """
     counted = list(costs)
     if not counted:
         return _NO_COST
     if len(counted) == 1:
         return counted[0]
-    if len({cost.currency for cost in counted}) > 1:
+    currencies = {cost.currency for cost in counted if cost.amount}
+    if len(currencies) > 1:
         return Cost(status=CostStatus.UNPRICED, source="several currencies")
-    return Cost.total(counted)
+    currency = currencies.pop() if currencies else counted[0].currency
+    return Cost.total(
+        cost if cost.currency == currency else replace(cost, currency=currency) for cost in counted
+    )

@@ -13,7 +13,6 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing
-from dataclasses import replace
 from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -40,12 +39,11 @@ from llm_core import (
 from llm_gates import BreakerPolicy
 from llm_metrics import MetricsRecorder, TelemetryFanOut, UsageStats, choose_telemetry
 from llm_service.embedding import (
+    CALLS_AT_ONCE,
     EMBEDDING_METADATA,
-    TakeVectors,
+    EmbeddingProvider,
     batches,
-    embedding_resolver,
-    merged,
-    send_all,
+    joined_vectors,
 )
 from llm_service.engine import GenerationEngine
 from llm_service.fan_out import fan_out
@@ -56,6 +54,7 @@ from llm_service.invocation import Sink
 from llm_service.ladder import Fallback
 from llm_service.operations import completed, current_defaults, innermost
 from llm_service.parts import EngineParts
+from llm_service.pieces import Pieces, ProviderMethod, TakeRaw, engine_for
 from llm_service.portal import Portal
 from llm_service.retry import RetryPolicy
 from llm_service.routing import Router
@@ -128,7 +127,7 @@ class BaseLLMService:
         `restart_streams` lets a stream that fails after its first token begin anew, though never after a tool call;
         otherwise it fails and keeps what had arrived.
 
-        *Around it.* `cache` is used by requests whose cache policy allows it. `telemetry` hears of every call: a backend,
+        *Around it.* `cache` keeps texts, for requests whose cache policy allows it. `telemetry` hears of every call: a backend,
         or names of installed ones (``"otel,jsonl"``, ``"none"``); without it ``LLM_TELEMETRY`` names them, else the
         only one installed is taken. `price_book` turns tokens into money; without one, costs say ``unpriced``.
         One that has its prices to load begins with it now, in the background, so that no call waits for them.
@@ -174,10 +173,6 @@ class BaseLLMService:
             counts_money=gate is not None,
         )
         self._engine = GenerationEngine(parts)
-        # Vectors have no fallback model (another's mean something else), and a cache keeps text.
-        embed = embedding_resolver(self._router.resolve)
-        embedding = replace(parts, resolve=embed, fallbacks=(), cache=None)
-        self._embedding_engine = GenerationEngine(embedding)
 
     @classmethod
     def from_config(cls, path: str | Path | None = None, **arguments: Any) -> Self:
@@ -257,29 +252,29 @@ class BaseLLMService:
         """Return one vector per text, in order, over as many calls as the vendor's limits ask for.
 
         `fields` are those of `GenerationRequest` that make sense here: model, tenant, priority, deadline_seconds, ….
-        Each call passes the gates; if one fails, the result does, and no more are sent.
-        The deadline holds for all calls together, and the usage, cost and waits are those of all.
+        Each call passes the gates; if one fails, the result does, and no more are sent. There is no cache for vectors.
+        The deadline holds for all calls together, and the usage, cost and waits are those of all; with a `request_id`
+        of yours each of several has one of its own, such as ``yours-2``.
         """
         options = {} if dimensions is None else {"dimensions": dimensions}
+        pieces: Pieces[tuple[str, ...]] = pieces_of(self, EmbeddingProvider)
         try:
-            requests = [
-                self._completed(
-                    GenerationRequest(
-                        messages=(Message.user(*batch),),
-                        pipeline=TakeVectors(),
-                        provider_options=options,
-                        **{"metadata": EMBEDDING_METADATA, **fields},
-                    )
-                )
-                for batch in batches(texts)
-            ]
+            asked = list(batches(texts))
+            if not asked:
+                raise InvalidValue("texts: got none, expected at least one text")
+            fields["metadata"] = {**EMBEDDING_METADATA, **fields.get("metadata", {})}
         except Exception as error:  # noqa: BLE001 - as in `_answer`
             return self._refuse(error)
-        if not requests:
-            return self._refuse(InvalidValue("texts: got none, expected at least one text"))
-        send = partial(self._answer, engine=self._embedding_engine)
-        results = await send_all(requests, send, clock=self._clock)
-        return merged(results, expected=len(requests))
+
+        async def make(batch: tuple[str, ...]) -> GenerationRequest:
+            return GenerationRequest(
+                messages=(Message.user(*batch),),
+                pipeline=TakeRaw("vectors"),
+                provider_options=options,
+                **fields,
+            )
+
+        return await pieces.answer(asked, make, joined_vectors, in_flight=CALLS_AT_ONCE)
 
     def embed_sync(
         self, texts: Sequence[str], *, dimensions: int | None = None, **fields: Any
@@ -320,9 +315,7 @@ class BaseLLMService:
         Raises InvalidValue for an `in_flight` below 1, and what `requests` itself raises, after the results of what
         had been read by then.
         """
-        if in_flight < 1:
-            raise InvalidValue.of("in_flight", in_flight, "1 or more")
-        return fan_out(self.generate, requests, width=in_flight, in_order=in_order)
+        return fan_out(self.generate, requests, in_flight=in_flight, in_order=in_order)
 
     def generate_many_sync(
         self,
@@ -479,6 +472,20 @@ class BaseLLMService:
                 requested_at=self._clock.now(), requested=now, completed=now
             ),
         )
+
+
+def pieces_of(service: BaseLLMService, kind: type[ProviderMethod]) -> Pieces[Any]:
+    """Return what answers the pieces of a call by a method of the provider, by the gates, retries and accounts of `service`.
+
+    What `embed` and the functions of `llm_service.audio` are made with.
+    """
+    engine = engine_for(kind, service._engine.parts)
+    return Pieces(
+        engine,
+        send=partial(service._answer, engine=engine),
+        complete=service._completed,
+        refuse=service._refuse,
+    )
 
 
 def _as_fallback(rung: Fallback | str) -> Fallback:
