@@ -148,8 +148,9 @@ class _LineWriter:
 
     def emit(self, event: TelemetryEvent) -> None:
         """Write one line."""
-        line = self._line(event)
-        self._target.write(json.dumps(self._redact(line), ensure_ascii=False, default=repr))
+        line = json.dumps(self._redact(self._line(event)), ensure_ascii=False, default=repr)
+        # Half of a surrogate pair has no UTF-8, but an escape that JSON knows as well.
+        self._target.write(line.encode("utf-8", "backslashreplace").decode())
 
     def close(self, timeout: float | None = None) -> None:
         """Close the target."""
