@@ -183,3 +183,13 @@ class TestRotation:
     def test_impossible_settings_are_refused(self, tmp_path: Path, wrong: dict[str, int]) -> None:
         with pytest.raises(ValueError, match=next(iter(wrong))):
             RotatingFile(tmp_path / "x", **wrong)
+
+
+def test_half_a_surrogate_pair_is_written_as_its_escape(
+    tmp_path: Path, events: list[TelemetryEvent]
+) -> None:
+    finished = events[-1]
+    assert isinstance(finished, GenerationFinished)
+    broken = replace(finished, result=replace(finished.result, model="m\ud800"))
+    (line,) = written(tmp_path / "calls.jsonl", [broken])
+    assert line["gen_ai.response.model"] == "m\ud800"
