@@ -182,6 +182,7 @@ class GenerationEngine:
                 if below is None:
                     raise
                 first_error = first_error or info
+                line.failure = info
                 call = below
                 continue
             if first_error is not None:

@@ -110,15 +110,15 @@ class Invocation:
     def _may_retry(self, error: BaseException) -> bool:
         if not isinstance(error, ProviderError) or not error.retryable:
             return False
+        self._line.failure = error.info
         budget = self._parts.budget_of(self._call.provider_name)
         budget.note_failure()
         return budget.allows_retry and self._line.may_restart
 
     async def _announce_restart(self, sink: Sink) -> None:
         line = self._line
-        if line.delivered and line.attempts[-1].error is not None:
-            error = line.attempts[-1].error
-            await sink(StreamRestarted(attempt=len(line.attempts) + 1, error=error))
+        if line.delivered and line.failure is not None:
+            await sink(StreamRestarted(attempt=len(line.attempts) + 1, error=line.failure))
 
     async def _attempt(self, purpose: str = "answer") -> AttemptRecord:
         """Ask the provider once; the attempt's record is kept whatever happens."""
@@ -163,7 +163,9 @@ class Invocation:
                 )
             return record
         except asyncio.CancelledError:
-            record.error = record.abandoned("the call was cancelled", ErrorType.CANCELLED)
+            record.lost = self._signs is not None and self._signs.leader not in (None, purpose)
+            words = "another attempt was faster" if record.lost else "the call was cancelled"
+            record.error = record.abandoned(words, ErrorType.CANCELLED)
             raise
         except Exception as error:
             record.error = ErrorInfo.from_exception(error)

@@ -69,6 +69,9 @@ class PreparedCall(Value):
 class AttemptRecord:
     """What is known of one attempt so far; the points of time are those of `AttemptTimestamps`."""
 
+    lost = False
+    """Whether it was cancelled because another attempt of its race was faster."""
+
     def __init__(self, number: int, call: PreparedCall, purpose: str, enqueued: int) -> None:
         self.number = number
         self.call = call
@@ -246,6 +249,8 @@ class Timeline:
     raw_content: str | None
     """The reply's text, once it was looked at."""
     error: ErrorInfo | None
+    failure: ErrorInfo | None
+    """What ended the latest try that is followed by another, at the same model or the next."""
     made_up_for: ErrorInfo | None
     """The failure in whose place a substitute stands."""
     degraded: Degradation | None
@@ -277,7 +282,7 @@ class Timeline:
         self.prepared = self.cache_checked = self.refine_started = self.refined = None
         self.backoff_until = self.completed = self.answered_by = self.recalled = None
         self.response = self.content = self.raw_content = None
-        self.error = self.made_up_for = self.degraded = None
+        self.error = self.failure = self.made_up_for = self.degraded = None
 
     def remaining_seconds(self) -> float | None:
         """Return the time until the deadline, below zero once it has passed; None without deadline."""
@@ -299,12 +304,27 @@ class Timeline:
 
     def note_pause(self, seconds: float, retry_after_seconds: float) -> None:
         """Note the pause after the latest attempt, and the part of it that the provider asked for."""
-        attempt = self.attempts[-1]
+        attempt = self._latest
         attempt.frozen = None
         attempt.backoff_seconds = seconds
         attempt.retry_after_seconds = retry_after_seconds
         assert attempt.ended is not None, "a pause comes after an attempt"
         attempt.backoff_until = self.backoff_until = attempt.ended + round(seconds * 1e9)
+
+    def cut_pause(self) -> None:
+        """Cut a pause that is going on to what has passed of it: the call was cancelled."""
+        attempt, now = self._latest, self.now()
+        if attempt.ended is None or attempt.backoff_until is None or attempt.backoff_until <= now:
+            return
+        attempt.backoff_seconds = (now - attempt.ended) / 1e9
+        attempt.retry_after_seconds = min(attempt.retry_after_seconds, attempt.backoff_seconds)
+        attempt.backoff_until = self.backoff_until = now
+
+    @property
+    def _latest(self) -> AttemptRecord:
+        """The attempt that ended last, and lost no race."""
+        ran = [attempt for attempt in reversed(self.attempts) if not attempt.lost]
+        return max(ran, key=lambda attempt: attempt.ended or 0)
 
     def degrade(self, reason: DegradedReason, detail: str, error: ErrorInfo | None) -> None:
         """Note that the content is not the full wish."""
@@ -312,7 +332,7 @@ class Timeline:
 
     def note_cancellation(self, words: str) -> None:
         """Note that the call was cancelled, and why; what had arrived by then is kept."""
-        latest = self.attempts[-1].error if self.attempts else None
+        latest = self._latest.error if self.attempts else None
         partial = latest.partial if latest else None
         self.error = ErrorInfo.of(ErrorType.CANCELLED, words, partial=partial)
 
@@ -397,7 +417,7 @@ class Timeline:
         made.prepared = self.prepared
         made.cache_checked = self.cache_checked
         if self.attempts:
-            last = self.answered_by or self.attempts[-1]
+            last = self.answered_by or self._latest
             made.enqueued = last.enqueued
             made.admitted = last.admitted
             made.started = made.request_sent = last.started
