@@ -59,7 +59,10 @@ class Invocation:
             call.provider_name, call.request.model, line.request.operation_name
         )
         self._labels = Labels(
-            line.request.operation_name or "", call.request.model, call.provider_name, line.tenant
+            line.request.operation_name or "",
+            call.request.model,
+            call.provider_name,
+            line.request.tenant or "",
         )
         self._signs: Signs | None = None
         """What the attempts of a race show of themselves; None where none is run."""
@@ -316,6 +319,7 @@ class Invocation:
         """Note the end of an attempt; tell the metrics, telemetry, and what hedges, how it went."""
         parts, error, response = self._parts, record.error, record.response
         ended = record.ended = self._line.now()
+        record.frozen = None  # a result may have been made of it while it ran: a step's helper call can outlast it
         if record.cost is None:
             record.cost = self._price(record)
         if record.admitted is not None and record.waited_for is not None:

@@ -202,6 +202,26 @@ class AttemptRecord:
         return self.frozen
 
 
+class HelperAttempts(list[AttemptRecord]):
+    """The attempts of a helper call: each also stands, from its beginning, on the ledger of the call it helps.
+
+    There it is numbered, and named by what the helper call is for.
+    """
+
+    def __init__(self, ledger: list[AttemptRecord], purpose: str) -> None:
+        super().__init__()
+        self._ledger = ledger
+        self._purpose = purpose
+
+    def append(self, attempt: AttemptRecord, /) -> None:
+        """Put it on both ledgers."""
+        super().append(attempt)
+        attempt.number = len(self._ledger) + 1
+        attempt.purpose = self._purpose
+        # Last, as this one may be a helper's too: the outermost numbers and names.
+        self._ledger.append(attempt)
+
+
 # A dataclass for its slots alone: beyond thirty attributes an instance without them keeps a dict.
 @dataclass(slots=True, eq=False, repr=False, init=False)
 class Timeline:
@@ -213,8 +233,6 @@ class Timeline:
     own_trace: str
     """The trace of a call that nobody traces, and its span in that."""
     own_span: str
-    tenant: str
-    """Whose traffic it is in the metrics; a helper call's is that of the call it helps."""
     trace: TraceContext | None
     """The span of the call, or the one that was active when it came; None if nobody asks for one."""
     rates_before: tuple[float, float]
@@ -239,6 +257,7 @@ class Timeline:
     cache_key: str | None
     pipeline: Pipeline[Any, Any] | None
     attempts: list[AttemptRecord]
+    """The ledger; `HelperAttempts` of a helper call."""
     steps: tuple[PipelineStepResult, ...]
     answered_by: AttemptRecord | None
     """The attempt whose reply became the answer."""
@@ -266,7 +285,6 @@ class Timeline:
         digits = os.urandom(24).hex()
         self.own_trace, self.own_span = digits[:32], digits[32:]
         self.request_id = request.request_id or self.own_trace
-        self.tenant = request.tenant or ""
         self.requested_at = clock.now()
         self.now = now = clock.monotonic_ns
         self.requested = now()
@@ -347,15 +365,6 @@ class Timeline:
         self.made_up_for = self.made_up_for or self.error
         self.degrade(reason, detail, self.made_up_for)
         self.error = None
-
-    def take_over(self, attempts: list[AttemptRecord], purpose: str) -> None:
-        """Put the attempts of a helper call on this call's ledger."""
-        for attempt in attempts:
-            attempt.frozen = None
-            attempt.number = len(self.attempts) + 1
-            attempt.purpose = purpose
-            self.attempts.append(attempt)
-            self.backoff_until = attempt.backoff_until or self.backoff_until
 
     def result(self, rates_after: tuple[float, float] | None = None) -> GenerationResult[Any]:
         """Freeze everything known into the result; `rates_after` are requests and tokens per minute at its end."""
