@@ -101,7 +101,11 @@ class Invocation:
                 await self._announce_restart(self._sink)
             return await once()
 
-        answered: AttemptRecord = await retrying(attempt)
+        try:
+            answered: AttemptRecord = await retrying(attempt)
+        except asyncio.CancelledError:
+            self._line.cut_pause()
+            raise
         return answered
 
     def _race(self) -> Awaitable[AttemptRecord]:
@@ -322,8 +326,10 @@ class Invocation:
         record.frozen = None  # a result may have been made of it while it ran: a step's helper call can outlast it
         if record.cost is None:
             record.cost = self._price(record)
-        if record.admitted is not None and record.waited_for is not None:
-            queued = record.admitted - record.enqueued
+        if record.admitted is None:
+            record.note_wait_in_vain(ended)
+        if record.waited_for is not None:
+            queued = (record.admitted or ended) - record.enqueued
             parts.metrics.mark_waited(self._labels, queue_seconds=queued / 1e9)
         started = record.started
         if started is not None:  # else the gates refused it, and it has only waited

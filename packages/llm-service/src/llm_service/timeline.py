@@ -54,6 +54,9 @@ if TYPE_CHECKING:
 WITHOUT_CONTENT = (StreamStarted, UsageUpdate)
 """Events of a stream that give nothing of the answer."""
 
+# To be refused at once takes some microseconds, and is no wait.
+_SHORTEST_WAIT_NS = 1_000_000
+
 
 @immutable
 class PreparedCall(Value):
@@ -159,6 +162,15 @@ class AttemptRecord:
             estimated=True,
         )
         return replace(response, usage=counted)
+
+    def note_wait_in_vain(self, ended: int) -> None:
+        """Note the time at gates that did not let it go, and the limit it waited for, as far as the refusal names it."""
+        if ended - self.enqueued < _SHORTEST_WAIT_NS:
+            return
+        self.gate_wait_seconds = (ended - self.enqueued) / 1e9
+        if self.error is not None and self.error.type is ErrorType.GATE_TIMEOUT:
+            limit = self.error.details.get("limit")
+            self.waited_for = limit if isinstance(limit, str) else None
 
     def freeze(self) -> InvocationAttempt:
         """Return the attempt as it goes into the result."""
