@@ -102,6 +102,12 @@ def test_there_are_at_least_fifteen_points() -> None:
     assert all(FULL.utc(point) is not None for point in points)
 
 
+def test_an_attempt_that_was_never_admitted_spent_its_time_at_the_gates() -> None:
+    refused = AttemptTimestamps(enqueued=0, ended=2 * SECOND)
+    assert (refused.queue_seconds, refused.call_seconds) == (2.0, None)
+    assert AttemptTimestamps(enqueued=0).queue_seconds is None
+
+
 def test_an_attempt_says_where_its_time_went() -> None:
     assert ATTEMPT.queue_seconds == 2.0
     assert ATTEMPT.call_seconds == 8.0

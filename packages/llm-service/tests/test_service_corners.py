@@ -330,6 +330,28 @@ class TestDeadlinesAndRefusals:
         assert result.error.type is ErrorType.TIMEOUT_DEADLINE
         assert result.content == "raw"
 
+    async def test_the_deadline_holds_in_the_pipeline_of_a_stored_answer_too(self) -> None:
+        async def dawdle(text: str) -> str:
+            await asyncio.Event().wait()
+            return text
+
+        service = BaseLLMService(
+            model="m",
+            provider=ScriptedProvider(["stored", ErrorInfo.of(ErrorType.AUTHENTICATION, "who?")]),
+            cache=MemoryResponseCache(),
+        )
+        await service.generate("?", cache=KEEP)
+        result = await service.generate(
+            "?",
+            cache=CachePolicy(mode=CacheMode.REFRESH),
+            pipeline=[dawdle],
+            deadline_seconds=0.02,
+            fallback_value="nothing",
+        )
+        assert (result.success, result.content) == (True, "nothing")
+        assert result.degraded.reason is DegradedReason.FALLBACK_VALUE
+        assert result.error.type is ErrorType.TIMEOUT_DEADLINE
+
     async def test_a_timeout_of_the_provider_is_not_taken_for_the_deadline(self) -> None:
         service = BaseLLMService(model="m", provider=ScriptedProvider([TimeoutError("its own")]))
         result = await service.generate("?", deadline_seconds=60)

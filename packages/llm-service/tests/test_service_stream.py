@@ -154,6 +154,32 @@ async def test_a_stream_may_begin_anew_if_that_is_wanted(bench: Any) -> None:
     assert last.result.content == "Paris"
 
 
+async def test_the_next_model_begins_a_stream_anew_only_if_that_is_wanted(bench: Any) -> None:
+    expired = ErrorInfo.of(ErrorType.AUTHENTICATION, "no longer")
+    broken = [START, TextDelta(text="Pa"), StreamFailed(error=expired)]
+    b = service(bench, broken, GOOD, fallbacks=["small"])
+    *_, last = await events_of(b)
+    assert (last.result.error, b.provider.calls) == (expired, 1)
+
+    b = service(bench, broken, GOOD, fallbacks=["small"], restart_streams=True)
+    *pieces, last = await events_of(b)
+    restart = next(p for p in pieces if isinstance(p, StreamRestarted))
+    assert (restart.attempt, restart.error) == (2, expired)
+    assert last.result.content == "Paris"
+
+
+async def test_a_stream_that_is_left_after_a_pause_paused_no_longer_than_that(bench: Any) -> None:
+    later = ErrorInfo.of(ErrorType.OVERLOADED, "busy", retry_after=3.0)
+    # As much as a reader may be behind, so that the restart waits for him.
+    broken = [*[TextDelta(text="x")] * 64, StreamFailed(error=later)]
+    b = service(bench, broken, GOOD, restart_streams=True)
+    async with aclosing(b.service.stream("?")) as events:
+        await anext(events)
+        await b.clock.run_for(10.0)
+    assert b.provider.calls == 1
+    assert b.telemetry.events[-1].result.backoff.backoff_seconds == 3.0
+
+
 async def test_a_stream_never_begins_anew_after_a_tool_call(bench: Any) -> None:
     broken = [START, ToolCallStarted(index=0, id="1", name="pay"), StreamFailed(error=OVERLOADED)]
     b = service(bench, broken, GOOD, restart_streams=True)
@@ -186,6 +212,30 @@ async def test_leaving_a_stream_closes_the_upstream_and_books_what_was_used(benc
     assert result.error.type is ErrorType.CANCELLED
     assert result.usage == Usage(input_tokens=7, output_tokens=4, estimated=True)
     assert result.raw_content == "Paris and so on"
+
+
+async def test_a_stream_that_is_left_between_two_events_is_closed_upstream_by_then(
+    bench: Any,
+) -> None:
+    class Endless(Streams):
+        async def stream(self, request: LLMCallRequest) -> AsyncIterator[StreamEvent]:
+            try:
+                while True:
+                    self.calls += 1
+                    yield TextDelta(text="x")
+            finally:
+                await asyncio.sleep(0)
+                self.closed += 1
+
+    b = service(bench, GOOD)
+    provider = b.service._router._provider = Endless()
+    async with aclosing(b.service.stream("?")) as events:
+        await anext(events)
+        written = 0
+        while provider.calls > written:  # until it waits for its slow reader
+            written = provider.calls
+            await asyncio.sleep(0)
+    assert provider.closed == 1
 
 
 async def test_a_slow_reader_holds_the_stream_back(bench: Any) -> None:

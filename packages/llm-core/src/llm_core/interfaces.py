@@ -150,7 +150,10 @@ class Generate(Protocol):
     def __call__(
         self, request: GenerationRequest, *, purpose: str
     ) -> Awaitable[GenerationResult[Any]]:
-        """Run `request`; `purpose` marks its attempts, such as ``isolation``."""
+        """Run `request`; `purpose` marks its attempts, such as ``isolation``.
+
+        Model, tenant and priority are those of the call where `request` leaves them out.
+        """
 
 
 @runtime_checkable

@@ -85,7 +85,10 @@ class InvocationAttempt(Record):
     reserved_tokens: int = 0
     """What the gates were asked for beforehand; `usage` is what it came to."""
     waited_for: str | None = None
-    """The name of the limit that made it wait longest at the gates; None if it did not wait."""
+    """The name of the limit that made it wait longest at the gates, or that it could not get by.
+
+    None if it did not wait, or was cancelled meanwhile.
+    """
     error: ErrorInfo | None = None
     """Why it failed, or why the gates refused it."""
     usage: Usage | None = None

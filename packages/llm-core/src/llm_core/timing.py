@@ -39,8 +39,11 @@ class _AttemptDurations(Record):
 
     @property
     def queue_seconds(self) -> float | None:
-        """Time at our own gates; no part of the provider's latency."""
-        return _seconds(self.enqueued, self.admitted)
+        """Time at our own gates, to admission or to the end of an attempt that never was admitted.
+
+        No part of the provider's latency.
+        """
+        return _seconds(self.enqueued, self.ended if self.admitted is None else self.admitted)
 
     @property
     def call_seconds(self) -> float | None:

@@ -43,7 +43,7 @@ from llm_service.recall import Recall, response_of
 from llm_service.refinement import context_maker, pipeline_of
 from llm_service.snapshot import CacheStats
 from llm_service.sound_values import with_playable_audio
-from llm_service.timeline import PreparedCall, Timeline
+from llm_service.timeline import HelperAttempts, PreparedCall, Timeline
 
 if TYPE_CHECKING:
     from llm_pipeline import PipelineResult
@@ -198,6 +198,7 @@ class GenerationEngine:
                 continue
             if any(attempt.call.asks_as(call) for attempt in line.attempts):
                 continue
+            line.failure = info
             line.fell_for = line.fell_for or info
             self._log_fault(line, error)
             return call
@@ -267,7 +268,7 @@ class GenerationEngine:
                 line.request.operation_name or "",
                 line.model or "",
                 line.provider_name or "",
-                line.tenant,
+                line.request.tenant or "",
             )
             self._parts.metrics.mark_waited(labels, backoff_seconds=result.backoff.backoff_seconds)
         self._parts.usage.record(result)
@@ -291,18 +292,25 @@ class GenerationEngine:
     async def _generate_for_step(
         self, line: Timeline, request: GenerationRequest, *, purpose: str
     ) -> GenerationResult[Any]:
-        """Run one more call on behalf of a pipeline step: same gates, what is left of the deadline, same ledger."""
-        remaining = line.remaining_seconds()
+        """Run one more call on behalf of a pipeline step, with what is left of the deadline, on the same ledger.
+
+        It passes the gates of its model as a call of the same operation. Model, tenant and priority are those of
+        the call it helps where `request` leaves them out (a priority of 0 counts as left out).
+        No cache is asked, and a failure is told as it is: retries and the ladder apply, a fallback value does not.
+        """
+        asked, remaining = line.request, line.remaining_seconds()
         changes: dict[str, Any] = {
-            "operation_name": line.request.operation_name,
+            "operation_name": asked.operation_name,
             "request_id": line.request_id,
+            "model": asked.model if request.model is None else request.model,
+            "tenant": asked.tenant if request.tenant is None else request.tenant,
+            "priority": request.priority or asked.priority,
         }
         if remaining is not None:
             changes["deadline_seconds"] = max(remaining, 0.001)
-        if request.model is None:
-            changes["model"] = line.request.model
         helper = Timeline(request.replace(**changes), self._parts.clock)
-        helper.trace, helper.tenant = line.trace, line.tenant
+        helper.trace = line.trace
+        helper.attempts = HelperAttempts(line.attempts, purpose)
         try:
             helper.pipeline = pipeline_of(helper.request.pipeline, self._parts.clock)
             try:
@@ -314,7 +322,7 @@ class GenerationEngine:
         except Exception as error:  # noqa: BLE001 - the step gets a result, as every caller does
             self._note_failure(helper, error)
         finally:
-            line.take_over(helper.attempts, purpose)
+            line.backoff_until = helper.backoff_until or line.backoff_until
         helper.completed = helper.now()
         return helper.result()
 

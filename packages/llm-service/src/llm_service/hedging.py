@@ -94,7 +94,7 @@ class Hedger:
         """Run `attempt("answer")`, and `attempt("hedge")` beside it if it is slow; the first sign of life decides.
 
         Waiting at our own gates is not slowness: the delay begins when the first attempt is admitted.
-        The loser is cancelled, and awaited so that it has booked what it used.
+        The loser is cancelled as soon as the other one leads, and awaited so that it has booked what it used.
         Who leads is seen by the caller, so its end, good or bad, is the end; if neither shows a sign of life,
         the first one's error is raised.
         """
@@ -126,7 +126,11 @@ class Hedger:
         while signs.leader is None and not all(racer.done() for racer in racers.values()):
             running = {racer for racer in racers.values() if not racer.done()}
             await asyncio.wait({*running, alive}, return_when=asyncio.FIRST_COMPLETED)
-        return await racers[signs.leader or "answer"]
+        leader = racers[signs.leader or "answer"]
+        for racer in racers.values():
+            if racer is not leader:
+                racer.cancel()
+        return await leader
 
     def _spend(self) -> bool:
         with self._lock:

@@ -59,7 +59,10 @@ class Invocation:
             call.provider_name, call.request.model, line.request.operation_name
         )
         self._labels = Labels(
-            line.request.operation_name or "", call.request.model, call.provider_name, line.tenant
+            line.request.operation_name or "",
+            call.request.model,
+            call.provider_name,
+            line.request.tenant or "",
         )
         self._signs: Signs | None = None
         """What the attempts of a race show of themselves; None where none is run."""
@@ -98,7 +101,11 @@ class Invocation:
                 await self._announce_restart(self._sink)
             return await once()
 
-        answered: AttemptRecord = await retrying(attempt)
+        try:
+            answered: AttemptRecord = await retrying(attempt)
+        except asyncio.CancelledError:
+            self._line.cut_pause()
+            raise
         return answered
 
     def _race(self) -> Awaitable[AttemptRecord]:
@@ -110,15 +117,15 @@ class Invocation:
     def _may_retry(self, error: BaseException) -> bool:
         if not isinstance(error, ProviderError) or not error.retryable:
             return False
+        self._line.failure = error.info
         budget = self._parts.budget_of(self._call.provider_name)
         budget.note_failure()
         return budget.allows_retry and self._line.may_restart
 
     async def _announce_restart(self, sink: Sink) -> None:
         line = self._line
-        if line.delivered and line.attempts[-1].error is not None:
-            error = line.attempts[-1].error
-            await sink(StreamRestarted(attempt=len(line.attempts) + 1, error=error))
+        if line.delivered and line.failure is not None:
+            await sink(StreamRestarted(attempt=len(line.attempts) + 1, error=line.failure))
 
     async def _attempt(self, purpose: str = "answer") -> AttemptRecord:
         """Ask the provider once; the attempt's record is kept whatever happens."""
@@ -163,7 +170,9 @@ class Invocation:
                 )
             return record
         except asyncio.CancelledError:
-            record.error = record.abandoned("the call was cancelled", ErrorType.CANCELLED)
+            record.lost = self._signs is not None and self._signs.leader not in (None, purpose)
+            words = "another attempt was faster" if record.lost else "the call was cancelled"
+            record.error = record.abandoned(words, ErrorType.CANCELLED)
             raise
         except Exception as error:
             record.error = ErrorInfo.from_exception(error)
@@ -323,10 +332,13 @@ class Invocation:
         """Note the end of an attempt; tell the metrics, telemetry, and what hedges, how it went."""
         parts, error, response = self._parts, record.error, record.response
         ended = record.ended = self._line.now()
+        record.frozen = None  # a result may have been made of it while it ran: a step's helper call can outlast it
         if record.cost is None:
             record.cost = self._price(record)
-        if record.admitted is not None and record.waited_for is not None:
-            queued = record.admitted - record.enqueued
+        if record.admitted is None:
+            record.note_wait_in_vain(ended)
+        if record.waited_for is not None:
+            queued = (record.admitted or ended) - record.enqueued
             parts.metrics.mark_waited(self._labels, queue_seconds=queued / 1e9)
         started = record.started
         if started is not None:  # else the gates refused it, and it has only waited

@@ -54,6 +54,9 @@ if TYPE_CHECKING:
 WITHOUT_CONTENT = (StreamStarted, UsageUpdate)
 """Events of a stream that give nothing of the answer."""
 
+# To be refused at once takes some microseconds, and is no wait.
+_SHORTEST_WAIT_NS = 1_000_000
+
 
 @immutable
 class PreparedCall(Value):
@@ -73,6 +76,9 @@ class PreparedCall(Value):
 
 class AttemptRecord:
     """What is known of one attempt so far; the points of time are those of `AttemptTimestamps`."""
+
+    lost = False
+    """Whether it was cancelled because another attempt of its race was faster."""
 
     def __init__(self, number: int, call: PreparedCall, purpose: str, enqueued: int) -> None:
         self.number = number
@@ -162,6 +168,15 @@ class AttemptRecord:
         )
         return replace(response, usage=counted)
 
+    def note_wait_in_vain(self, ended: int) -> None:
+        """Note the time at gates that did not let it go, and the limit it waited for, as far as the refusal names it."""
+        if ended - self.enqueued < _SHORTEST_WAIT_NS:
+            return
+        self.gate_wait_seconds = (ended - self.enqueued) / 1e9
+        if self.error is not None and self.error.type is ErrorType.GATE_TIMEOUT:
+            limit = self.error.details.get("limit")
+            self.waited_for = limit if isinstance(limit, str) else None
+
     def freeze(self) -> InvocationAttempt:
         """Return the attempt as it goes into the result."""
         if self.frozen is not None:
@@ -204,6 +219,26 @@ class AttemptRecord:
         return self.frozen
 
 
+class HelperAttempts(list[AttemptRecord]):
+    """The attempts of a helper call: each also stands, from its beginning, on the ledger of the call it helps.
+
+    There it is numbered, and named by what the helper call is for.
+    """
+
+    def __init__(self, ledger: list[AttemptRecord], purpose: str) -> None:
+        super().__init__()
+        self._ledger = ledger
+        self._purpose = purpose
+
+    def append(self, attempt: AttemptRecord, /) -> None:
+        """Put it on both ledgers."""
+        super().append(attempt)
+        attempt.number = len(self._ledger) + 1
+        attempt.purpose = self._purpose
+        # Last, as this one may be a helper's too: the outermost numbers and names.
+        self._ledger.append(attempt)
+
+
 # A dataclass for its slots alone: beyond thirty attributes an instance without them keeps a dict.
 @dataclass(slots=True, eq=False, repr=False, init=False)
 class Timeline:
@@ -215,8 +250,6 @@ class Timeline:
     own_trace: str
     """The trace of a call that nobody traces, and its span in that."""
     own_span: str
-    tenant: str
-    """Whose traffic it is in the metrics; a helper call's is that of the call it helps."""
     trace: TraceContext | None
     """The span of the call, or the one that was active when it came; None if nobody asks for one."""
     rates_before: tuple[float, float]
@@ -241,6 +274,7 @@ class Timeline:
     cache_key: str | None
     pipeline: Pipeline[Any, Any] | None
     attempts: list[AttemptRecord]
+    """The ledger; `HelperAttempts` of a helper call."""
     steps: tuple[PipelineStepResult, ...]
     answered_by: AttemptRecord | None
     """The attempt whose reply became the answer."""
@@ -251,6 +285,8 @@ class Timeline:
     raw_content: str | None
     """The reply's text, once it was looked at."""
     error: ErrorInfo | None
+    failure: ErrorInfo | None
+    """What ended the latest try that is followed by another, at the same model or the next."""
     rung: int
     """How many of the fallbacks have had their turn."""
     fell_for: ErrorInfo | None
@@ -270,7 +306,6 @@ class Timeline:
         digits = os.urandom(24).hex()
         self.own_trace, self.own_span = digits[:32], digits[32:]
         self.request_id = request.request_id or self.own_trace
-        self.tenant = request.tenant or ""
         self.requested_at = clock.now()
         self.now = now = clock.monotonic_ns
         self.requested = now()
@@ -286,7 +321,7 @@ class Timeline:
         self.prepared = self.cache_checked = self.refine_started = self.refined = None
         self.backoff_until = self.completed = self.answered_by = self.recalled = None
         self.response = self.content = self.raw_content = None
-        self.error = self.fell_for = self.made_up_for = self.degraded = None
+        self.error = self.failure = self.fell_for = self.made_up_for = self.degraded = None
         self.rung = 0
 
     def remaining_seconds(self) -> float | None:
@@ -309,12 +344,27 @@ class Timeline:
 
     def note_pause(self, seconds: float, retry_after_seconds: float) -> None:
         """Note the pause after the latest attempt, and the part of it that the provider asked for."""
-        attempt = self.attempts[-1]
+        attempt = self._latest
         attempt.frozen = None
         attempt.backoff_seconds = seconds
         attempt.retry_after_seconds = retry_after_seconds
         assert attempt.ended is not None, "a pause comes after an attempt"
         attempt.backoff_until = self.backoff_until = attempt.ended + round(seconds * 1e9)
+
+    def cut_pause(self) -> None:
+        """Cut a pause that is going on to what has passed of it: the call was cancelled."""
+        attempt, now = self._latest, self.now()
+        if attempt.ended is None or attempt.backoff_until is None or attempt.backoff_until <= now:
+            return
+        attempt.backoff_seconds = (now - attempt.ended) / 1e9
+        attempt.retry_after_seconds = min(attempt.retry_after_seconds, attempt.backoff_seconds)
+        attempt.backoff_until = self.backoff_until = now
+
+    @property
+    def _latest(self) -> AttemptRecord:
+        """The attempt that ended last, and lost no race."""
+        ran = [attempt for attempt in reversed(self.attempts) if not attempt.lost]
+        return max(ran, key=lambda attempt: attempt.ended or 0)
 
     def degrade(self, reason: DegradedReason, detail: str, error: ErrorInfo | None) -> None:
         """Note that the content is not the full wish."""
@@ -322,7 +372,7 @@ class Timeline:
 
     def note_cancellation(self, words: str) -> None:
         """Note that the call was cancelled, and why; what had arrived by then is kept."""
-        latest = self.attempts[-1].error if self.attempts else None
+        latest = self._latest.error if self.attempts else None
         partial = latest.partial if latest else None
         self.error = ErrorInfo.of(ErrorType.CANCELLED, words, partial=partial)
 
@@ -337,15 +387,6 @@ class Timeline:
         self.made_up_for = self.made_up_for or self.error
         self.degrade(reason, detail, self.made_up_for)
         self.error = None
-
-    def take_over(self, attempts: list[AttemptRecord], purpose: str) -> None:
-        """Put the attempts of a helper call on this call's ledger."""
-        for attempt in attempts:
-            attempt.frozen = None
-            attempt.number = len(self.attempts) + 1
-            attempt.purpose = purpose
-            self.attempts.append(attempt)
-            self.backoff_until = attempt.backoff_until or self.backoff_until
 
     def result(self, rates_after: tuple[float, float] | None = None) -> GenerationResult[Any]:
         """Freeze everything known into the result; `rates_after` are requests and tokens per minute at its end."""
@@ -407,7 +448,7 @@ class Timeline:
         made.prepared = self.prepared
         made.cache_checked = self.cache_checked
         if self.attempts:
-            last = self.answered_by or self.attempts[-1]
+            last = self.answered_by or self._latest
             made.enqueued = last.enqueued
             made.admitted = last.admitted
             made.started = made.request_sent = last.started

@@ -41,6 +41,8 @@ __all__ = ["OTelTelemetry"]
 
 _CALLS_REMEMBERED: Final = 65_536
 _CLOSE_SECONDS: Final = 30.0
+# Attempts for anything else are a pipeline step's helper calls, which send nothing again.
+_OF_THE_CALL_ITSELF: Final = ("answer", "hedge")
 
 
 class OTelTelemetry:
@@ -219,7 +221,7 @@ def _end_attempt(call: Call, event: AttemptEnded) -> None:
         facts["llm_service.provider_request.id"] = attempt.provider_request_id
     if times.first_token is not None:
         facts["gen_ai.response.time_to_first_chunk"] = times.time_to_first_token_seconds
-    if attempt.number > 1:
+    if attempt.number > 1 and attempt.purpose in _OF_THE_CALL_ITSELF:
         facts["http.request.resend_count"] = attempt.number - 1
     if attempt.error is not None and attempt.error.status_code is not None:
         facts["http.response.status_code"] = attempt.error.status_code

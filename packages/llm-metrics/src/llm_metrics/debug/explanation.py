@@ -76,10 +76,11 @@ def _headlines(result: GenerationResult[Any]) -> tuple[str, str]:
 def _attempt_pieces(attempts: tuple[InvocationAttempt, ...]) -> Iterator[_Piece]:
     for attempt in attempts:
         times, number = attempt.timestamps, attempt.number
-        if times.enqueued is not None and times.admitted is not None:
+        left = times.ended if times.admitted is None else times.admitted
+        if times.enqueued is not None and left is not None:
             limit = f" ({attempt.waited_for})" if attempt.waited_for else ""
-            if limit or times.admitted - times.enqueued >= _WORTH_A_LINE_NS:
-                yield (_QUEUE, f"queue {number}{limit}", times.enqueued, times.admitted)
+            if limit or left - times.enqueued >= _WORTH_A_LINE_NS:
+                yield (_QUEUE, f"queue {number}{limit}", times.enqueued, left)
         if times.started is not None and times.ended is not None:
             outcome = attempt.error.type.value if attempt.error else "ok"
             purpose = "" if attempt.purpose == "answer" else f" {attempt.purpose}"
