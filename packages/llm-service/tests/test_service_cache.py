@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from contextlib import aclosing
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -178,6 +179,17 @@ async def test_a_cache_that_gives_what_is_no_answer_is_as_good_as_none(
     assert (result.content, result.error) == ("fresh", None) or result.error == WRONG_KEY == reply
     asked = (mode is CacheMode.USE) + (reply is WRONG_KEY)
     assert caplog.text.count("that is no successful GenerationResult") == asked
+
+
+@pytest.mark.parametrize("mode", [CacheMode.USE, CacheMode.REFRESH])
+async def test_a_stored_answer_that_nobody_can_read_fails_the_call_at_most(mode: CacheMode) -> None:
+    spoilt: Any = replace(FAILED, success=True, raw_content=5)
+    service = BaseLLMService(
+        model="m", provider=ScriptedProvider([WRONG_KEY]), cache=BadCache(spoilt)
+    )
+    result = await service.generate("?", cache=CachePolicy(mode=mode), fallback_value="mine")
+    assert (result.success, result.content) == (True, "mine")
+    assert len(service._in_flight) == 0
 
 
 FULL = ProviderResponse(
