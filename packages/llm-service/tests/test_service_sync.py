@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from llm_core import CacheMode, CachePolicy, ErrorType, StreamResult
-from llm_core.testing import RecordingTelemetry, ScriptedProvider
+from llm_core.testing import OpenGate, RecordingTelemetry, ScriptedProvider
 from llm_service import BaseLLMService, MemoryResponseCache
 
 
@@ -146,6 +146,31 @@ async def test_a_coroutine_that_blocks_its_own_loop_gets_a_failure_too() -> None
     assert (await outer).success
     assert inner.error.type is ErrorType.GATE_TIMEOUT
     await service.aclose()
+
+
+async def test_a_sync_call_that_stops_others_waits_at_the_gates_for_90_seconds_at_most() -> None:
+    over, gate = asyncio.Event(), OpenGate()
+
+    async def answer(request: Any) -> str:
+        if request.messages[-1].text == "outer":
+            await over.wait()
+        return "x"
+
+    service = BaseLLMService(model="m", provider=ScriptedProvider([answer]), gate=gate)
+    service.generate_sync("alone")
+    outer = asyncio.create_task(service.generate("outer"))
+    await asyncio.sleep(0)
+    service.generate_sync("inner")
+    service.generate_sync("inner", deadline_seconds=5)
+    service.generate_sync("inner", deadline_seconds=500)
+    over.set()
+    await outer
+    await service.aclose()
+    *others, short, long = [permit.timeout for permit in gate.permits]
+    assert others == [None, None, 90.0]
+    assert short is not None
+    assert short <= 5
+    assert long == 90.0
 
 
 def test_a_stream_inside_a_call_that_holds_the_only_slot_gets_a_failure() -> None:
