@@ -409,6 +409,34 @@ sys.exit(status or not good)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_worker_cannot_read_on_where_its_parent_was_reading() -> None:
+    program = """
+import os, signal, sys
+from llm_core.testing import ScriptedProvider
+from llm_service import BaseLLMService
+
+service = BaseLLMService(model="m", provider=ScriptedProvider())
+events = service.stream_sync("one two three")
+next(events)
+child = os.fork()
+if child == 0:
+    signal.alarm(10)
+    try:
+        list(events)
+    except RuntimeError as error:
+        good = "begun before a fork" in str(error) and service.generate_sync("?").success
+        os._exit(0 if good else 1)
+    os._exit(2)
+status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+sys.exit(status or list(events)[-1].kind != "result")
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program], timeout=40, check=False
+    )
+    assert done.returncode == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_a_forked_worker_knows_the_limits_of_an_operation_and_what_was_sent() -> None:
     program = """
 import os, sys
