@@ -164,19 +164,9 @@ class Recall:
             return
         if not result.success or result.degraded is not None:
             return
-        attempts = tuple([a for a in result.attempts if a.purpose in _FOR_THE_ANSWER])
-        usage, cost = bill(attempts)
-        kept = replace(
-            result,
-            content=result.raw_content,
-            steps=(),
-            attempts=attempts,
-            usage=usage,
-            cost=cost,
-        )
         keep_seconds = _ttl_of(policy) + policy.stale_seconds
         try:
-            await cache.put(line.cache_key, kept, ttl_seconds=keep_seconds)
+            await cache.put(line.cache_key, _kept(result), ttl_seconds=keep_seconds)
         except Exception:  # noqa: BLE001 - a broken cache must not spoil a good answer
             _log.exception("the response cache did not take call %s", line.request_id)
 
@@ -226,6 +216,15 @@ class Recall:
 
         task = self._renewals[key] = asyncio.create_task(run())
         task.add_done_callback(forget)
+
+
+def _kept(result: GenerationResult[Any]) -> GenerationResult[Any]:
+    """Return the reply with what it took; a pipeline's value and helper calls are those of one caller."""
+    attempts = tuple([a for a in result.attempts if a.purpose in _FOR_THE_ANSWER])
+    usage, cost = bill(attempts)
+    return replace(
+        result, content=result.raw_content, steps=(), attempts=attempts, usage=usage, cost=cost
+    )
 
 
 def response_of(stored: GenerationResult[Any]) -> ProviderResponse:
