@@ -3,20 +3,50 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
+from contextlib import aclosing
+from dataclasses import replace
+from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
 
 from llm_core import (
+    AudioDelta,
+    AudioPart,
     CacheMode,
     CachePolicy,
     DegradedReason,
     ErrorInfo,
     ErrorType,
+    EventTimestamps,
+    FinishReason,
+    GenerationRequest,
+    GenerationResult,
     InvalidValue,
+    LLMCallRequest,
+    ProviderResponse,
+    ReasoningDelta,
+    ReasoningPart,
+    StepContext,
+    StreamStarted,
+    TextDelta,
+    TextPart,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallEnded,
+    ToolCallStarted,
+    TraceContext,
+    Usage,
 )
-from llm_core.testing import ManualClock, ScriptedProvider
+from llm_core.testing import FixedPriceBook, ManualClock, MemoryCache, ScriptedProvider
+from llm_metrics import use_trace
 from llm_service import BaseLLMService, MemoryResponseCache
+from llm_service.cache_key import cache_key
+from llm_service.standstill import Standstill, standstill
 
 WRONG_KEY = ErrorInfo.of(ErrorType.AUTHENTICATION, "who?")
 KEEP = CachePolicy(mode=CacheMode.USE, ttl_seconds=60.0, stale_seconds=600.0)
@@ -122,12 +152,284 @@ async def test_when_the_call_that_others_wait_for_fails_all_of_them_are_told() -
     assert not any(result.cached for result in results)
 
 
-async def test_a_stored_answer_is_streamed_in_one_piece() -> None:
-    c = Cached("stored answer")
-    await c.service.generate("?", cache=KEEP)
-    delta, last = [event async for event in c.service.stream("?", cache=KEEP)]
-    assert delta.text == "stored answer"
-    assert last.result.cached
+class BadCache(MemoryCache):
+    """Gives the same for every key, whatever it is."""
+
+    def __init__(self, found: Any) -> None:
+        super().__init__()
+        self.found = found
+
+    async def get(self, key: str) -> Any:
+        return self.found
+
+
+FAILED: GenerationResult[Any] = GenerationResult(
+    success=False, timestamps=EventTimestamps(requested_at=ManualClock().now(), requested=0)
+)
+
+
+@pytest.mark.parametrize("found", [{"content": "x"}, "text", FAILED])
+@pytest.mark.parametrize("mode", [CacheMode.USE, CacheMode.REFRESH])
+@pytest.mark.parametrize("reply", ["fresh", WRONG_KEY])
+async def test_a_cache_that_gives_what_is_no_answer_is_as_good_as_none(
+    found: Any, mode: CacheMode, reply: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = BaseLLMService(model="m", provider=ScriptedProvider([reply]), cache=BadCache(found))
+    result = await service.generate("?", cache=CachePolicy(mode=mode))
+    assert (result.content, result.error) == ("fresh", None) or result.error == WRONG_KEY == reply
+    asked = (mode is CacheMode.USE) + (reply is WRONG_KEY)
+    assert caplog.text.count("that is no successful GenerationResult") == asked
+
+
+@pytest.mark.parametrize("mode", [CacheMode.USE, CacheMode.REFRESH])
+async def test_a_stored_answer_that_nobody_can_read_fails_the_call_at_most(mode: CacheMode) -> None:
+    spoilt: Any = replace(FAILED, success=True, raw_content=5)
+    service = BaseLLMService(
+        model="m", provider=ScriptedProvider([WRONG_KEY]), cache=BadCache(spoilt)
+    )
+    result = await service.generate("?", cache=CachePolicy(mode=mode), fallback_value="mine")
+    assert (result.success, result.content) == (True, "mine")
+    assert len(service._in_flight) == 0
+
+
+FULL = ProviderResponse(
+    provider="scripted",
+    model="m-2026",
+    parts=(
+        ReasoningPart(text="Hm."),
+        TextPart(text="Two calls."),
+        ToolCall(id="1", name="pay", arguments={"sum": 3}, arguments_text='{"sum": 3}'),
+        ToolCall(id="2", name="go", arguments_text='{"wh', complete=False),
+        AudioPart(data=b"RIFF", transcript="Two calls."),
+    ),
+    usage=Usage(input_tokens=3, output_tokens=9),
+    finish_reason=FinishReason.TOOL_CALLS,
+    response_id="response-1",
+    dropped=("seed",),
+)
+FULL_AT_ONCE = [
+    StreamStarted(model="m-2026", response_id="response-1"),
+    ReasoningDelta(text="Hm."),
+    TextDelta(text="Two calls."),
+    ToolCallStarted(index=0, id="1", name="pay"),
+    ToolCallDelta(index=0, arguments_text='{"sum": 3}'),
+    ToolCallEnded(index=0, tool_call=FULL.tool_calls[0]),
+    ToolCallStarted(index=1, id="2", name="go"),
+    ToolCallDelta(index=1, arguments_text='{"wh'),
+    AudioDelta(data=b"RIFF", transcript="Two calls."),
+]
+
+
+async def test_a_stored_answer_is_all_that_the_reply_was() -> None:
+    c = Cached(FULL)
+    first = await c.service.generate("?", cache=KEEP)
+    again = await c.service.generate("?", cache=KEEP)
+    assert again.cached
+    for result in (first, again):
+        assert result.reasoning == "Hm."
+        assert result.tool_calls == FULL.tool_calls
+        assert result.audio is not None
+        assert (result.audio.data, result.audio.transcript) == (b"RIFF", "Two calls.")
+        assert result.dropped == ("seed",)
+        assert result.finish_reason is FinishReason.TOOL_CALLS
+        assert (result.model, result.response_id) == ("m-2026", "response-1")
+
+
+class TestStreams:
+    async def test_a_stored_answer_is_streamed_with_every_part_in_one_piece(self) -> None:
+        c = Cached(FULL)
+        await c.service.generate("?", cache=KEEP)
+        *pieces, last = [event async for event in c.service.stream("?", cache=KEEP)]
+        assert pieces == FULL_AT_ONCE
+        assert last.result.cached
+
+    async def test_a_stream_gives_the_answer_of_an_identical_call_that_was_under_way(self) -> None:
+        async def slow(_: object) -> ProviderResponse:
+            await asyncio.sleep(0.01)
+            return FULL
+
+        c = Cached(slow)
+        plain = asyncio.create_task(c.service.generate("?", cache=KEEP))
+        await asyncio.sleep(0)
+        *pieces, last = [event async for event in c.service.stream("?", cache=KEEP)]
+        assert pieces == FULL_AT_ONCE
+        assert last.result.tool_calls == (await plain).tool_calls
+        assert len(c.provider.requests) == 1
+
+    async def test_nobody_waits_for_the_reader_of_an_identical_stream(self) -> None:
+        c = Cached("many words " * 100, "direct")
+        async with aclosing(c.service.stream("?", cache=KEEP)) as stalled:
+            await anext(stalled)
+            result = await asyncio.wait_for(c.service.generate("?", cache=KEEP), timeout=5)
+            assert result.content == "direct"
+
+    async def test_identical_streams_are_asked_each_by_itself(self) -> None:
+        async def slow(_: object) -> str:
+            await asyncio.sleep(0.01)
+            return "one"
+
+        c = Cached(slow)
+
+        async def last_of() -> Any:
+            return [event async for event in c.service.stream("?", cache=KEEP)][-1]
+
+        first, second = await asyncio.gather(last_of(), last_of())
+        assert [event.result.cached for event in (first, second)] == [False, False]
+        assert len(c.provider.requests) == 2
+
+
+class TestRenewal:
+    async def test_what_its_pipeline_refuses_does_not_take_a_good_answers_place(self) -> None:
+        c = Cached("1", "no number", "3")
+        ask = partial(c.service.generate, "?", cache=KEEP)
+        await ask(pipeline=[int])
+        c.clock.advance(100.0)
+        await ask(pipeline=[int])
+        await c.clock.run_for(0.0)
+        stale = await ask(pipeline=[int])
+        await c.clock.run_for(0.0)
+        fresh = await ask(pipeline=[int])
+        assert (stale.content, stale.degraded is None) == (1, False)
+        assert (fresh.content, fresh.degraded) == (3, None)
+
+    async def test_it_stands_still_for_nobody_and_belongs_to_the_callers_trace(self) -> None:
+        c = Cached("old", lambda _: seen.append(standstill.get()) or "new")
+        seen: list[Any] = []
+        await c.service.generate("?", cache=KEEP)
+        c.clock.advance(100.0)
+        trace = TraceContext.new()
+        token = standstill.set(Standstill(frozenset(), c.service._in_flight))
+        with use_trace(trace):
+            await c.service.generate("?", cache=KEEP)
+        standstill.reset(token)
+        await c.clock.run_for(0.0)
+        assert seen == [None]
+        assert trace.trace_id in str(c.provider.requests[-1].headers)
+
+    async def test_it_is_not_begun_once_the_service_is_closed(self) -> None:
+        c = Cached("old", "new")
+        await c.service.generate("?", cache=KEEP)
+        c.clock.advance(100.0)
+        call = asyncio.create_task(c.service.generate("?", cache=KEEP))
+        await asyncio.sleep(0)
+        c.service._in_flight.closed = True
+        assert (await call).content == "old"
+        await c.clock.run_for(0.0)
+        assert len(c.provider.requests) == 1
+
+    async def test_closing_ends_it_in_order(self) -> None:
+        async def hang(_: object) -> str:
+            await asyncio.Event().wait()
+            return "never"
+
+        c = Cached("old", hang)
+        await c.service.generate("?", cache=KEEP)
+        c.clock.advance(100.0)
+        await c.service.generate("?", cache=KEEP)
+        await asyncio.sleep(0)
+        assert len(c.service._in_flight) == 1
+        (renewal,) = c.service._engine._recall_stage._renewals.values()
+        await c.service.aclose(drain_seconds=0)
+        assert (renewal.done(), renewal.cancelled()) == (True, False)
+        assert c.service.usage.rows()[0].failures == 1
+
+    def test_one_whose_loop_has_ended_is_begun_again(self) -> None:
+        async def hang(_: object) -> str:
+            await asyncio.Event().wait()
+            return "never"
+
+        c = Cached("old", hang, "new")
+        left = asyncio.new_event_loop()
+        left.run_until_complete(c.service.generate("?", cache=KEEP))
+        c.clock.advance(100.0)
+        left.run_until_complete(c.service.generate("?", cache=KEEP))
+        left.close()
+
+        async def stale_then_fresh() -> Any:
+            await c.service.generate("?", cache=KEEP)
+            await c.clock.run_for(0.0)
+            return await c.service.generate("?", cache=KEEP)
+
+        assert asyncio.run(stale_then_fresh()).degraded is None
+
+
+class TestStats:
+    async def test_helper_calls_are_not_saved_as_every_hit_makes_them_again(self) -> None:
+        class Check:
+            name = "check"
+
+            async def run(self, text: str, context: StepContext) -> str:
+                assert context.generate is not None
+                await context.generate(GenerationRequest(user="right?"), purpose="check")
+                return text
+
+        c = Cached(FULL)
+        service = BaseLLMService(
+            model="m",
+            provider=c.provider,
+            cache=c.cache,
+            clock=c.clock,
+            price_book=FixedPriceBook(input_per_million=Decimal(1), output_per_million=Decimal(1)),
+        )
+        first, hit = [await service.generate("?", cache=KEEP, pipeline=Check()) for _ in range(2)]
+        assert [len(result.attempts) for result in (first, hit)] == [2, 1]
+        assert first.cost.amount == Decimal(24) / 1_000_000
+        assert service.snapshot().cache.saved.amount == Decimal(12) / 1_000_000
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+    def test_a_forked_worker_counts_from_zero_and_renews_by_itself(self) -> None:
+        program = """
+import asyncio, os, sys
+from llm_core import CacheMode, CachePolicy
+from llm_core.testing import ManualClock, ScriptedProvider
+from llm_service import BaseLLMService, MemoryResponseCache
+
+keep = CachePolicy(mode=CacheMode.USE, ttl_seconds=10, stale_seconds=1000)
+replies = ["old", lambda _: asyncio.Event().wait(), "new"]
+clock = ManualClock()
+service = BaseLLMService(
+    model="m", provider=ScriptedProvider(replies), cache=MemoryResponseCache(clock=clock), clock=clock
+)
+
+async def ask(times):
+    for _ in range(times):
+        result = await service.generate("?", cache=keep)
+        await asyncio.sleep(0.01)
+    return result
+
+loop = asyncio.new_event_loop()
+loop.run_until_complete(ask(1))
+clock.advance(20)
+loop.run_until_complete(ask(1))
+child = os.fork()
+if child == 0:
+    stats = service.snapshot().cache
+    good = (stats.hits, stats.misses) == (0, 0) and not stats.saved.amount
+    fresh = asyncio.run(ask(2))
+    stats = service.snapshot().cache
+    good = good and (fresh.content, fresh.degraded, stats.hits) == ("new", None, 2)
+    os._exit(0 if good else 1)
+os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+        done = subprocess.run([sys.executable, "-c", program], timeout=60, check=False)
+        assert done.returncode == 0
+
+
+class TestKeys:
+    CALL = GenerationRequest(user="?").to_call("m")
+
+    def key(self, call: LLMCallRequest) -> str:
+        return cache_key("p", call, tenant=None)
+
+    def test_how_a_call_is_carried_out_is_not_what_it_asks(self) -> None:
+        sent = self.CALL.sent_with(headers={"traceparent": "00-1-2-01"}, timeout_seconds=3.0)
+        assert self.key(sent) == self.key(self.CALL)
+
+    def test_everything_else_is(self) -> None:
+        # A reply in which something was dropped is none for a caller who wants an error then.
+        drop = GenerationRequest(user="?", on_unsupported="drop").to_call("m")
+        seed = GenerationRequest(user="?", seed=1).to_call("m")
+        assert len({self.key(call) for call in (self.CALL, drop, seed)}) == 3
 
 
 def _first_hangs() -> Any:

@@ -291,5 +291,70 @@ class TestWhatIsClosed:
         assert len(set(map(id, found))) == 1
 
 
+class TestSyncCallersAfterTheEnd:
+    def test_a_half_read_stream_can_be_read_to_its_result(self) -> None:
+        service = BaseLLMService(model="m", provider=HalfAStream())
+        events = service.stream_sync("?")
+        assert next(events) == TextDelta(text="Once")
+        service.close(drain_seconds=0)
+        (last,) = events
+        assert isinstance(last, StreamResult)
+        assert last.result.error is not None
+        assert last.result.error.type is ErrorType.CANCELLED
+        assert last.result.raw_content == "Once"
+        assert not portal_threads()
+
+    def test_a_stream_read_by_another_thread_ends_with_its_result(self) -> None:
+        service = BaseLLMService(model="m", provider=HalfAStream())
+        begun = threading.Event()
+
+        def read() -> list[Any]:
+            events = []
+            for event in service.stream_sync("?"):
+                events.append(event)
+                begun.set()
+            return events
+
+        with ThreadPoolExecutor(1) as pool:
+            reader = pool.submit(read)
+            assert begun.wait(5)
+            service.close(drain_seconds=0)
+            assert reader.result(5)[-1].result.error.type is ErrorType.CANCELLED
+        assert not portal_threads()
+
+    def test_what_is_left_of_many_is_refused(self) -> None:
+        service = BaseLLMService(model="m", provider=ScriptedProvider())
+        results = service.generate_many_sync(["a", "b", "c"], in_flight=1, in_order=True)
+        assert next(results)[1].content == "a"
+        service.close()
+        left = list(results)
+        assert [position for position, _ in left] == [1, 2]
+        assert "the service is closed" in str(left[-1][1].error)
+        assert not portal_threads()
+
+    def test_the_thread_ends_with_the_last_iterator_that_is_left_half_read(self) -> None:
+        service = BaseLLMService(model="m", provider=HalfAStream())
+        first, second = service.stream_sync("?"), service.stream_sync("?")
+        next(first), next(second)
+        service.close(drain_seconds=0)
+        first.close()
+        assert portal_threads()
+        second.close()
+        assert not portal_threads()
+
+    def test_what_comes_later_is_refused_and_leaves_no_thread(self) -> None:
+        service = BaseLLMService(model="m", provider=ScriptedProvider())
+        service.close()
+        assert "the service is closed" in str(service.generate_sync("?").error)
+        (only,) = service.stream_sync("?")
+        assert isinstance(only, StreamResult)
+        assert "the service is closed" in str(only.result.error)
+        assert [result.success for _, result in service.generate_many_sync(["a", "b"])] == [
+            False,
+            False,
+        ]
+        assert not portal_threads()
+
+
 async def _this_thread() -> threading.Thread:
     return threading.current_thread()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from llm_core import CacheMode, CachePolicy, ErrorType, StreamResult
-from llm_core.testing import RecordingTelemetry, ScriptedProvider
+from llm_core.testing import OpenGate, RecordingTelemetry, ScriptedProvider
 from llm_service import BaseLLMService, Limits, MemoryResponseCache
 
 
@@ -160,6 +160,31 @@ async def test_a_coroutine_that_blocks_its_own_loop_gets_a_failure_too() -> None
     await service.aclose()
 
 
+async def test_a_sync_call_that_stops_others_waits_at_the_gates_for_90_seconds_at_most() -> None:
+    over, gate = asyncio.Event(), OpenGate()
+
+    async def answer(request: Any) -> str:
+        if request.messages[-1].text == "outer":
+            await over.wait()
+        return "x"
+
+    service = BaseLLMService(model="m", provider=ScriptedProvider([answer]), gate=gate)
+    service.generate_sync("alone")
+    outer = asyncio.create_task(service.generate("outer"))
+    await asyncio.sleep(0)
+    service.generate_sync("inner")
+    service.generate_sync("inner", deadline_seconds=5)
+    service.generate_sync("inner", deadline_seconds=500)
+    over.set()
+    await outer
+    await service.aclose()
+    *others, short, long = [permit.timeout for permit in gate.permits]
+    assert others == [None, None, 90.0]
+    assert short is not None
+    assert short <= 5
+    assert long == 90.0
+
+
 def test_a_stream_inside_a_call_that_holds_the_only_slot_gets_a_failure() -> None:
     def ask_again(_: Any) -> str:
         last = list(service.stream_sync("inner"))[-1]
@@ -253,6 +278,11 @@ QUIET_PROGRAMS = {
 events = service.stream_sync("one two three four")
 next(events)
 """,
+    "a stream that was not read to its end before its service was closed": """
+events = service.stream_sync("one two three four")
+next(events)
+service.close()
+""",
     "a stream that is garbage on the loop's own thread": """
 import gc
 
@@ -292,17 +322,17 @@ def test_an_abandoned_stream_neither_hangs_nor_warns(program: str) -> None:
 def test_a_sync_stream_takes_what_is_there_in_one_trip(monkeypatch: pytest.MonkeyPatch) -> None:
     with BaseLLMService(model="m", provider=ScriptedProvider([" ".join(["w"] * 500)])) as service:
         trips = 0
-        run = service._portal.run
+        begin = service._portal._begin
 
-        def counted(function: Any) -> Any:
+        def counted(loop: Any, function: Any) -> Any:
             nonlocal trips
             trips += 1
-            return run(function)
+            return begin(loop, function)
 
-        monkeypatch.setattr(service._portal, "run", counted)
+        monkeypatch.setattr(service._portal, "_begin", counted)
         events = list(service.stream_sync("?"))
     assert len(events) > 500
-    assert trips < 100
+    assert 0 < trips < 100
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
@@ -383,6 +413,34 @@ done.set()
 caller.join()
 good = good and service.generate_sync("?").success
 sys.exit(status or not good)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program], timeout=40, check=False
+    )
+    assert done.returncode == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_worker_cannot_read_on_where_its_parent_was_reading() -> None:
+    program = """
+import os, signal, sys
+from llm_core.testing import ScriptedProvider
+from llm_service import BaseLLMService
+
+service = BaseLLMService(model="m", provider=ScriptedProvider())
+events = service.stream_sync("one two three")
+next(events)
+child = os.fork()
+if child == 0:
+    signal.alarm(10)
+    try:
+        list(events)
+    except RuntimeError as error:
+        good = "begun before a fork" in str(error) and service.generate_sync("?").success
+        os._exit(0 if good else 1)
+    os._exit(2)
+status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+sys.exit(status or list(events)[-1].kind != "result")
 """
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program], timeout=40, check=False

@@ -10,7 +10,7 @@ from llm_core import LLMCallRequest
 __all__ = ["cache_key"]
 
 # What says how a call is carried out, not what it asks.
-_NOT_ASKED = ("timeout_seconds", "headers", "on_unsupported")
+_NOT_ASKED = ("timeout_seconds", "headers")
 
 
 def cache_key(provider: str, call: LLMCallRequest, *, tenant: str | None) -> str:

@@ -30,7 +30,6 @@ from llm_core import (
     GenerationStarted,
     LLMError,
     StepEnded,
-    TextDelta,
     TraceContext,
     unchecked,
 )
@@ -39,7 +38,7 @@ from llm_metrics import Labels, active_trace
 from llm_service.estimate import estimate_tokens
 from llm_service.invocation import Invocation, Sink
 from llm_service.parts import EngineParts
-from llm_service.recall import Recall, response_of
+from llm_service.recall import Recall, events_of, response_of
 from llm_service.refinement import context_maker, pipeline_of
 from llm_service.snapshot import CacheStats
 from llm_service.sound_values import with_playable_audio
@@ -138,9 +137,11 @@ class GenerationEngine:
         """Take a stored answer, or share the answering with identical calls that are under way."""
         await self._recall_stage.look_up(line, call, self._renew)
         if line.recalled is None:
-            await self._recall_stage.share(line, partial(self._answer, line, call, sink))
-        elif sink is not None and line.recalled.raw_content:
-            await sink(TextDelta(text=line.recalled.raw_content))
+            answer = partial(self._answer, line, call, sink)
+            await self._recall_stage.share(line, answer, streamed=sink is not None)
+        if sink is not None and line.recalled is not None and line.recalled.success:
+            for event in events_of(response_of(line.recalled)):
+                await sink(event)
 
     async def _answer(self, line: Timeline, call: PreparedCall, sink: Sink | None) -> None:
         """Fill in the reply, or the failure, which those who asked the same share."""
@@ -247,12 +248,12 @@ class GenerationEngine:
     async def _make_up(self, line: Timeline) -> None:
         """Give a call that failed a stored answer, or its fallback value, in place of an answer."""
         failure = line.error
-        if failure is not None and await self._recall_stage.stand_in(line):
+        if await self._recall_stage.stand_in(line):
             line.error = None
             try:
                 await self._refine(line)
-            except DeadlineExceeded as late:
-                self._note_failure(line, late)
+            except Exception as error:  # noqa: BLE001 - the boundary, as above
+                self._note_failure(line, error)
             if line.error is None:
                 line.error = failure
                 line.substitute(DegradedReason.STALE_CACHE, "the call failed; a stored answer")

@@ -29,11 +29,15 @@ _CANCEL_SECONDS = 5.0
 
 
 class Portal:
-    """Runs coroutines on one background loop, started at the first call and again after a fork."""
+    """Runs coroutines on one background loop, started at the first call and again after a fork.
+
+    Once it is closed, a call has a loop for itself that ends with it.
+    """
 
     def __init__(self, calls: InFlight) -> None:
         """Build the portal of a service, `calls` being all that it makes, on this loop or another."""
         self._calls = calls
+        self._closed = False
         self.begin_anew()
         begin_anew_in_children(self)
 
@@ -44,6 +48,8 @@ class Portal:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._nested: Portal | None = None
+        self._iterators = 0
+        """How many are being read, or were left half read."""
 
     def run(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run the coroutine that `function` makes, and wait for its result or exception.
@@ -57,6 +63,90 @@ class Portal:
         """
         if threading.current_thread() is self._thread:
             return self._inner().run(function)
+        with self._lock:
+            # Under the lock, so that `close` cannot stop the loop in between.
+            outcome = None if self._closed else self._begin(self._running_loop(), function)
+        if outcome is not None:
+            return outcome()
+        with contextlib.closing(Portal(self._calls)) as own:
+            return own.run(function)
+
+    def iterate(self, values: AsyncGenerator[Sequence[T], None]) -> Generator[T, None, None]:
+        """Yield what `values` has, one of its sequences after the other; closing the one closes the other.
+
+        What was begun before `close` can be read to its end after it.
+        """
+        if threading.current_thread() is self._thread:
+            yield from self._inner().iterate(values)
+            return
+        with self._lock:
+            home = None if self._closed else self._running_loop()
+            self._iterators += home is not None
+        if home is None:
+            with contextlib.closing(Portal(self._calls)) as own:
+                yield from own.iterate(values)
+            return
+        try:
+            yield from self._read(home, values)
+        finally:
+            self._end_iterator(home)
+
+    def close(self) -> None:
+        """Cancel what still runs, and stop the thread, if need be as soon as what is being iterated over has ended.
+
+        Called on the thread itself, it stops as soon as the calling task is done.
+        """
+        with self._lock:
+            self._closed = True
+            being_read = self._iterators > 0
+        if not being_read:
+            self._stop_thread()
+
+    def _read(
+        self, home: asyncio.AbstractEventLoop, values: AsyncGenerator[Sequence[T], None]
+    ) -> Generator[T, None, None]:
+        try:
+            while self._loop is home:
+                some = self._begin(home, lambda: _next_or_none(values))()
+                if some is None:
+                    return
+                yield from some
+            raise RuntimeError("begun before a fork: only the parent can go on with it")
+        finally:
+            if self._loop is home and threading.current_thread() is self._thread:
+                # Collected as garbage on the loop's own thread, which must not wait for itself.
+                home.create_task(values.aclose())
+            elif self._loop is home and home.is_running():
+                self._begin(home, values.aclose)()
+            # Otherwise it was closed together with its loop.
+
+    def _end_iterator(self, home: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            if self._loop is not home:
+                return
+            self._iterators -= 1
+            is_last = self._closed and not self._iterators
+        if is_last:
+            self._stop_thread()
+
+    def _stop_thread(self) -> None:
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+            nested, self._nested = self._nested, None
+        if nested is not None:
+            nested.close()
+        if loop is None or thread is None:
+            return
+        if thread is threading.current_thread() and (task := asyncio.current_task()) is not None:
+            task.add_done_callback(lambda _: loop.stop())
+            return
+        _stop(loop, thread, os.getpid())
+
+    def _begin(
+        self, loop: asyncio.AbstractEventLoop, function: Callable[[], Coroutine[Any, Any, T]]
+    ) -> Callable[[], T]:
+        """Start a coroutine on `loop`; return what waits for its result or exception."""
         done: concurrent.futures.Future[T] = concurrent.futures.Future()
         context = contextvars.copy_context()
         stopped = Standstill.here(self._calls)
@@ -73,54 +163,18 @@ class Portal:
             started.append(task)
             task.add_done_callback(lambda ended: _hand_over(ended, done))
 
-        with self._lock:
-            # Under the lock, so that `close` cannot stop the loop in between.
-            loop = self._running_loop()
-            loop.call_soon_threadsafe(start)
-        try:
-            return done.result()
-        except BaseException:
-            if not done.done():
-                loop.call_soon_threadsafe(lambda: [task.cancel() for task in started])
-                # What was cancelled lets go first, so that its generator can be closed and its gates are free.
-                concurrent.futures.wait([done], timeout=_CANCEL_SECONDS)
-            raise
+        def outcome() -> T:
+            try:
+                return done.result()
+            except BaseException:
+                if not done.done():
+                    loop.call_soon_threadsafe(lambda: [task.cancel() for task in started])
+                    # What was cancelled lets go first, so that its generator can be closed and its gates are free.
+                    concurrent.futures.wait([done], timeout=_CANCEL_SECONDS)
+                raise
 
-    def iterate(self, values: AsyncGenerator[Sequence[T], None]) -> Generator[T, None, None]:
-        """Yield what `values` has, one of its sequences after the other; closing the one closes the other."""
-        if threading.current_thread() is self._thread:
-            yield from self._inner().iterate(values)
-            return
-        with self._lock:
-            home = self._running_loop()
-        try:
-            while (some := self.run(lambda: _next_or_none(values))) is not None:
-                yield from some
-        finally:
-            if threading.current_thread() is self._thread:
-                # Collected as garbage on the loop's own thread, which must not wait for itself.
-                home.create_task(values.aclose())
-            elif self._loop is home and home.is_running():
-                self.run(values.aclose)
-            # Otherwise it was closed together with its loop.
-
-    def close(self) -> None:
-        """Cancel what still runs, and stop the thread; the portal starts anew if it is used again.
-
-        Called on the thread itself, it stops as soon as the calling task is done.
-        """
-        with self._lock:
-            loop, thread = self._loop, self._thread
-            self._loop = self._thread = None
-            nested, self._nested = self._nested, None
-        if nested is not None:
-            nested.close()
-        if loop is None or thread is None:
-            return
-        if thread is threading.current_thread() and (task := asyncio.current_task()) is not None:
-            task.add_done_callback(lambda _: loop.stop())
-            return
-        _stop(loop, thread, os.getpid())
+        loop.call_soon_threadsafe(start)
+        return outcome
 
     def _inner(self) -> Portal:
         with self._lock:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from llm_core import (
+    AudioDelta,
     CacheMode,
     CachePolicy,
     Cost,
@@ -18,17 +19,26 @@ from llm_core import (
     GenerationRequest,
     GenerationResult,
     ProviderResponse,
+    ReasoningDelta,
     ReasoningPart,
+    StreamEvent,
+    StreamStarted,
+    TextDelta,
     TextPart,
+    ToolCallDelta,
+    ToolCallEnded,
+    ToolCallStarted,
 )
+from llm_core.forks import begin_anew_in_children
 from llm_core.later import asyncio
-from llm_service.ledger import total_cost
+from llm_service.ledger import bill, total_cost
 from llm_service.parts import EngineParts
 from llm_service.single_flight import SingleFlight
 from llm_service.snapshot import CacheStats
+from llm_service.standstill import standstill
 from llm_service.timeline import PreparedCall, Timeline
 
-__all__ = ["Recall", "response_of"]
+__all__ = ["Recall", "events_of", "response_of"]
 
 _log = logging.getLogger("llm_service")
 
@@ -36,6 +46,8 @@ _log = logging.getLogger("llm_service")
 DEFAULT_TTL_SECONDS = 3600.0
 # Failures that say something about one caller, and nothing about the call.
 _THE_OTHERS_OWN = (ErrorType.TIMEOUT_DEADLINE, ErrorType.GATE_TIMEOUT, ErrorType.CANCELLED)
+# What attempts at the answer itself are for; those of a pipeline's helper calls are for something else.
+_FOR_THE_ANSWER = ("answer", "hedge")
 
 
 class Recall:
@@ -46,11 +58,15 @@ class Recall:
 
     def __init__(self, parts: EngineParts) -> None:
         self._parts = parts
-        self._renewals: set[asyncio.Task[None]] = set()
+        self._flights: SingleFlight[GenerationResult[Any]] = SingleFlight()
+        self.begin_anew()
+        begin_anew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """Count from zero and know of no renewal: in a forked child those of its parent never end."""
         self._hits = self._misses = 0
         self._saved: Cost | None = None
-        self._renewing: set[str] = set()
-        self._flights: SingleFlight[GenerationResult[Any]] = SingleFlight()
+        self._renewals: dict[str, asyncio.Task[None]] = {}
 
     def stats(self) -> CacheStats:
         """Return what the cache has done so far."""
@@ -96,10 +112,13 @@ class Recall:
                 self._note_reuse(stored)
         line.cache_checked = line.now()
 
-    async def share(self, line: Timeline, answer: Callable[[], Awaitable[None]]) -> None:
+    async def share(
+        self, line: Timeline, answer: Callable[[], Awaitable[None]], *, streamed: bool
+    ) -> None:
         """Run `answer`; identical calls that may use the cache run it once and all take its reply, or its failure.
 
         A failure that was only the other caller's (its deadline, its wait at the gates) is not shared.
+        A streamed call takes another's reply, but nobody takes its: it goes as slowly as its reader.
         """
         policy = line.request.cache
         if line.cache_key is None or policy is None or policy.mode is not CacheMode.USE:
@@ -116,7 +135,9 @@ class Recall:
 
         patience = line.remaining_seconds
         try:
-            result, is_theirs = await self._flights.run(line.cache_key, lead, patience=patience)
+            result, is_theirs = await self._flights.run(
+                line.cache_key, lead, patience=patience, alone=streamed
+            )
         except TimeoutError:
             words = "the deadline passed while an identical call was under way"
             raise DeadlineExceeded(words) from None
@@ -136,17 +157,16 @@ class Recall:
     async def store(self, line: Timeline, result: GenerationResult[Any]) -> None:
         """Keep the reply of a full success for its time to live and the time in which it may be given stale.
 
-        What is kept is the model's text; each caller refines it anew by a pipeline of its own.
+        What is kept is the model's reply and what it took; each caller refines it anew by a pipeline of its own.
         """
         policy, cache = line.request.cache, self._parts.cache
         if cache is None or policy is None or line.cache_key is None or line.recalled is not None:
             return
         if not result.success or result.degraded is not None:
             return
-        kept = replace(result, content=result.raw_content, steps=())
         keep_seconds = _ttl_of(policy) + policy.stale_seconds
         try:
-            await cache.put(line.cache_key, kept, ttl_seconds=keep_seconds)
+            await cache.put(line.cache_key, _kept(result), ttl_seconds=keep_seconds)
         except Exception:  # noqa: BLE001 - a broken cache must not spoil a good answer
             _log.exception("the response cache did not take call %s", line.request_id)
 
@@ -154,10 +174,15 @@ class Recall:
         if self._parts.cache is None:
             return None
         try:
-            return await self._parts.cache.get(key)
+            found: object = await self._parts.cache.get(key)
         except Exception:  # noqa: BLE001 - a broken cache must not spoil a call
             _log.exception("the response cache could not be read")
             return None
+        if found is None or (isinstance(found, GenerationResult) and found.success):
+            return found
+        kind = type(found).__name__
+        _log.error("the response cache gave a %s that is no successful GenerationResult", kind)
+        return None
 
     def _age_seconds(self, stored: GenerationResult[Any]) -> float:
         made = stored.timestamps.utc("recorded") or stored.timestamps.requested_at
@@ -170,27 +195,36 @@ class Recall:
         policy: CachePolicy,
         renew: Callable[[GenerationRequest], Awaitable[None]],
     ) -> None:
-        if key in self._renewing:
+        """Ask again beside the caller, once per key.
+
+        The request's pipeline runs again, too: a reply that it refuses must not take a good one's place.
+        """
+        under_way = self._renewals.get(key)
+        if under_way is not None and not under_way.get_loop().is_closed():
             return
-        refresh = request.replace(
-            request_id=None,
-            cache=CachePolicy(
-                mode=CacheMode.REFRESH,
-                ttl_seconds=policy.ttl_seconds,
-                stale_seconds=policy.stale_seconds,
-            ),
-        )
+        refresh = request.replace(request_id=None, cache=replace(policy, mode=CacheMode.REFRESH))
 
         async def run() -> None:
-            try:
+            # Nobody stands still until a renewal is over, even if its caller does until the call is.
+            standstill.set(None)
+            if not self._parts.in_flight.closed:
                 await renew(refresh)
-            finally:
-                self._renewing.discard(key)
 
-        self._renewing.add(key)
-        task = asyncio.create_task(run())
-        self._renewals.add(task)
-        task.add_done_callback(self._renewals.discard)
+        def forget(ended: asyncio.Task[None]) -> None:
+            if self._renewals.get(key) is ended:
+                del self._renewals[key]
+
+        task = self._renewals[key] = asyncio.create_task(run())
+        task.add_done_callback(forget)
+
+
+def _kept(result: GenerationResult[Any]) -> GenerationResult[Any]:
+    """Return the reply with what it took; a pipeline's value and helper calls are those of one caller."""
+    attempts = tuple([a for a in result.attempts if a.purpose in _FOR_THE_ANSWER])
+    usage, cost = bill(attempts)
+    return replace(
+        result, content=result.raw_content, steps=(), attempts=attempts, usage=usage, cost=cost
+    )
 
 
 def response_of(stored: GenerationResult[Any]) -> ProviderResponse:
@@ -209,6 +243,22 @@ def response_of(stored: GenerationResult[Any]) -> ProviderResponse:
         dropped=stored.dropped,
         raw=stored.raw,
     )
+
+
+def events_of(reply: ProviderResponse) -> Iterator[StreamEvent]:
+    """Yield what a stream says of a reply that is there already: every part in one piece."""
+    yield StreamStarted(model=reply.model, response_id=reply.response_id)
+    if reply.reasoning:
+        yield ReasoningDelta(text=reply.reasoning)
+    if reply.text:
+        yield TextDelta(text=reply.text)
+    for index, call in enumerate(reply.tool_calls):
+        yield ToolCallStarted(index=index, id=call.id, name=call.name)
+        yield ToolCallDelta(index=index, arguments_text=call.arguments_text)
+        if call.complete:
+            yield ToolCallEnded(index=index, tool_call=call)
+    if reply.audio:
+        yield AudioDelta(data=reply.audio.data, transcript=reply.audio.transcript)
 
 
 def _ttl_of(policy: CachePolicy) -> float:

@@ -290,6 +290,8 @@ class BaseLLMService:
         Yields `TextDelta` and the like as they come, and ends always and exactly once with `StreamResult`,
         which carries the `GenerationResult`. Closing the generator (`aclose`, or leaving `async with aclosing(…)`)
         closes the connection at once and books what was used.
+        An answer from the cache, or of an identical call that was under way, comes with each part in one piece; no call
+        waits for a stream's answer, which comes as slowly as it is read.
         """
         return stream_events(lambda sink: self._answer(request, fields, sink))
 

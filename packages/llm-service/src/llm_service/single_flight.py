@@ -32,22 +32,28 @@ class SingleFlight(Generic[T]):
         self._flights: dict[str, concurrent.futures.Future[T | None]] = {}
 
     async def run(
-        self, key: str, call: Callable[[], Awaitable[T]], *, patience: Callable[[], float | None]
+        self,
+        key: str,
+        call: Callable[[], Awaitable[T]],
+        *,
+        patience: Callable[[], float | None],
+        alone: bool = False,
     ) -> tuple[T, bool]:
         """Return the result for `key`, and whether it was another caller's call that gave it.
 
         Who waits does so for at most `patience()` seconds (None: for ever), and gets TimeoutError then.
+        For a call that is `alone` nobody waits, though it may wait for another.
         """
         while True:
             with self._lock:
                 flight = self._flights.get(key)
-                if flight is None:
+                if flight is None and not alone:
                     mine: concurrent.futures.Future[Any] = concurrent.futures.Future()
                     # Running, it cannot be cancelled: one who stops waiting must not end it for all.
                     mine.set_running_or_notify_cancel()
                     self._flights[key] = mine
             if flight is None:
-                return await self._lead(key, mine, call), False
+                return await (call() if alone else self._lead(key, mine, call)), False
             result = await asyncio.wait_for(asyncio.wrap_future(flight), patience())
             if result is not None:
                 return result, True

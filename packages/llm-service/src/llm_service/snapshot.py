@@ -13,13 +13,13 @@ __all__ = ["CacheStats", "ServiceSnapshot"]
 
 @immutable
 class CacheStats(Record):
-    """What the response cache has done so far."""
+    """What the response cache has done so far in this process."""
 
     hits: int = 0
     """Calls answered from the cache, or by sharing an identical call that was under way."""
     misses: int = 0
     saved: Cost = Cost()
-    """What the answers that were reused had cost."""
+    """What the answers that were reused had cost, without helper calls of pipelines: these are made again."""
 
 
 @immutable
