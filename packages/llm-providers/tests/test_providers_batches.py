@@ -10,6 +10,7 @@ import pytest
 from llm_core import (
     AudioPart,
     ErrorType,
+    FinishReason,
     GenerationRequest,
     InvalidValue,
     ProviderError,
@@ -67,9 +68,10 @@ async def test_an_openai_batch_from_submission_to_results(
     }
     cancelled = await openai.batches.cancel("batch_1")
     assert (cancelled.state, cancelled.succeeded) == (BatchState.CANCELLING, 1)
-    body = answer("A", status="incomplete", incomplete_details={"reason": "max_output_tokens"})
+    body = answer("A", status="incomplete", incomplete_details={"reason": "content_filter"})
+    cut = answer("C", status="incomplete", incomplete_details={"reason": "max_output_tokens"})
     output = lines(
-        {"custom_id": "request-000002", "response": {"status_code": 200, "body": answer("C")}},
+        {"custom_id": "request-000002", "response": {"status_code": 200, "body": cut}},
         {"custom_id": "request-000000", "response": {"status_code": 200, "body": body}},
         {"custom_id": "strange", "response": {"status_code": 200, "body": answer("X")}},
     )
@@ -88,12 +90,12 @@ async def test_an_openai_batch_from_submission_to_results(
     wire.replies = [described, output, errors]
     results = await openai.batches.results("batch_1", requests)
     assert [r.success for r in results] == [False, False, True, False, False, False]
-    assert results[2].content == "C"
+    assert (results[2].content, results[2].finish_reason) == ("C", FinishReason.LENGTH)
     assert results[2].usage.total_tokens == 7
     assert results[2].request is requests[2]
     kinds = [r.error.type for r in results if r.error is not None]
     assert kinds == [
-        ErrorType.TRUNCATED,
+        ErrorType.CONTENT_FILTERED,
         ErrorType.RATE_LIMITED,
         ErrorType.TIMEOUT_DEADLINE,
         ErrorType.CANCELLED,

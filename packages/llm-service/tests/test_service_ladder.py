@@ -7,8 +7,19 @@ from typing import Any
 
 import pytest
 
-from llm_core import DegradedReason, ErrorInfo, ErrorType, InvalidValue, LLMCallRequest
-from llm_core.testing import ManualClock, RecordingTelemetry, ScriptedProvider
+from llm_core import (
+    DegradedReason,
+    ErrorInfo,
+    ErrorType,
+    FinishReason,
+    GenerationRequest,
+    InvalidValue,
+    LLMCallRequest,
+    ProviderResponse,
+    TextPart,
+    Usage,
+)
+from llm_core.testing import ManualClock, OpenGate, RecordingTelemetry, ScriptedProvider
 from llm_providers import ProviderRegistry
 from llm_service import BaseLLMService, Fallback, HedgePolicy, RetryBudget, RetryPolicy
 
@@ -259,3 +270,75 @@ async def test_a_helper_call_that_fails_is_a_result_for_the_step() -> None:
     result = await service.generate("?", pipeline=Ask())
     assert result.content is ErrorType.AUTHENTICATION
     assert len(result.attempts) == 2
+
+
+class TestRepliesThatAreNoAnswers:
+    @pytest.mark.parametrize(
+        ("reason", "kind"),
+        [
+            (FinishReason.REFUSAL, ErrorType.REFUSED),
+            (FinishReason.CONTENT_FILTER, ErrorType.CONTENT_FILTERED),
+            (FinishReason.INCOMPLETE, ErrorType.TRUNCATED),
+        ],
+    )
+    @pytest.mark.parametrize("streamed", [False, True])
+    async def test_they_are_failures_that_keep_text_and_bill(
+        self, reason: FinishReason, kind: ErrorType, streamed: bool
+    ) -> None:
+        reply = ProviderResponse(
+            provider="scripted",
+            model="m",
+            parts=(TextPart(text="I will not."),),
+            usage=Usage(input_tokens=3, output_tokens=4),
+            finish_reason=reason,
+        )
+        gate = OpenGate()
+        service = BaseLLMService(
+            model="m", provider=ScriptedProvider([reply]), gate=gate, retry=ONCE
+        )
+        if streamed:
+            result = [event async for event in service.stream("?")][-1].result  # type: ignore[union-attr]
+        else:
+            result = await service.generate("?")
+        assert (result.success, result.error.type, result.finish_reason) == (False, kind, reason)
+        assert "I will not." in result.error.message
+        assert (result.content, result.raw_content) == (None, "I will not.")
+        assert (result.usage.total_tokens, gate.permits[0].settled) == (7, 7)
+
+    async def test_another_model_may_answer(self) -> None:
+        refusal = ProviderResponse(
+            provider="scripted", model="large", finish_reason=FinishReason.REFUSAL
+        )
+        provider = by_model(large=refusal, small="from small")
+        service = BaseLLMService(model="large", provider=provider, fallbacks=["small"])
+        result = await service.generate("?")
+        assert result.content == "from small"
+        assert result.degraded.error.type is ErrorType.REFUSED
+
+    async def test_what_the_token_limit_cut_off_is_an_answer(self) -> None:
+        cut = ProviderResponse(
+            provider="scripted",
+            model="m",
+            parts=(TextPart(text="yes, bec"),),
+            finish_reason=FinishReason.LENGTH,
+        )
+        service = BaseLLMService(model="m", provider=ScriptedProvider([cut]))
+        result = await service.generate("?", max_output_tokens=3)
+        assert (result.content, result.finish_reason) == ("yes, bec", FinishReason.LENGTH)
+
+
+class TestStrayCancellation:
+    async def test_what_a_step_awaits_may_be_cancelled_without_the_call(self) -> None:
+        async def step(_: str) -> str:
+            inner = asyncio.ensure_future(asyncio.sleep(5))
+            inner.cancel()
+            await inner
+            return "never"
+
+        service = BaseLLMService(model="m", provider=ScriptedProvider(["raw"]))
+        requests = [GenerationRequest(user=text, pipeline=[step]) for text in "abc"]
+        results = [result async for _, result in service.generate_many(requests)]
+        assert [r.error.type for r in results] == [ErrorType.INTERNAL] * 3
+        assert "was not cancelled itself" in results[0].error.message
+        substitute = await service.generate("?", pipeline=[step], fallback_value="instead")
+        assert (substitute.success, substitute.content) == (True, "instead")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 from enum import StrEnum
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
+from llm_core.error_types import ErrorType
 from llm_core.frozen import EMPTY
 from llm_core.messages import AudioPart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
 from llm_core.record import NOT_JSON, Record
@@ -22,15 +24,31 @@ class FinishReason(StrEnum):
     STOP = "stop"
     """It was done, or met a stop text."""
     LENGTH = "length"
-    """The token limit cut it off."""
+    """The token limit cut it off: what there is, is an answer, and whether it is enough the caller knows."""
     TOOL_CALLS = "tool_calls"
     """It waits for the results of tools."""
     CONTENT_FILTER = "content_filter"
+    """A filter of the provider stopped it."""
     REFUSAL = "refusal"
+    """The model declined; its words are the text."""
     INCOMPLETE = "incomplete"
     """The reply broke off without a reason from the vendor."""
     OTHER = "other"
     """A reason this version has no word for; see `raw`."""
+
+    @property
+    def failure(self) -> ErrorType | None:
+        """The kind of failure that a reply with this reason is; None if it is an answer."""
+        return _FAILURES.get(self)
+
+
+_FAILURES: Final = MappingProxyType(
+    {
+        FinishReason.CONTENT_FILTER: ErrorType.CONTENT_FILTERED,
+        FinishReason.REFUSAL: ErrorType.REFUSED,
+        FinishReason.INCOMPLETE: ErrorType.TRUNCATED,
+    }
+)
 
 
 @immutable

@@ -12,7 +12,6 @@ from llm_core import (
     ErrorInfo,
     ErrorType,
     EventTimestamps,
-    FinishReason,
     GenerationRequest,
     GenerationResult,
     InvalidValue,
@@ -154,11 +153,11 @@ def _result(
             operation_name=request.operation_name,
             request_id=request.request_id or "",
         )
-    unfinished = _UNFINISHED.get(outcome.finish_reason)
+    failure = outcome.finish_reason.failure
     error = None
-    if unfinished is not None:
-        words = f"the answer ended with finish reason {outcome.finish_reason.value!r}"
-        error = ErrorInfo.of(unfinished, words, provider=provider, model=outcome.model)
+    if failure is not None:
+        words = f"the reply ended with finish reason {outcome.finish_reason.value!r}"
+        error = ErrorInfo.of(failure, words, provider=provider, model=outcome.model)
     return GenerationResult(
         request=request,
         success=error is None,
@@ -180,11 +179,3 @@ def _result(
         dropped=outcome.dropped,
         raw=outcome.raw,
     )
-
-
-_UNFINISHED: Mapping[FinishReason, ErrorType] = {
-    FinishReason.LENGTH: ErrorType.TRUNCATED,
-    FinishReason.INCOMPLETE: ErrorType.TRUNCATED,
-    FinishReason.CONTENT_FILTER: ErrorType.CONTENT_FILTERED,
-    FinishReason.REFUSAL: ErrorType.REFUSED,
-}

@@ -24,6 +24,7 @@ from llm_core import (
     DeadlineExceeded,
     DegradedReason,
     ErrorInfo,
+    ErrorType,
     GenerationFinished,
     GenerationRequest,
     GenerationResult,
@@ -95,6 +96,10 @@ class GenerationEngine:
                 await self._refine(line)
             except Exception as error:  # noqa: BLE001 - the boundary: every failure becomes a result
                 self._note_failure(line, error)
+            except asyncio.CancelledError as error:
+                if task.cancelling() > cancelled_before:
+                    raise
+                self._note_stray_cancellation(line, error)
             if line.error is not None:
                 await self._make_up(line)
             result = self._finish(line)
@@ -285,7 +290,13 @@ class GenerationEngine:
         line.error = ErrorInfo.from_exception(error)
         self._log_fault(line, error)
 
-    def _log_fault(self, line: Timeline, error: Exception) -> None:
+    def _note_stray_cancellation(self, line: Timeline, error: asyncio.CancelledError) -> None:
+        """Note that a step or a provider awaited what was cancelled: nobody has cancelled the call itself."""
+        words = "the call awaited something that was cancelled, and was not cancelled itself"
+        line.error = ErrorInfo.of(ErrorType.INTERNAL, words, exception=type(error).__name__)
+        self._log_fault(line, error)
+
+    def _log_fault(self, line: Timeline, error: BaseException) -> None:
         """Log, with its traceback, what is no failure of a call but a fault in code."""
         if not isinstance(error, LLMError):
             _log.error("call %s met a fault in code", line.request_id, exc_info=error)

@@ -7,6 +7,7 @@ complete response.
 from __future__ import annotations
 
 import logging
+import textwrap
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
@@ -18,6 +19,7 @@ from llm_core import (
     DeadlineExceeded,
     ErrorInfo,
     ErrorType,
+    FinishReason,
     FirstToken,
     LLMCallRequest,
     LLMError,
@@ -43,6 +45,22 @@ _log = logging.getLogger("llm_service")
 
 Sink = Callable[[StreamEvent], Awaitable[None]]
 """Takes the deltas of a streamed call."""
+
+# The usual one first, as each call looks for its own.
+_ANSWERS = tuple(reason for reason in FinishReason if reason.failure is None)
+
+
+def _no_answer(response: ProviderResponse) -> ProviderError:
+    """Return the failure that a reply is which came whole and is no answer, such as a refusal."""
+    reason = response.finish_reason
+    assert reason.failure is not None, "asked of replies that are no answers"
+    words = f"the reply ended with finish reason {reason.value!r}"
+    if response.text:
+        words += f": {textwrap.shorten(response.text, 200)}"
+    info = ErrorInfo.of(
+        reason.failure, words, provider=response.provider, model=response.model, partial=response
+    )
+    return ProviderError(info)
 
 
 class Invocation:
@@ -168,6 +186,8 @@ class Invocation:
                     output_tokens=used.output_tokens,
                     cost=cost.amount if parts.counts_money else None,
                 )
+                if response.finish_reason not in _ANSWERS:
+                    raise _no_answer(response)
             return record
         except asyncio.CancelledError:
             record.lost = self._signs is not None and self._signs.leader not in (None, purpose)

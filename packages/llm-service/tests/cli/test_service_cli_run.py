@@ -128,6 +128,17 @@ def test_the_same_command_after_the_end_asks_nothing(shell: Any) -> None:
     assert shell.sim.report().calls - before == 3
 
 
+@pytest.mark.parametrize("output", ["in.jsonl", "./in.jsonl", "link.jsonl"])
+def test_a_run_never_writes_over_its_own_input(shell: Any, output: str) -> None:
+    questions(shell, 2)
+    before = (shell.folder / "in.jsonl").read_bytes()
+    (shell.folder / "link.jsonl").symlink_to("in.jsonl")
+    done = shell("run", "in.jsonl", "-m", "gpt-5-mini", "-o", output, "--restart")
+    assert done.returncode == 2
+    assert "is the input, too" in " ".join(done.stderr.split())
+    assert (shell.folder / "in.jsonl").read_bytes() == before
+
+
 @pytest.mark.parametrize("order", ["input", "finished"])
 def test_a_run_killed_before_its_output_appeared_only_writes_it(shell: Any, order: str) -> None:
     questions(shell, 3)

@@ -184,6 +184,10 @@ class _Stage:
 
 
 def _run(options: RunOptions) -> int:
+    if options.output.exists() and options.output.samefile(options.file):
+        raise click.UsageError(
+            f"{options.output}: is the input, too; the answers need a file of their own"
+        )
     settings = options.settings()
     source = _source(options, settings)
     stage = _Stage(
