@@ -13,7 +13,6 @@ import pytest
 from llm_core import (
     AttemptTimestamps,
     AudioPart,
-    BackoffStats,
     Degradation,
     DegradedReason,
     ErrorInfo,
@@ -204,40 +203,49 @@ class TestUnwrap:
 
 
 class TestOverhead:
-    def test_it_is_what_is_left_after_waiting_calls_and_pipeline(self) -> None:
+    @staticmethod
+    def of(*attempts: InvocationAttempt, **points: int) -> float | None:
+        seconds = {"requested": 0, "completed": 20, **points}
         times = EventTimestamps(
             requested_at=TIMES.requested_at,
-            requested=0,
-            refine_started=17 * SECOND,
-            refined=18 * SECOND,
-            completed=20 * SECOND,
+            **{name: second * SECOND for name, second in seconds.items()},
         )
-        attempts = [
-            InvocationAttempt(
-                number=number,
-                provider="p",
-                model="m",
-                timestamps=AttemptTimestamps(started=0, ended=4 * SECOND),
-            )
-            for number in (1, 2)
-        ]
-        refused = InvocationAttempt(
-            number=3, provider="p", model="m", timestamps=AttemptTimestamps(), error=BUSY
-        )
-        result = GenerationResult[str](
-            success=True,
-            timestamps=times,
-            attempts=(*attempts, refused),
-            backoff=BackoffStats(gate_wait_seconds=3.0, backoff_seconds=5.0),
-        )
-        assert result.overhead_seconds == pytest.approx(3.0)
-        assert [attempt.success for attempt in result.attempts] == [True, True, False]
+        return GenerationResult[str](
+            success=True, timestamps=times, attempts=attempts
+        ).overhead_seconds
 
-    def test_it_is_never_negative(self) -> None:
-        times = EventTimestamps(requested_at=TIMES.requested_at, requested=0, completed=SECOND)
-        waited = BackoffStats(backoff_seconds=9.0)
-        result = GenerationResult[str](success=True, timestamps=times, backoff=waited)
-        assert result.overhead_seconds == 0.0
+    @staticmethod
+    def attempt(waited_for: str | None = None, **points: int) -> InvocationAttempt:
+        times = {name: second * SECOND for name, second in points.items()}
+        return InvocationAttempt(
+            number=1,
+            provider="p",
+            model="m",
+            timestamps=AttemptTimestamps(**times),
+            waited_for=waited_for,
+        )
+
+    def test_it_is_what_is_left_after_waiting_calls_pauses_and_pipeline(self) -> None:
+        waited = self.attempt("rpm", enqueued=1, admitted=4, started=4, ended=8, backoff_until=10)
+        answered = self.attempt(enqueued=10, admitted=11, started=12, ended=16)
+        assert self.of(waited, answered, refine_started=17, refined=18) == 1 + 2 + 1 + 2
+
+    def test_a_wait_that_ended_in_a_refusal_is_none_of_it(self) -> None:
+        assert self.of(self.attempt(enqueued=1, ended=19)) == 2.0
+
+    def test_attempts_at_the_same_time_count_once(self) -> None:
+        slow, quick = self.attempt(started=1, ended=18), self.attempt(started=5, ended=18)
+        assert self.of(slow, quick) == 3.0
+
+    def test_the_calls_of_a_step_are_part_of_the_pipeline(self) -> None:
+        answer, helper = self.attempt(started=0, ended=5), self.attempt(started=7, ended=11)
+        assert self.of(answer, helper, refine_started=6, refined=19) == 2.0
+
+    def test_what_outlasts_the_call_makes_it_no_less_than_nothing(self) -> None:
+        assert self.of(self.attempt(started=0, ended=30)) == 0.0
+
+    def test_a_call_that_asked_nobody_was_all_our_own(self) -> None:
+        assert self.of() == 20.0
 
     def test_it_is_unknown_until_the_call_is_over(self) -> None:
         assert success().overhead_seconds is None

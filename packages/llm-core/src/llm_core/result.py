@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field, replace
 from enum import StrEnum
 from typing import Any, Generic, TypeVar, cast
@@ -203,13 +203,28 @@ class GenerationResult(Record, Generic[T]):
 
     @property
     def overhead_seconds(self) -> float | None:
-        """Time that was neither waiting, nor the provider's, nor the pipeline's: our own."""
-        total = self.timestamps.total_seconds
-        if total is None:
+        """Time in which no attempt waited, ran or paused and no step of the pipeline ran: our own.
+
+        What went on at the same time, such as attempts that race or the calls of a step, counts once.
+        """
+        requested, completed = self.timestamps.requested, self.timestamps.completed
+        if completed is None:
             return None
-        calls = sum(attempt.timestamps.call_seconds or 0.0 for attempt in self.attempts)
-        refine = self.timestamps.refine_seconds or 0.0
-        return max(total - calls - refine - self.backoff.total_seconds, 0.0)
+        own, seen_until = 0, requested
+        for begins, ends in sorted(self._busy_spans()):
+            own += max(min(begins, completed) - seen_until, 0)
+            seen_until = max(seen_until, ends)
+        return (own + max(completed - seen_until, 0)) / 1e9
+
+    def _busy_spans(self) -> Iterator[tuple[int, int]]:
+        """Yield from when to when somebody else was at work, or was waited for."""
+        for attempt in self.attempts:
+            times = attempt.timestamps
+            if attempt.waited_for is not None or times.admitted is None:
+                yield from _span(times.enqueued, times.admitted or times.ended)
+            yield from _span(times.started, times.ended)
+            yield from _span(times.ended, times.backoff_until)
+        yield from _span(self.timestamps.refine_started, self.timestamps.refined)
 
     def map(self, function: Callable[[T], U]) -> GenerationResult[U]:
         """Return this result with `function` applied to the content of a success.
@@ -268,6 +283,11 @@ class GenerationResult(Record, Generic[T]):
         step = _failed_step(function, self.content, error)
         steps = (*self.steps, step)
         return replace(self, success=False, content=None, error=step.error, steps=steps)
+
+
+def _span(begins: int | None, ends: int | None) -> Iterator[tuple[int, int]]:
+    if begins is not None and ends is not None:
+        yield begins, ends
 
 
 def _failed_step(
