@@ -244,3 +244,19 @@ class TestWhoseItIs:
         assert sent == [trace.headers()["traceparent"]] * 2
         assert step.results[0].trace_id == result.trace_id
         assert step.results[0].request_id == result.request_id
+
+
+@pytest.mark.parametrize("deadline_seconds", [None, 60.0])
+async def test_a_helpers_own_deadline_holds_if_it_is_the_shorter_one(
+    deadline_seconds: float | None,
+) -> None:
+    async def answer(request: Any) -> str:
+        if request.messages[-1].text == "is it so?":
+            await asyncio.sleep(60)
+        return "yes"
+
+    step = Helped(deadline_seconds=0.02)
+    service = BaseLLMService(model="m", provider=ScriptedProvider([answer]))
+    result = await service.generate("?", pipeline=step, deadline_seconds=deadline_seconds)
+    assert result.content == "yes"
+    assert step.results[0].error.type is ErrorType.TIMEOUT_DEADLINE

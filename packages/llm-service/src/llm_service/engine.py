@@ -304,7 +304,7 @@ class GenerationEngine:
     async def _generate_for_step(
         self, line: Timeline, request: GenerationRequest, *, purpose: str
     ) -> GenerationResult[Any]:
-        """Run one more call on behalf of a pipeline step, with what is left of the deadline, on the same ledger.
+        """Run one more call on behalf of a pipeline step, within what is left of the deadline, on the same ledger.
 
         It passes the gates of its model as a call of the same operation. Model, tenant and priority are those of
         the call it helps where `request` leaves them out (a priority of 0 counts as left out).
@@ -319,7 +319,10 @@ class GenerationEngine:
             "priority": request.priority or asked.priority,
         }
         if remaining is not None:
-            changes["deadline_seconds"] = max(remaining, 0.001)
+            own = request.deadline_seconds
+            changes["deadline_seconds"] = max(
+                remaining if own is None else min(own, remaining), 0.001
+            )
         helper = Timeline(request.replace(**changes), self._parts.clock)
         helper.trace = line.trace
         helper.attempts = HelperAttempts(line.attempts, purpose)
