@@ -24,6 +24,9 @@ from llm_service.chained_gate import ChainedGate
 
 __all__ = ["GateBook", "Limits"]
 
+_MANY_ROUTES = 1_000
+"""From how many models on those that nobody asks any more are forgotten: names may come from a caller's users."""
+
 
 @immutable
 class Limits(Value):
@@ -65,6 +68,13 @@ class _Route(GateSet):
         self._tpm.set_limit(limits.max_tpm or UNLIMITED)
         self._slots.set_limit(limits.max_concurrent_requests or UNLIMITED)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs, waits or counts here any more, so that new gates would do the same."""
+        now = self.snapshot()
+        busy = now.in_flight or now.queued or now.held_seconds
+        return not busy and not any(limit.used for limit in now.limits)
+
 
 class GateBook:
     """Makes, keeps and changes the gates of every model that is asked; safe to use from any thread.
@@ -91,6 +101,7 @@ class GateBook:
         self._gate = gate
         self._clock = clock
         self._routes: dict[tuple[str, str], _Route] = {}
+        self._tidy_at = _MANY_ROUTES
         self._in_code: dict[str, Limits] = {}
         self._operations = {
             name: _Route(limits, None, self._clock)
@@ -126,10 +137,18 @@ class GateBook:
         with self._lock:
             route = self._routes.get((provider, model))
             if route is None:
+                if len(self._routes) >= self._tidy_at:
+                    self._forget_idle_routes()
                 wanted = self._limits_for(provider, model)
                 route = _Route(wanted, self._breaker, self._clock)
                 self._routes[provider, model] = route
             return route
+
+    def _forget_idle_routes(self) -> None:
+        for key in [key for key, route in self._routes.items() if route.is_idle]:
+            del self._routes[key]
+        # To look through them takes a millisecond for eighty, so not at every new one.
+        self._tidy_at = max(2 * len(self._routes), _MANY_ROUTES)
 
     def change(self, **changes: int | None) -> None:
         """Change some of the limits of every model that has no limits of its own, for all who wait, at once.
