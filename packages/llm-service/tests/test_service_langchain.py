@@ -367,6 +367,13 @@ def test_sound_is_heard_by_a_model_that_hears() -> None:
             assert ServiceChatModel(service=service).invoke([HumanMessage(blocks)]).text
 
 
+def test_tokens_are_counted_without_another_package() -> None:
+    with BaseLLMService(model="m", provider=ScriptedProvider()) as service:
+        model = ServiceChatModel(service=service)
+        assert model.get_num_tokens("four characters a token") == 6
+        assert model.get_num_tokens_from_messages([HumanMessage("Quid novi?")]) > 0
+
+
 def test_without_langchain_the_extra_is_named() -> None:
     code = (
         "import sys; sys.modules['langchain_core'] = None\n"

@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import Any, Literal
 
 from llm_core import GenerationRequest, InvalidValue, LLMError, MissingDependencyError, Sampling
+from llm_service.estimate import estimate_text_tokens
 from llm_service.service import BaseLLMService
 
 try:
@@ -59,6 +60,7 @@ class ServiceChatModel(BaseChatModel):
 
     All models over one service share its limits, retries, cache and accounts.
     LangChain knows failures as exceptions, so a result without success is raised: `ProviderError`, whose `info` tells all.
+    Arguments and messages of which no request can be made raise InvalidValue, before anything is sent.
     The arguments of a single call (``model.invoke(…, temperature=0)``, `bind`) are those below
     and every further field of `GenerationRequest`.
     """
@@ -134,6 +136,13 @@ class ServiceChatModel(BaseChatModel):
             async for event in events:
                 for chunk in writer.write(event):
                     yield chunk
+
+    def get_num_tokens(self, text: str) -> int:
+        """Return about how many tokens a text has, by its length: what the limits reserve for it.
+
+        LangChain's own count takes GPT-2's tokeniser out of the package `transformers`.
+        """
+        return estimate_text_tokens(text)
 
     def bind_tools(
         self,
