@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import FrameType
 from typing import Any
 
 import pytest
 
-from llm_core import LLMCallRequest, ProviderResponse, TextPart, Usage
+from llm_core import (
+    LLMCallRequest,
+    ProviderResponse,
+    StreamEvent,
+    TextPart,
+    UnsupportedFeature,
+    Usage,
+)
 from llm_core.testing import ManualClock, OpenGate, RecordingTelemetry, ScriptedProvider
 from llm_service import BaseLLMService
 
@@ -55,6 +62,9 @@ class InstantProvider:
             usage=Usage(input_tokens=9, output_tokens=20),
         )
 
+    def stream(self, request: LLMCallRequest) -> AsyncIterator[StreamEvent]:
+        raise UnsupportedFeature("it streams nothing")
+
     async def aclose(self) -> None:
         pass
 
@@ -66,7 +76,7 @@ def instant_service() -> Callable[..., BaseLLMService]:
     def make(text: str, **options: Any) -> BaseLLMService:
         return BaseLLMService(
             model="m",
-            provider=InstantProvider(text),  # type: ignore[arg-type] - it streams nothing
+            provider=InstantProvider(text),
             max_rpm=1_000_000,
             max_tpm=1_000_000_000,
             max_concurrent_requests=64,

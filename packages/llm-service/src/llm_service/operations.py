@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from llm_core import CachePolicy, GenerationRequest, InvalidValue, Value, immutable
+from llm_service.arguments import check_operation
 from llm_service.gate_book import Limits
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ def operation(
     def decorate(
         function: Callable[Concatenate[S, P], Coroutine[Any, Any, R]],
     ) -> Operation[S, P, R]:
+        check_operation(name=name, model=model, pipeline=pipeline, limits=limits)
         if not inspect.iscoroutinefunction(function):
             raise InvalidValue.of("operation", function, "an async method that returns a value")
         defaults = OperationDefaults(

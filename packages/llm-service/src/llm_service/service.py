@@ -38,6 +38,13 @@ from llm_core import (
 )
 from llm_gates import BreakerPolicy
 from llm_metrics import MetricsRecorder, TelemetryFanOut, UsageStats, choose_telemetry
+from llm_service.arguments import (
+    check_limits,
+    check_requests,
+    check_service,
+    fallbacks_of,
+)
+from llm_service.closest import closest
 from llm_service.embedding import (
     CALLS_AT_ONCE,
     EMBEDDING_METADATA,
@@ -73,6 +80,7 @@ __all__ = ["BaseLLMService"]
 T = TypeVar("T")
 
 _DEFAULT_BREAKER = BreakerPolicy()
+_RATE_LIMITS = ("max_rpm", "max_tpm")
 
 
 class BaseLLMService:
@@ -134,9 +142,27 @@ class BaseLLMService:
         `operation_fields` gives the fields that requests of an operation take where neither they nor `@operation`
         say anything; `from_config` fills it.
 
-        Raises InvalidValue for limits that contradict each other or cannot be, and ConfigurationError for telemetry
+        Raises InvalidValue for what a service cannot work with and for limits that contradict each other, and
+        ConfigurationError for telemetry
         that is not there, or of which several are installed and none is chosen.
         """
+        check_service(
+            model=model,
+            provider=provider,
+            registry=registry,
+            gate=gate,
+            breaker=breaker,
+            retry=retry,
+            restart_streams=restart_streams,
+            hedge=hedge,
+            cache=cache,
+            telemetry=telemetry,
+            price_book=price_book,
+            operation_fields=operation_fields,
+            clock=clock,
+        )
+        check_limits(limits)
+        rungs = fallbacks_of(fallbacks)
         own_limits = Limits(
             max_rpm=max_rpm, max_tpm=max_tpm, max_concurrent_requests=max_concurrent_requests
         )
@@ -161,7 +187,7 @@ class BaseLLMService:
             gate_of=self._gates.gate_of,
             retry=retry or RetryPolicy(),
             clock=self._clock,
-            fallbacks=tuple(map(_as_fallback, fallbacks)),
+            fallbacks=rungs,
             restart_streams=restart_streams,
             hedger=Hedger(hedge) if hedge else None,
             telemetry=TelemetryFanOut([self._telemetry]),
@@ -314,9 +340,11 @@ class BaseLLMService:
         With `in_order` they come in the order of `requests`, the finished ones waiting for those before them.
         `requests` is read only as fast as results are taken, so it may be endless.
         Leaving the loop early cancels what is in flight.
-        Raises InvalidValue for an `in_flight` below 1, and what `requests` itself raises, after the results of what
+        Raises InvalidValue, at once, for `requests` that are one text or nothing to iterate over and for an `in_flight`
+        below 1, and what `requests` itself raises, after the results of what
         had been read by then.
         """
+        check_requests(requests)
         return fan_out(self.generate, requests, in_flight=in_flight, in_order=in_order)
 
     def generate_many_sync(
@@ -336,9 +364,10 @@ class BaseLLMService:
         None takes a limit away; one that was None before counts the calls of the last minute, too.
         Models with limits of their own keep those. Raises InvalidValue for an impossible limit.
         """
-        unknown = set(changes) - {"max_rpm", "max_tpm"}
+        unknown = set(changes) - set(_RATE_LIMITS)
         if unknown:
-            raise InvalidValue.of("set_rate_limits", sorted(unknown), "max_rpm or max_tpm")
+            name = min(unknown)
+            raise InvalidValue(f"set_rate_limits: got {name!r}{closest(name, _RATE_LIMITS)}")
         self._gates.change(**changes)
 
     def set_concurrency(self, max_concurrent_requests: int | None) -> None:
@@ -347,6 +376,7 @@ class BaseLLMService:
 
     def use_limits(self, general: Limits, limits: Mapping[str, Limits]) -> None:
         """Change all limits at once, `limits` being those of single models and providers, as in the constructor."""
+        check_limits(limits, general=general)
         self._gates.use(general, limits)
 
     def use_model(self, model: str) -> None:
@@ -355,6 +385,7 @@ class BaseLLMService:
 
     def use_provider(self, provider: Provider | None) -> None:
         """Change who answers from the next call on, None for whom the model's name says; calls in flight keep theirs."""
+        check_service(provider=provider)
         self._router.use_provider(provider)
 
     def snapshot(self) -> ServiceSnapshot:
@@ -488,10 +519,6 @@ def pieces_of(service: BaseLLMService, kind: type[ProviderMethod]) -> Pieces[Any
         complete=service._completed,
         refuse=service._refuse,
     )
-
-
-def _as_fallback(rung: Fallback | str) -> Fallback:
-    return Fallback(model=rung) if isinstance(rung, str) else rung
 
 
 def _as_request(

@@ -12,8 +12,9 @@ import yaml
 from pydantic import ValidationError
 
 from llm_core import Value, immutable
+from llm_service.closest import closest
 from llm_service.config.model import ServiceConfig
-from llm_service.config.problems import InvalidConfig, Problem, closest, problems_of
+from llm_service.config.problems import InvalidConfig, Problem, problems_of
 from llm_service.config.secrets import SecretReader
 from llm_service.config.shape import field_names
 from llm_service.config.tree import Origin, OriginKind, SettingPath, Settings, dotted
