@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llm_core import GenerationRequest, InvalidValue
+from llm_core import ErrorType, GenerationRequest, InvalidValue
 from llm_core.testing import (
     FixedPriceBook,
     ManualClock,
@@ -183,3 +183,66 @@ def test_whatever_can_be_iterated_over_is_a_list_of_requests() -> None:
         for requests in (("a", "b"), iter(["a", "b"]), Old(), later(), {"a": 1, "b": 2}):
             results = service.generate_many_sync(requests, in_order=True)  # type: ignore[arg-type]
             assert [result.content for _, result in results] == ["a", "b"]
+
+
+def embed(service: BaseLLMService, **fields: Any) -> Any:
+    return service.embed_sync(["a"], **fields)
+
+
+def generate(service: BaseLLMService, **fields: Any) -> Any:
+    return service.generate_sync("a", **fields)
+
+
+def change(service: BaseLLMService, **fields: Any) -> Any:
+    return service.generate_sync(GenerationRequest(user="a"), **fields)
+
+
+def structure(service: BaseLLMService, **fields: Any) -> Any:
+    return service.generate_structured_sync(int, "a", **fields)
+
+
+def stream(service: BaseLLMService, **fields: Any) -> Any:
+    (event,) = service.stream_sync("a", **fields)
+    return event.result
+
+
+CALLS = [embed, generate, change, structure, stream]
+NAMES = [
+    ("modl", "modl: is no field of a request; did you mean 'model'?"),
+    ("max_tokens", "max_tokens: is no field of a request; did you mean 'max_output_tokens'?"),
+    (
+        "temperature",
+        "temperature: is no field of a request; did you mean sampling=Sampling(temperature=…)?",
+    ),
+    ("zzz", "zzz: is no field of a request; expected one of user, system, "),
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(("name", "words"), NAMES)
+def test_a_keyword_that_is_no_field_is_told_from_what_was_meant(
+    call: Any, name: str, words: str
+) -> None:
+    provider = ScriptedProvider(["7"])
+    with BaseLLMService(model="m", provider=provider) as service:
+        error = call(service, **{name: 1}).error
+    assert (error.type, error.exception) == (ErrorType.INVALID_REQUEST, "InvalidValue")
+    assert error.message.startswith(words)
+    assert not provider.requests
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("pipeline", [str.strip], "embed: got pipeline, which it sets itself"),
+        ("provider_options", {"a": 1}, "embed: got provider_options, which it sets itself"),
+        ("user", "a", "embed: got user, which it sets itself"),
+        ("dimension", 5, "dimension: is no field of a request; did you mean 'dimensions'?"),
+        ("metadata", 5, "metadata: got 5, expected a mapping"),
+    ],
+)
+def test_an_embedding_says_which_fields_it_does_not_take(name: str, value: Any, words: str) -> None:
+    with BaseLLMService(model="m", provider=ScriptedProvider()) as service:
+        error = embed(service, **{name: value}).error
+    assert (error.type, error.exception) == (ErrorType.INVALID_REQUEST, "InvalidValue")
+    assert error.message.startswith(words)

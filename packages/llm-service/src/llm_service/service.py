@@ -63,6 +63,7 @@ from llm_service.operations import completed, current_defaults, innermost
 from llm_service.parts import EngineParts
 from llm_service.pieces import Pieces, ProviderMethod, TakeRaw, engine_for
 from llm_service.portal import Portal
+from llm_service.request_fields import check_fields, unknown_field
 from llm_service.retry import RetryPolicy
 from llm_service.routing import Router
 from llm_service.snapshot import ServiceSnapshot
@@ -285,6 +286,7 @@ class BaseLLMService:
         options = {} if dimensions is None else {"dimensions": dimensions}
         pieces: Pieces[tuple[str, ...]] = pieces_of(self, EmbeddingProvider)
         try:
+            check_fields(fields, "embed", besides=["dimensions"])
             asked = list(batches(texts))
             if not asked:
                 raise InvalidValue("texts: got none, expected at least one text")
@@ -480,7 +482,7 @@ class BaseLLMService:
             if innermost.get() or self._operation_fields is not None:
                 asked = self._completed(asked)
         except Exception as error:  # noqa: BLE001 - also what the caller's `operation_fields` raises
-            return _at_once(self._refuse(error))
+            return _at_once(self._refuse(unknown_field(fields or {}) or error))
         return (engine or self._engine).generate(asked, sink)
 
     def _completed(self, request: GenerationRequest) -> GenerationRequest:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from llm_core import ConfigurationError, Value, immutable
 from llm_service.closest import closest
-from llm_service.config.shape import field_names
-from llm_service.config.tree import SettingPath, Settings, dotted
+from llm_service.config.shape import names_for
+from llm_service.config.tree import Origin, SettingPath, Settings, dotted
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -61,14 +61,14 @@ def _problem(details: ErrorDetails, settings: Settings) -> Problem:
     return Problem(
         place=str(origin or "configuration"),
         setting=dotted(path),
-        message=_message(details, path),
+        message=_message(details, path, origin),
     )
 
 
-def _message(details: ErrorDetails, path: SettingPath) -> str:
+def _message(details: ErrorDetails, path: SettingPath, origin: Origin | None) -> str:
     kind, given = details["type"], details["input"]
     if kind == "extra_forbidden":
-        return f"unknown key{closest(str(path[-1]), field_names(path[:-1]) or ())}"
+        return f"unknown key{closest(path[-1], names_for(path, origin.kind if origin else None))}"
     if kind == "missing":
         return "is missing"
     if kind == "enum":
