@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +84,33 @@ class TestOperations:
     def test_an_operation_is_known_by_its_name_and_documentation(self) -> None:
         assert Geography.capital_of.__doc__ == "Return the capital."
         assert Geography.population_of.defaults.operation_name == "count"
+
+    def test_a_bound_operation_looks_like_the_method_it_is(self) -> None:
+        def around(function: Any) -> Any:
+            @functools.wraps(function)
+            async def wrapped(*args: Any, **kwargs: Any) -> Any:
+                return await function(*args, **kwargs)
+
+            return wrapped
+
+        class Decorated(Geography):
+            @operation("other")
+            @around
+            async def river_of(self, city: str, *, longest: bool = True) -> str:
+                """Return the river."""
+                return f"{city} {longest}"
+
+        geo = Decorated(model="m", provider=ScriptedProvider(["x"]))
+        assert geo.capital_of.__name__ == "capital_of"
+        assert geo.capital_of.__qualname__ == "Geography.capital_of"
+        assert geo.capital_of.__module__ == __name__
+        assert inspect.getdoc(geo.capital_of) == "Return the capital."
+        assert list(inspect.signature(geo.capital_of).parameters) == ["country"]
+        assert (
+            str(inspect.signature(geo.river_of))
+            == "(city: 'str', *, longest: 'bool' = True) -> 'str'"
+        )
+        assert asyncio.run(geo.river_of.__wrapped__("Rome")) == "Rome True"
 
     def test_forgotten_parentheses_are_pointed_out(self) -> None:
         with pytest.raises(InvalidValue, match="with parentheses"):

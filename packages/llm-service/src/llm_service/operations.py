@@ -82,9 +82,10 @@ def _inside(service: BaseLLMService, defaults: OperationDefaults) -> Iterator[No
 
 
 class BoundOperation(Generic[P, R]):
-    """An operation of one service: await it, or call `.sync` and block."""
+    """An operation of one service: await it, or call `.sync` and block.
 
-    __slots__ = ("_function", "_service", "defaults")
+    It has the name, documentation and signature of the method, so that frameworks see what they would of a function.
+    """
 
     def __init__(
         self,
@@ -95,6 +96,14 @@ class BoundOperation(Generic[P, R]):
         self._service = service
         self._function = function
         self.defaults = defaults
+        self.__name__, self.__qualname__ = function.__name__, function.__qualname__
+        self.__module__, self.__doc__ = function.__module__, function.__doc__
+
+    @property
+    def __wrapped__(self) -> Callable[P, Coroutine[Any, Any, R]]:
+        """The method of the service as it was written."""
+        # Made when it is asked for; of a partial the signature is right even if the method has other decorators.
+        return functools.partial(self._function, self._service)
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the operation."""
