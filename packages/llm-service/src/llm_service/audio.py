@@ -26,7 +26,7 @@ from llm_core import (
     Modality,
     Usage,
 )
-from llm_service.operations import current_defaults
+from llm_service.operations import current
 from llm_service.pieces import Pieces, TakeRaw
 from llm_service.request_fields import check_fields
 from llm_service.service import BaseLLMService, pieces_of
@@ -227,7 +227,7 @@ def _arguments_of(function: Callable[..., Any]) -> Iterable[str]:
 
 def _named(service: BaseLLMService, operation_name: str, fields: dict[str, Any]) -> dict[str, Any]:
     """Return the fields with the operation's name, unless they or the operation that is running here have one."""
-    return fields if current_defaults(service) else {"operation_name": operation_name, **fields}
+    return fields if current(service) else {"operation_name": operation_name, **fields}
 
 
 class _Upload:

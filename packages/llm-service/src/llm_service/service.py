@@ -59,7 +59,7 @@ from llm_service.hedging import HedgePolicy, Hedger
 from llm_service.in_flight import InFlight
 from llm_service.invocation import Sink
 from llm_service.ladder import Fallback
-from llm_service.operations import completed, current_defaults, innermost
+from llm_service.operations import completed, current, innermost
 from llm_service.parts import EngineParts
 from llm_service.pieces import Pieces, ProviderMethod, TakeRaw, engine_for
 from llm_service.portal import Portal
@@ -487,13 +487,17 @@ class BaseLLMService:
 
     def _completed(self, request: GenerationRequest) -> GenerationRequest:
         """Return `request` with what the operation that it belongs to says where it says nothing itself."""
-        defaults = current_defaults(self)
-        if defaults is not None:
+        running = current(self)
+        if running is not None:
+            defaults = running.defaults
             if defaults.limits is not None:
                 self._gates.limit_operation(defaults.operation_name, defaults.limits)
             request = completed(request, defaults.fields())
         if self._operation_fields is not None:
             request = completed(request, self._operation_fields(request.operation_name))
+        if running is not None:
+            now = self._clock.monotonic_ns()
+            request = running.in_time(request, self._operation_fields, now)
         return request
 
     def _refuse(self, error: Exception) -> GenerationResult[Any]:
