@@ -71,7 +71,7 @@ def _is_name(value: Any) -> bool:
 
 
 def _is_pipeline(value: Any) -> bool:
-    return callable(value) or isinstance(value, str | Sequence | Mapping) or hasattr(value, "run")
+    return callable(value) or isinstance(value, str | Sequence | Mapping) or _has(value, "run")
 
 
 _NO_LIMITS = Limits()
