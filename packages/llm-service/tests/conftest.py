@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import FrameType
@@ -100,11 +101,13 @@ def functions_of() -> Callable[[Callable[[], Awaitable[Any]]], Awaitable[tuple[A
 
         for _ in range(3):  # what the first calls import, compile and derive is no call's cost
             await call()
+        gc.disable()  # the garbage of other tests is no call's cost either
         sys.setprofile(count)
         try:
             result = await call()
         finally:
             sys.setprofile(None)
+            gc.enable()
         return result, entered
 
     return count_of
