@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import FrameType
 from typing import Any
 
 import pytest
 
-from llm_core import LLMCallRequest, ProviderResponse, TextPart, Usage
+from llm_core import (
+    LLMCallRequest,
+    ProviderResponse,
+    StreamEvent,
+    TextPart,
+    UnsupportedFeature,
+    Usage,
+)
 from llm_core.testing import ManualClock, OpenGate, RecordingTelemetry, ScriptedProvider
 from llm_service import BaseLLMService
 
@@ -55,6 +63,9 @@ class InstantProvider:
             usage=Usage(input_tokens=9, output_tokens=20),
         )
 
+    def stream(self, request: LLMCallRequest) -> AsyncIterator[StreamEvent]:
+        raise UnsupportedFeature("it streams nothing")
+
     async def aclose(self) -> None:
         pass
 
@@ -66,7 +77,7 @@ def instant_service() -> Callable[..., BaseLLMService]:
     def make(text: str, **options: Any) -> BaseLLMService:
         return BaseLLMService(
             model="m",
-            provider=InstantProvider(text),  # type: ignore[arg-type] - it streams nothing
+            provider=InstantProvider(text),
             max_rpm=1_000_000,
             max_tpm=1_000_000_000,
             max_concurrent_requests=64,
@@ -90,11 +101,13 @@ def functions_of() -> Callable[[Callable[[], Awaitable[Any]]], Awaitable[tuple[A
 
         for _ in range(3):  # what the first calls import, compile and derive is no call's cost
             await call()
+        gc.disable()  # the garbage of other tests is no call's cost either
         sys.setprofile(count)
         try:
             result = await call()
         finally:
             sys.setprofile(None)
+            gc.enable()
         return result, entered
 
     return count_of

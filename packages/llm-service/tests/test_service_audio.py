@@ -308,7 +308,9 @@ async def test_providers_without_speech_and_bad_wishes_are_results(tmp_path: Pat
             (await service.transcribe(AudioClip.tone(440, 1, RATE)), "has no speech to text"),
             (await service.speak(" ", voice="v"), "not empty"),
             (await service.speak("Hello.", voice="v", max_characters=0), "1 or more"),
-            (await service.speak("Hello.", voice="v", colour="red"), "colour"),
+            (await service.speak("Hello.", voice="v", colour="red"), "colour: is no field"),
+            (await service.speak("Hello.", voice="v", pipeline=[]), "speak: got pipeline"),
+            (await service.transcribe("a.wav", langage="de"), "did you mean 'language'?"),
             (await service.transcribe(tmp_path / "empty.wav"), "is empty"),
             (await service.transcribe(tmp_path / "page.wav"), "page.wav: begins with"),
         ):

@@ -152,6 +152,168 @@ async def test_when_the_call_that_others_wait_for_fails_all_of_them_are_told() -
     assert not any(result.cached for result in results)
 
 
+def counts_of(service: BaseLLMService) -> tuple[int, int, int]:
+    """Return how many calls were hits, misses and shared."""
+    stats = service.snapshot().cache
+    return stats.hits, stats.misses, stats.shared
+
+
+class TestCounts:
+    """Each call that asks the cache counts once."""
+
+    @staticmethod
+    async def slow(_: object) -> str:
+        await asyncio.sleep(0.01)
+        return "one"
+
+    @staticmethod
+    async def slow_failure(_: object) -> ErrorInfo:
+        await asyncio.sleep(0.01)
+        return WRONG_KEY
+
+    async def test_a_call_that_asks_a_provider_is_a_miss_and_the_next_a_hit(self) -> None:
+        c = Cached("one")
+        for counts in ((0, 1, 0), (1, 1, 0), (2, 1, 0)):
+            await c.service.generate("?", cache=KEEP)
+            assert counts_of(c.service) == counts
+
+    @pytest.mark.parametrize("reply", [slow, slow_failure])
+    async def test_those_that_share_a_call_are_neither_hits_nor_misses(self, reply: Any) -> None:
+        c = Cached(reply)
+        await asyncio.gather(*[c.service.generate("?", cache=KEEP) for _ in range(5)])
+        assert counts_of(c.service) == (0, 1, 4)
+
+    async def test_what_a_shared_answer_had_cost_is_saved_and_a_shared_failure_saves_nothing(
+        self,
+    ) -> None:
+        prices = FixedPriceBook(input_per_million=Decimal(10), output_per_million=Decimal(10))
+        for reply, saved in ((self.slow, True), (self.slow_failure, False)):
+            service = BaseLLMService(
+                model="m",
+                provider=ScriptedProvider([reply]),
+                cache=MemoryCache(),
+                price_book=prices,
+            )
+            await asyncio.gather(*[service.generate("?", cache=KEEP) for _ in range(2)])
+            assert bool(service.snapshot().cache.saved.amount) is saved
+
+    async def test_one_whose_leader_was_late_asks_itself_and_is_a_miss(self) -> None:
+        c = Cached(_first_hangs())
+        late = asyncio.create_task(c.service.generate("?", cache=KEEP, deadline_seconds=0.02))
+        while not c.provider.requests:
+            await asyncio.sleep(0)
+        follower = await c.service.generate("?", cache=KEEP)
+        assert ((await late).success, follower.content) == (False, "answer")
+        assert counts_of(c.service) == (0, 2, 0)
+
+    async def test_one_that_ends_while_it_waits_for_another_is_a_miss(self) -> None:
+        c = Cached(self.slow)
+        leader = asyncio.create_task(c.service.generate("?", cache=KEEP))
+        while not c.provider.requests:
+            await asyncio.sleep(0)
+        late = await c.service.generate("?", cache=KEEP, deadline_seconds=0.001)
+        cancelled = asyncio.create_task(c.service.generate("?", cache=KEEP))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        await asyncio.gather(leader, cancelled, return_exceptions=True)
+        assert late.error is not None
+        assert counts_of(c.service) == (0, 3, 0)
+
+    async def test_one_that_asks_anew_whatever_is_there_counts_nowhere(self) -> None:
+        c = Cached("one")
+        await c.service.generate("?", cache=CachePolicy(mode=CacheMode.REFRESH))
+        await c.service.generate("?", cache=CachePolicy(mode=CacheMode.OFF))
+        assert counts_of(c.service) == (0, 0, 0)
+
+
+class HangingCache(MemoryCache):
+    """Never comes to an end with some of what it does."""
+
+    def __init__(self, *hanging: str) -> None:
+        super().__init__()
+        self.hanging = set(hanging)
+        self.asked: list[str] = []
+
+    async def get(self, key: str) -> Any:
+        await self._note("get")
+        return await super().get(key)
+
+    async def put(self, key: str, result: Any, *, ttl_seconds: float) -> None:
+        await self._note("put")
+        await super().put(key, result, ttl_seconds=ttl_seconds)
+
+    async def _note(self, what: str) -> None:
+        self.asked.append(what)
+        if what in self.hanging:
+            await asyncio.Event().wait()
+
+
+class TestSlowCaches:
+    """A cache that does not answer holds no call beyond its deadline."""
+
+    async def ask(self, cache: HangingCache, /, **fields: Any) -> GenerationResult[Any]:
+        async def slow(_: object) -> str:
+            await asyncio.sleep(0.001)
+            return "answer"
+
+        self.service = BaseLLMService(
+            model="m", provider=ScriptedProvider([fields.pop("reply", slow)]), cache=cache
+        )
+        asking = self.service.generate("?", deadline_seconds=0.05, **{"cache": KEEP, **fields})
+        return await asyncio.wait_for(asking, timeout=2)
+
+    async def test_a_call_whose_time_goes_by_at_the_cache_ends_as_late(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        cache = HangingCache("get")
+        result = await self.ask(cache)
+        assert result.error is not None
+        assert result.error.type is ErrorType.TIMEOUT_DEADLINE
+        assert result.error.message == "the deadline passed while the response cache was asked"
+        assert not result.attempts
+        assert cache.asked == ["get"]
+        assert counts_of(self.service) == (0, 1, 0)
+        assert "the response cache did not answer call" in caplog.text
+
+    async def test_its_fallback_value_stands_in(self) -> None:
+        assert (await self.ask(HangingCache("get"), fallback_value="mine")).content == "mine"
+
+    async def test_a_good_answer_is_given_whether_it_can_be_stored_or_not(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        cache = HangingCache("put")
+        result = await self.ask(cache)
+        assert (result.success, result.content) == (True, "answer")
+        assert cache.asked == ["get", "put"]
+        assert "the response cache did not take call" in caplog.text
+
+    async def test_a_failure_waits_for_a_stored_answer_no_longer_than_a_moment(self) -> None:
+        refresh = CachePolicy(mode=CacheMode.REFRESH)
+        result = await self.ask(HangingCache("get"), reply=WRONG_KEY, cache=refresh)
+        assert result.error == WRONG_KEY
+
+    async def test_a_cache_nearby_still_has_an_answer_for_a_call_that_was_too_late(self) -> None:
+        class Nearby(HangingCache):
+            async def _note(self, what: str) -> None:
+                await asyncio.sleep(0.001)
+
+        async def hang(_: object) -> str:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        cache = Nearby()
+        assert (await self.ask(cache)).content == "answer"
+        refresh = CachePolicy(mode=CacheMode.REFRESH)
+        result = await self.ask(cache, reply=hang, cache=refresh)
+        assert (result.content, result.cached) == ("answer", True)
+
+    async def test_without_a_deadline_a_call_waits_for_its_cache(self) -> None:
+        cache = HangingCache("get")
+        service = BaseLLMService(model="m", provider=ScriptedProvider(["x"]), cache=cache)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(service.generate("?", cache=KEEP), timeout=0.05)
+
+
 class BadCache(MemoryCache):
     """Gives the same for every key, whatever it is."""
 

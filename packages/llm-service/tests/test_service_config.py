@@ -190,6 +190,25 @@ class TestVariables:
             "LLM_SERVICE_LIMITS__MAX_RMP: limits.max_rmp: unknown key; did you mean 'max_rpm'?"
         ]
 
+    @pytest.mark.parametrize(
+        ("given", "words"),
+        [
+            ({"arguments": {"max_rmp": 4}}, "argument max_rmp: max_rmp: {}'max_rpm'?"),
+            ({"arguments": {"provder": 4}}, "argument provder: provder: {}'provider'?"),
+            ({"arguments": {"fallback": 4}}, "argument fallback: fallback: {}'fallbacks'?"),
+            (
+                {"environ": {"LLM_SERVICE_MAX_RMP": "4"}},
+                "LLM_SERVICE_MAX_RMP: max_rmp: {}'max_rpm'?",
+            ),
+            ({"env_file": "LLM_SERVICE_MDOEL=x"}, "LLM_SERVICE_MDOEL in .env: mdoel: {}'model'?"),
+            ({"text": "provder: 4"}, "llm.yaml:1: provder: {}'providers'?"),
+        ],
+    )
+    def test_a_name_is_told_from_those_of_its_source(
+        self, load: Load, given: dict[str, Any], words: str
+    ) -> None:
+        assert complaints(load, **given) == [words.format("unknown key; did you mean ")]
+
     def test_an_env_file_is_named_with_its_variable(self, load: Load) -> None:
         assert complaints(load, env_file="LLM_SERVICE_MAX_RPM=many") == [
             "LLM_SERVICE_MAX_RPM in .env: limits.max_rpm: got 'many', expected a whole number"

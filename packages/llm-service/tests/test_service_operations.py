@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +85,33 @@ class TestOperations:
         assert Geography.capital_of.__doc__ == "Return the capital."
         assert Geography.population_of.defaults.operation_name == "count"
 
+    def test_a_bound_operation_looks_like_the_method_it_is(self) -> None:
+        def around(function: Any) -> Any:
+            @functools.wraps(function)
+            async def wrapped(*args: Any, **kwargs: Any) -> Any:
+                return await function(*args, **kwargs)
+
+            return wrapped
+
+        class Decorated(Geography):
+            @operation("other")
+            @around
+            async def river_of(self, city: str, *, longest: bool = True) -> str:
+                """Return the river."""
+                return f"{city} {longest}"
+
+        geo = Decorated(model="m", provider=ScriptedProvider(["x"]))
+        assert geo.capital_of.__name__ == "capital_of"
+        assert geo.capital_of.__qualname__ == "Geography.capital_of"
+        assert geo.capital_of.__module__ == __name__
+        assert inspect.getdoc(geo.capital_of) == "Return the capital."
+        assert list(inspect.signature(geo.capital_of).parameters) == ["country"]
+        assert (
+            str(inspect.signature(geo.river_of))
+            == "(city: 'str', *, longest: 'bool' = True) -> 'str'"
+        )
+        assert asyncio.run(geo.river_of.__wrapped__("Rome")) == "Rome True"
+
     def test_forgotten_parentheses_are_pointed_out(self) -> None:
         with pytest.raises(InvalidValue, match="with parentheses"):
 
@@ -105,6 +134,67 @@ class TestOperations:
         assert [result.content for result in results] == [7] * 10
         assert most == 1
         assert any(result.attempts[0].waited_for == "concurrency" for result in results)
+
+    @pytest.mark.parametrize("in_code", [True, False])
+    async def test_the_deadline_is_one_for_all_that_it_asks(self, in_code: bool) -> None:
+        clock, provider = ManualClock(), ScriptedProvider(["x"])
+
+        class Timed(BaseLLMService):
+            @operation(deadline_seconds=20 if in_code else None)
+            async def triage(self) -> list[Any]:
+                first = await self.generate("first")
+                clock.advance(8)
+                second = await self.generate("second", deadline_seconds=15)
+                third = await self.generate("third", deadline_seconds=3)
+                inner = await self.inner()
+                clock.advance(12)
+                return [first, second, third, inner, await self.generate("late")]
+
+            @operation(deadline_seconds=60)
+            async def inner(self) -> Any:
+                return await self.generate("inner")
+
+        service = Timed(
+            model="m",
+            provider=provider,
+            clock=clock,
+            operation_fields=lambda name: {"deadline_seconds": 20.0} if name == "triage" else {},
+        )
+        *asked, late = await service.triage()
+        assert [result.request.deadline_seconds for result in asked] == [20, 12, 3, 12]
+        assert late.error.type is ErrorType.TIMEOUT_DEADLINE
+        assert [request.messages[0].text for request in provider.requests][3:] == ["inner"]
+
+    async def test_an_operation_without_deadline_has_as_much_time_as_it_takes(self) -> None:
+        geo = Geography(model="m", provider=ScriptedProvider(["7"]))
+        assert (await geo.population_of("Rome")).request.deadline_seconds is None
+
+    async def test_the_deadline_holds_for_tasks_and_streams_inside(self) -> None:
+        clock = ManualClock()
+
+        class Timed(BaseLLMService):
+            @operation(deadline_seconds=20)
+            async def ask(self) -> list[Any]:
+                clock.advance(5)
+                both = await asyncio.gather(self.generate("a"), self.generate("b"))
+                *_, last = [event async for event in self.stream("c")]
+                many = [result async for _, result in self.generate_many(["d"])]
+                return [*both, last.result, *many]  # type: ignore[union-attr]
+
+        results = await Timed(model="m", provider=ScriptedProvider(["x"]), clock=clock).ask()
+        assert [result.request.deadline_seconds for result in results] == [15] * 4
+
+    async def test_a_fallback_value_stands_in_for_each_request_that_fails(self) -> None:
+        class Careful(BaseLLMService):
+            @operation(fallback_value=None)
+            async def ask(self, **fields: Any) -> Any:
+                return await self.generate("?", **fields)
+
+        refused = ErrorInfo.of(ErrorType.AUTHENTICATION, "who?")
+        service = Careful(model="m", provider=ScriptedProvider([refused]))
+        made_up, own = await service.ask(), await service.ask(fallback_value="own")
+        assert (made_up.success, made_up.content, made_up.error.type) == (True, None, refused.type)
+        assert own.content == "own"
 
     async def test_another_service_inside_an_operation_keeps_to_itself(self) -> None:
         other = Geography(model="other", provider=ScriptedProvider(["o"]))

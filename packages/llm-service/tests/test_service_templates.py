@@ -96,6 +96,30 @@ class TestText:
         with pytest.raises(InvalidValue, match="a variable does not fit"):
             render(text, variables)
 
+    @pytest.mark.parametrize(
+        ("text", "name"),
+        [("{b} {a}", "a"), ("{b} {a.x!r:>5}", "a"), ("{a[x]}", "a")],
+    )
+    def test_a_value_that_raises_what_it_likes_is_named(self, text: str, name: str) -> None:
+        class Broken:
+            def __str__(self) -> str:
+                raise OSError("gone")
+
+            def __getitem__(self, key: str) -> str:
+                return str(self)
+
+            __repr__ = __str__
+            x = property(__str__)
+
+        variables = {"a": Broken(), **({"b": "text"} if "b" in text else {})}
+        with pytest.raises(InvalidValue, match=f"a variable does not fit: '{name}': OSError: gone"):
+            render(text, variables)
+
+    @pytest.mark.parametrize("variables", [None, 5, "a", [("a", 1)]])
+    def test_variables_are_a_mapping(self, variables: Any) -> None:
+        with pytest.raises(InvalidValue, match=r"^variables: got .*, expected a mapping"):
+            render("{a}", variables)
+
     def test_something_else_is_refused(self) -> None:
         with pytest.raises(InvalidValue, match="expected text, or a LangChain prompt or runnable"):
             render(5, {})  # type: ignore[arg-type]

@@ -9,7 +9,8 @@ Needs the extra ``audio``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +26,9 @@ from llm_core import (
     Modality,
     Usage,
 )
-from llm_service.operations import current_defaults
+from llm_service.operations import current
 from llm_service.pieces import Pieces, TakeRaw
+from llm_service.request_fields import check_fields
 from llm_service.service import BaseLLMService, pieces_of
 from llm_service.sound_values import require_llm_audio, with_playable_audio
 from llm_service.speech_providers import SpeakingProvider, TranscribingProvider
@@ -112,6 +114,7 @@ async def transcribe(
     """
     run: Pieces[_Upload] = pieces_of(service, TranscribingProvider)
     try:
+        check_fields(fields, "transcribe", besides=_arguments_of(transcribe))
         _require_number("max_seconds", max_seconds, least=_MIN_SECONDS)
         _require_number("max_bytes", max_bytes, least=1)
         _require_number("overlap_seconds", overlap_seconds, least=0)
@@ -166,6 +169,7 @@ async def speak(
     run: Pieces[str] = pieces_of(service, SpeakingProvider)
     try:
         llm_audio = require_llm_audio()
+        check_fields(fields, "speak", besides=_arguments_of(speak))
         if not isinstance(text, str) or not text.strip():
             raise InvalidValue.of("text", text, "a text that is not empty")
         if on_clip is not None and not callable(on_clip):
@@ -217,9 +221,13 @@ def _require_number(name: str, value: Any, *, least: float, kind: Any = int | fl
         raise InvalidValue.of(name, value, f"{expected}, {least:g} or more")
 
 
+def _arguments_of(function: Callable[..., Any]) -> Iterable[str]:
+    return inspect.signature(function).parameters
+
+
 def _named(service: BaseLLMService, operation_name: str, fields: dict[str, Any]) -> dict[str, Any]:
     """Return the fields with the operation's name, unless they or the operation that is running here have one."""
-    return fields if current_defaults(service) else {"operation_name": operation_name, **fields}
+    return fields if current(service) else {"operation_name": operation_name, **fields}
 
 
 class _Upload:

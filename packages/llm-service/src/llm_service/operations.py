@@ -10,7 +10,8 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from llm_core import CachePolicy, GenerationRequest, InvalidValue, Value, immutable
+from llm_core import UNSET, CachePolicy, GenerationRequest, InvalidValue, Value, immutable
+from llm_service.arguments import check_operation
 from llm_service.gate_book import Limits
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ __all__ = [
     "Operation",
     "OperationDefaults",
     "completed",
-    "current_defaults",
+    "current",
     "innermost",
     "operation",
 ]
@@ -28,6 +29,15 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S", bound="BaseLLMService")
+
+
+FieldsOf = Callable[[str | None], Mapping[str, Any]]
+"""Gives the fields that requests of an operation take from a configuration."""
+
+# What passes before an operation asks for the first time is not worth another deadline than it was given.
+_AT_ONCE_NS = 10_000_000
+# Rounds to no nanosecond: what is asked after the deadline fails as late, and nothing is sent.
+_NO_TIME = 1e-10
 
 
 @immutable
@@ -38,7 +48,9 @@ class OperationDefaults(Value):
     model: str | None = None
     pipeline: Any = None
     deadline_seconds: float | None = None
+    """For all that the operation asks, together, from its beginning; each request has what is left of it."""
     cache: CachePolicy | None = None
+    fallback_value: Any = UNSET
     limits: Limits | None = None
     """Limits of the operation as a whole, whatever models it asks; each call passes them before the model's own.
 
@@ -48,32 +60,76 @@ class OperationDefaults(Value):
     def fields(self) -> dict[str, Any]:
         """Return the defaults that are set, by the names of `GenerationRequest`."""
         names = ("operation_name", "model", "pipeline", "deadline_seconds", "cache")
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
+        fields = {name: value for name in names if (value := getattr(self, name)) is not None}
+        if self.fallback_value is not UNSET:
+            fields["fallback_value"] = self.fallback_value
+        return fields
 
 
 def completed(request: GenerationRequest, defaults: Mapping[str, Any]) -> GenerationRequest:
     """Return `request` with `defaults` in place of what it leaves open."""
-    missing = {name: value for name, value in defaults.items() if getattr(request, name) is None}
+    missing = {
+        name: value
+        for name, value in defaults.items()
+        if getattr(request, name) is (UNSET if name == "fallback_value" else None)
+    }
     return request.replace(**missing) if missing else request
 
 
-_Innermost = Mapping[int, tuple["BaseLLMService", OperationDefaults]]
-innermost: ContextVar[_Innermost] = ContextVar(
+class Running:
+    """An operation under way: what it says, and until when it may ask."""
+
+    __slots__ = ("_began", "_ends", "_is_timed", "_outer", "defaults", "service")
+
+    def __init__(self, service: BaseLLMService, defaults: OperationDefaults, began: int) -> None:
+        self.service = service
+        """Kept, so that no other service can get its id meanwhile."""
+        self.defaults = defaults
+        self._began = began
+        self._outer = current(service)
+        self._ends: int | None = None
+        self._is_timed = False
+
+    def in_time(
+        self, request: GenerationRequest, configured: FieldsOf | None, now: int
+    ) -> GenerationRequest:
+        """Return `request` with what is left of the operation's deadline, if it has not less time itself."""
+        ends = self._end(configured)
+        if ends is None:
+            return request
+        left, own = ends - now, request.deadline_seconds
+        if own is not None and round(own * 1e9) <= left + _AT_ONCE_NS:
+            return request
+        return request.replace(deadline_seconds=left / 1e9 if left > 0 else _NO_TIME)
+
+    def _end(self, configured: FieldsOf | None) -> int | None:
+        """Return the monotonic nanoseconds at which this or an operation around it must end; None for never."""
+        if not self._is_timed:
+            seconds = self.defaults.deadline_seconds
+            if seconds is None and configured is not None:
+                seconds = configured(self.defaults.operation_name).get("deadline_seconds")
+            own = None if seconds is None else self._began + round(seconds * 1e9)
+            outer = None if self._outer is None else self._outer._end(configured)
+            self._ends = min((end for end in (own, outer) if end is not None), default=None)
+            self._is_timed = True
+        return self._ends
+
+
+innermost: ContextVar[Mapping[int, Running]] = ContextVar(
     "llm_service_operations", default=MappingProxyType({})
 )
-"""The innermost operation of each service, by the service's id; beside its defaults stands the service itself, so that
-no other can get that id."""
+"""The innermost operation of each service, by the service's id."""
 
 
-def current_defaults(service: BaseLLMService) -> OperationDefaults | None:
-    """Return the defaults of the operation of `service` that is running here; None outside of one."""
-    found = innermost.get().get(id(service))
-    return None if found is None else found[1]
+def current(service: BaseLLMService) -> Running | None:
+    """Return the operation of `service` that is running here; None outside of one."""
+    return innermost.get().get(id(service))
 
 
 @contextlib.contextmanager
 def _inside(service: BaseLLMService, defaults: OperationDefaults) -> Iterator[None]:
-    token = innermost.set({**innermost.get(), id(service): (service, defaults)})
+    running = Running(service, defaults, service._clock.monotonic_ns())
+    token = innermost.set({**innermost.get(), id(service): running})
     try:
         yield
     finally:
@@ -81,9 +137,10 @@ def _inside(service: BaseLLMService, defaults: OperationDefaults) -> Iterator[No
 
 
 class BoundOperation(Generic[P, R]):
-    """An operation of one service: await it, or call `.sync` and block."""
+    """An operation of one service: await it, or call `.sync` and block.
 
-    __slots__ = ("_function", "_service", "defaults")
+    It has the name, documentation and signature of the method, so that frameworks see what they would of a function.
+    """
 
     def __init__(
         self,
@@ -94,6 +151,14 @@ class BoundOperation(Generic[P, R]):
         self._service = service
         self._function = function
         self.defaults = defaults
+        self.__name__, self.__qualname__ = function.__name__, function.__qualname__
+        self.__module__, self.__doc__ = function.__module__, function.__doc__
+
+    @property
+    def __wrapped__(self) -> Callable[P, Coroutine[Any, Any, R]]:
+        """The method of the service as it was written."""
+        # Made when it is asked for; of a partial the signature is right even if the method has other decorators.
+        return functools.partial(self._function, self._service)
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the operation."""
@@ -136,6 +201,7 @@ def operation(
     pipeline: Any = None,
     deadline_seconds: float | None = None,
     cache: CachePolicy | None = None,
+    fallback_value: Any = UNSET,
     limits: Limits | None = None,
 ) -> Callable[[Callable[Concatenate[S, P], Coroutine[Any, Any, R]]], Operation[S, P, R]]:
     """Make an async method of a service an operation::
@@ -149,6 +215,9 @@ def operation(
         geography.capital_of.sync("France")
 
     Every request made inside it, of the same service, takes the defaults given here where it says nothing itself.
+    `deadline_seconds` is for all of them together, from the operation's beginning: each has what is left of it, also one
+    with a longer deadline of its own and those of operations called inside, and what is asked after it fails as late.
+    What the method does besides is not interrupted. `fallback_value` is for each of them that fails.
     `name` is the operation's name in metrics, limits and logs; by default the method's own.
     Raises InvalidValue for a method that is not ``async def``, or that yields, and for defaults no request can have.
     """
@@ -156,6 +225,7 @@ def operation(
     def decorate(
         function: Callable[Concatenate[S, P], Coroutine[Any, Any, R]],
     ) -> Operation[S, P, R]:
+        check_operation(name=name, model=model, pipeline=pipeline, limits=limits)
         if not inspect.iscoroutinefunction(function):
             raise InvalidValue.of("operation", function, "an async method that returns a value")
         defaults = OperationDefaults(
@@ -164,6 +234,7 @@ def operation(
             pipeline=pipeline,
             deadline_seconds=deadline_seconds,
             cache=cache,
+            fallback_value=fallback_value,
             limits=limits,
         )
         # Refuses what no request can have here, and not at the first call.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from llm_core import (
     AudioDelta,
@@ -40,10 +40,14 @@ from llm_service.timeline import PreparedCall, Timeline
 
 __all__ = ["Recall", "events_of", "response_of"]
 
+T = TypeVar("T")
+
 _log = logging.getLogger("llm_service")
 
 # An hour: long enough for a batch run to profit, short enough not to surprise.
 DEFAULT_TTL_SECONDS = 3600.0
+# A stored answer in place of one that came too late is worth a moment: caches nearby need milliseconds.
+_GRACE_SECONDS = 0.25
 # Failures that say something about one caller, and nothing about the call.
 _THE_OTHERS_OWN = (ErrorType.TIMEOUT_DEADLINE, ErrorType.GATE_TIMEOUT, ErrorType.CANCELLED)
 # What attempts at the answer itself are for; those of a pipeline's helper calls are for something else.
@@ -64,16 +68,20 @@ class Recall:
 
     def begin_anew(self) -> None:
         """Count from zero and know of no renewal: in a forked child those of its parent never end."""
-        self._hits = self._misses = 0
+        self._hits = self._misses = self._shared = 0
         self._saved: Cost | None = None
         self._renewals: dict[str, asyncio.Task[None]] = {}
 
     def stats(self) -> CacheStats:
         """Return what the cache has done so far."""
-        return CacheStats(hits=self._hits, misses=self._misses, saved=self._saved or total_cost([]))
+        return CacheStats(
+            hits=self._hits,
+            misses=self._misses,
+            shared=self._shared,
+            saved=self._saved or total_cost([]),
+        )
 
-    def _note_reuse(self, reused: GenerationResult[Any]) -> None:
-        self._hits += 1
+    def _note_saving(self, reused: GenerationResult[Any]) -> None:
         self._saved = reused.cost if self._saved is None else total_cost([self._saved, reused.cost])
 
     def concerns(self, request: GenerationRequest) -> bool:
@@ -91,7 +99,10 @@ class Recall:
         call: PreparedCall,
         renew: Callable[[GenerationRequest], Awaitable[None]],
     ) -> None:
-        """Put a stored answer into the line of a request that the cache concerns; a stale one is renewed beside it."""
+        """Put a stored answer into the line of a request that the cache concerns; a stale one is renewed beside it.
+
+        Raises DeadlineExceeded if the cache does not answer before the deadline.
+        """
         policy = line.request.cache
         assert policy is not None, "look_up is for requests that the cache concerns"
         # Only now, as it brings json and hashlib, which programs without a cache need not wait for.
@@ -99,17 +110,23 @@ class Recall:
 
         line.cache_key = cache_key(call.provider_name, call.request, tenant=line.request.tenant)
         if policy.mode is CacheMode.USE:
-            stored = await self._get(line.cache_key)
+            try:
+                stored = await _in_time(self._get(line.cache_key), line.remaining_seconds())
+            except _TooSlow:
+                _log.warning("the response cache did not answer call %s in time", line.request_id)
+                self._misses += 1
+                line.cache_key = None  # it is not asked again
+                words = "the deadline passed while the response cache was asked"
+                raise DeadlineExceeded(words) from None
             if stored is not None and self._age_seconds(stored) <= _ttl_of(policy):
                 line.recalled = stored
             elif stored is not None:
                 line.recalled = stored
                 line.degrade(DegradedReason.STALE_CACHE, "a stored answer, being renewed", None)
                 self._begin_renewal(line.cache_key, line.request, policy, renew)
-            if stored is None:
-                self._misses += 1
-            else:
-                self._note_reuse(stored)
+            if stored is not None:
+                self._hits += 1
+                self._note_saving(stored)
         line.cache_checked = line.now()
 
     async def share(
@@ -124,10 +141,23 @@ class Recall:
         if line.cache_key is None or policy is None or policy.mode is not CacheMode.USE:
             await answer()
             return
+        is_shared = False
+        try:
+            is_shared = await self._answer_once(line.cache_key, line, answer, streamed)
+        finally:
+            if is_shared:
+                self._shared += 1
+            else:
+                self._misses += 1
+
+    async def _answer_once(
+        self, key: str, line: Timeline, answer: Callable[[], Awaitable[None]], streamed: bool
+    ) -> bool:
+        """Do as `share` says; return whether another's reply, or failure, was taken."""
         if line.standstill is not None and line.standstill.stops_calls:
             # The identical call may be one that waits for this one.
             await answer()
-            return
+            return False
 
         async def lead() -> GenerationResult[Any]:
             await answer()
@@ -136,22 +166,31 @@ class Recall:
         patience = line.remaining_seconds
         try:
             result, is_theirs = await self._flights.run(
-                line.cache_key, lead, patience=patience, alone=streamed
+                key, lead, patience=patience, alone=streamed
             )
         except TimeoutError:
             words = "the deadline passed while an identical call was under way"
             raise DeadlineExceeded(words) from None
-        if is_theirs and result.error is not None and result.error.type in _THE_OTHERS_OWN:
+        if not is_theirs:
+            return False
+        if result.error is not None and result.error.type in _THE_OTHERS_OWN:
             await answer()
-        elif is_theirs:
-            line.recalled, line.error, line.degraded = result, result.error, result.degraded
-            self._note_reuse(result)
+            return False
+        line.recalled, line.error, line.degraded = result, result.error, result.degraded
+        if result.success:
+            self._note_saving(result)
+        return True
 
     async def stand_in(self, line: Timeline) -> bool:
         """Look for a stored answer to a call that failed, however stale; return whether there is one."""
         if line.cache_key is None or line.recalled is not None:
             return False
-        line.recalled = await self._get(line.cache_key)
+        left = line.remaining_seconds()
+        try:
+            patience = None if left is None else max(left, _GRACE_SECONDS)
+            line.recalled = await _in_time(self._get(line.cache_key), patience)
+        except _TooSlow:
+            _log.warning("the response cache had nothing in time for call %s", line.request_id)
         return line.recalled is not None
 
     async def store(self, line: Timeline, result: GenerationResult[Any]) -> None:
@@ -166,7 +205,10 @@ class Recall:
             return
         keep_seconds = _ttl_of(policy) + policy.stale_seconds
         try:
-            await cache.put(line.cache_key, _kept(result), ttl_seconds=keep_seconds)
+            storing = cache.put(line.cache_key, _kept(result), ttl_seconds=keep_seconds)
+            await _in_time(storing, line.remaining_seconds())
+        except _TooSlow:
+            _log.warning("the response cache did not take call %s in time", line.request_id)
         except Exception:  # noqa: BLE001 - a broken cache must not spoil a good answer
             _log.exception("the response cache did not take call %s", line.request_id)
 
@@ -216,6 +258,24 @@ class Recall:
 
         task = self._renewals[key] = asyncio.create_task(run())
         task.add_done_callback(forget)
+
+
+class _TooSlow(Exception):
+    """The response cache takes longer than the call that asks it has."""
+
+
+async def _in_time(asking: Awaitable[T], seconds: float | None) -> T:
+    """Await what the cache does for at most `seconds`, None for as long as it takes; raises _TooSlow."""
+    if seconds is None:
+        return await asking
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            return await asking
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise _TooSlow from None
 
 
 def _kept(result: GenerationResult[Any]) -> GenerationResult[Any]:

@@ -38,6 +38,13 @@ from llm_core import (
 )
 from llm_gates import BreakerPolicy
 from llm_metrics import MetricsRecorder, TelemetryFanOut, UsageStats, choose_telemetry
+from llm_service.arguments import (
+    check_limits,
+    check_requests,
+    check_service,
+    fallbacks_of,
+)
+from llm_service.closest import closest
 from llm_service.embedding import (
     CALLS_AT_ONCE,
     EMBEDDING_METADATA,
@@ -52,10 +59,11 @@ from llm_service.hedging import HedgePolicy, Hedger
 from llm_service.in_flight import InFlight
 from llm_service.invocation import Sink
 from llm_service.ladder import Fallback
-from llm_service.operations import completed, current_defaults, innermost
+from llm_service.operations import completed, current, innermost
 from llm_service.parts import EngineParts
 from llm_service.pieces import Pieces, ProviderMethod, TakeRaw, engine_for
 from llm_service.portal import Portal
+from llm_service.request_fields import check_fields, unknown_field
 from llm_service.retry import RetryPolicy
 from llm_service.routing import Router
 from llm_service.snapshot import ServiceSnapshot
@@ -73,6 +81,7 @@ __all__ = ["BaseLLMService"]
 T = TypeVar("T")
 
 _DEFAULT_BREAKER = BreakerPolicy()
+_RATE_LIMITS = ("max_rpm", "max_tpm")
 
 
 class BaseLLMService:
@@ -134,9 +143,27 @@ class BaseLLMService:
         `operation_fields` gives the fields that requests of an operation take where neither they nor `@operation`
         say anything; `from_config` fills it.
 
-        Raises InvalidValue for limits that contradict each other or cannot be, and ConfigurationError for telemetry
+        Raises InvalidValue for what a service cannot work with and for limits that contradict each other, and
+        ConfigurationError for telemetry
         that is not there, or of which several are installed and none is chosen.
         """
+        check_service(
+            model=model,
+            provider=provider,
+            registry=registry,
+            gate=gate,
+            breaker=breaker,
+            retry=retry,
+            restart_streams=restart_streams,
+            hedge=hedge,
+            cache=cache,
+            telemetry=telemetry,
+            price_book=price_book,
+            operation_fields=operation_fields,
+            clock=clock,
+        )
+        check_limits(limits)
+        rungs = fallbacks_of(fallbacks)
         own_limits = Limits(
             max_rpm=max_rpm, max_tpm=max_tpm, max_concurrent_requests=max_concurrent_requests
         )
@@ -161,7 +188,7 @@ class BaseLLMService:
             gate_of=self._gates.gate_of,
             retry=retry or RetryPolicy(),
             clock=self._clock,
-            fallbacks=tuple(map(_as_fallback, fallbacks)),
+            fallbacks=rungs,
             restart_streams=restart_streams,
             hedger=Hedger(hedge) if hedge else None,
             telemetry=TelemetryFanOut([self._telemetry]),
@@ -259,6 +286,7 @@ class BaseLLMService:
         options = {} if dimensions is None else {"dimensions": dimensions}
         pieces: Pieces[tuple[str, ...]] = pieces_of(self, EmbeddingProvider)
         try:
+            check_fields(fields, "embed", besides=["dimensions"])
             asked = list(batches(texts))
             if not asked:
                 raise InvalidValue("texts: got none, expected at least one text")
@@ -314,9 +342,11 @@ class BaseLLMService:
         With `in_order` they come in the order of `requests`, the finished ones waiting for those before them.
         `requests` is read only as fast as results are taken, so it may be endless.
         Leaving the loop early cancels what is in flight.
-        Raises InvalidValue for an `in_flight` below 1, and what `requests` itself raises, after the results of what
+        Raises InvalidValue, at once, for `requests` that are one text or nothing to iterate over and for an `in_flight`
+        below 1, and what `requests` itself raises, after the results of what
         had been read by then.
         """
+        check_requests(requests)
         return fan_out(self.generate, requests, in_flight=in_flight, in_order=in_order)
 
     def generate_many_sync(
@@ -336,9 +366,10 @@ class BaseLLMService:
         None takes a limit away; one that was None before counts the calls of the last minute, too.
         Models with limits of their own keep those. Raises InvalidValue for an impossible limit.
         """
-        unknown = set(changes) - {"max_rpm", "max_tpm"}
+        unknown = set(changes) - set(_RATE_LIMITS)
         if unknown:
-            raise InvalidValue.of("set_rate_limits", sorted(unknown), "max_rpm or max_tpm")
+            name = min(unknown)
+            raise InvalidValue(f"set_rate_limits: got {name!r}{closest(name, _RATE_LIMITS)}")
         self._gates.change(**changes)
 
     def set_concurrency(self, max_concurrent_requests: int | None) -> None:
@@ -347,6 +378,7 @@ class BaseLLMService:
 
     def use_limits(self, general: Limits, limits: Mapping[str, Limits]) -> None:
         """Change all limits at once, `limits` being those of single models and providers, as in the constructor."""
+        check_limits(limits, general=general)
         self._gates.use(general, limits)
 
     def use_model(self, model: str) -> None:
@@ -355,6 +387,7 @@ class BaseLLMService:
 
     def use_provider(self, provider: Provider | None) -> None:
         """Change who answers from the next call on, None for whom the model's name says; calls in flight keep theirs."""
+        check_service(provider=provider)
         self._router.use_provider(provider)
 
     def snapshot(self) -> ServiceSnapshot:
@@ -449,18 +482,22 @@ class BaseLLMService:
             if innermost.get() or self._operation_fields is not None:
                 asked = self._completed(asked)
         except Exception as error:  # noqa: BLE001 - also what the caller's `operation_fields` raises
-            return _at_once(self._refuse(error))
+            return _at_once(self._refuse(unknown_field(fields or {}) or error))
         return (engine or self._engine).generate(asked, sink)
 
     def _completed(self, request: GenerationRequest) -> GenerationRequest:
         """Return `request` with what the operation that it belongs to says where it says nothing itself."""
-        defaults = current_defaults(self)
-        if defaults is not None:
+        running = current(self)
+        if running is not None:
+            defaults = running.defaults
             if defaults.limits is not None:
                 self._gates.limit_operation(defaults.operation_name, defaults.limits)
             request = completed(request, defaults.fields())
         if self._operation_fields is not None:
             request = completed(request, self._operation_fields(request.operation_name))
+        if running is not None:
+            now = self._clock.monotonic_ns()
+            request = running.in_time(request, self._operation_fields, now)
         return request
 
     def _refuse(self, error: Exception) -> GenerationResult[Any]:
@@ -488,10 +525,6 @@ def pieces_of(service: BaseLLMService, kind: type[ProviderMethod]) -> Pieces[Any
         complete=service._completed,
         refuse=service._refuse,
     )
-
-
-def _as_fallback(rung: Fallback | str) -> Fallback:
-    return Fallback(model=rung) if isinstance(rung, str) else rung
 
 
 def _as_request(

@@ -13,11 +13,17 @@ __all__ = ["CacheStats", "ServiceSnapshot"]
 
 @immutable
 class CacheStats(Record):
-    """What the response cache has done so far in this process."""
+    """What the response cache has done so far in this process: each call that asked it counts once.
+
+    That is under one of `hits`, `misses` and `shared`, a miss as soon as the call has ended.
+    """
 
     hits: int = 0
-    """Calls answered from the cache, or by sharing an identical call that was under way."""
+    """Calls answered from the cache."""
     misses: int = 0
+    """Calls that asked a provider themselves, or that ended before they could."""
+    shared: int = 0
+    """Calls that took the answer, or the failure, of an identical call that was under way."""
     saved: Cost = Cost()
     """What the answers that were reused had cost, without helper calls of pipelines: these are made again."""
 

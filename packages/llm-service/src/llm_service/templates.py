@@ -21,9 +21,11 @@ def render(template: str | Runnable[Any, Any], variables: Mapping[str, Any]) -> 
     A text takes its variables as `str.format` does and becomes one user message.
     LangChain's prompt templates, and runnables that end in a prompt, messages or text, are taken as they are.
 
-    Raises InvalidValue naming the variables that are missing or that the template does not know.
+    Raises InvalidValue naming the variables that are missing, that the template does not know, or whose value does not fit.
     Of other runnables than prompts only what their input schema demands is known, so nothing is ever too much.
     """
+    if not isinstance(variables, Mapping):
+        raise InvalidValue.of("variables", variables, "a mapping of names to values")
     if isinstance(template, str):
         return (Message.user(_render_text(template, variables)),)
     # Whoever holds an object of LangChain's has imported it; nobody else pays for it here.
@@ -43,9 +45,22 @@ def _render_text(template: str, variables: Mapping[str, Any]) -> str:
     _check_names(variables, required=names, known=names)
     try:
         return template.format(**variables)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        message = f"template: a variable does not fit: {type(error).__name__}: {error}"
-        raise InvalidValue(message) from error
+    except Exception as error:  # a value's own `__str__` or `__format__` may raise anything
+        name = _unfit(template, variables)
+        message = f"template: a variable does not fit: {name!r}: {type(error).__name__}: {error}"
+        raise InvalidValue(message, details={"field": name}) from error
+
+
+def _unfit(template: str, variables: Mapping[str, Any]) -> str:
+    """Return the name of the variable that a text cannot be filled in with."""
+    fields = [field for field in string.Formatter().parse(template) if field[1] is not None]
+    for _, name, specification, conversion in fields:
+        kind = f"!{conversion}" if conversion else ""
+        try:
+            f"{{{name}{kind}:{specification}}}".format(**variables)
+        except Exception:  # noqa: BLE001 - as above
+            return str(name).replace("[", ".").partition(".")[0]
+    return fields[0][1] or ""
 
 
 def _variables_of(template: str) -> Iterable[str]:
@@ -71,7 +86,7 @@ def _check_names(
     """Raise InvalidValue for missing and, if all the `known` names are known, for surplus variables."""
     wanted = list(required)
     missing = [name for name in wanted if name not in variables]
-    surplus = [] if known is None else sorted(set(variables) - set(known))
+    surplus = [] if known is None else sorted(set(variables) - set(known), key=str)
     faults = []
     if missing:
         faults.append(f"missing {', '.join(map(repr, missing))}")

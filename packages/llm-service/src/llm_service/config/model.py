@@ -313,7 +313,7 @@ class OperationConfig(_Section):
     model: ModelName | None = None
     """A model's name, an alias, or provider/model."""
     deadline_seconds: Seconds | None = None
-    """Time for everything: queue, attempts, pauses, refinement."""
+    """Time for everything: queue, attempts, pauses, refinement; for all calls of a method under `@operation` together."""
     max_attempts: Count | None = None
     """All attempts together; 1 never retries."""
     limits: RateLimits | None = None

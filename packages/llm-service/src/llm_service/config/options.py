@@ -15,6 +15,7 @@ from llm_providers import ProviderRegistry, ResolvedModel
 from llm_service.cache import MemoryResponseCache
 from llm_service.config.model import ModelsConfig, ProviderConfig, ProviderKind, ServiceConfig
 from llm_service.config.secrets import SecretReader
+from llm_service.config.shape import OBJECTS
 
 __all__ = ["ConfiguredRegistry", "own_options", "service_options"]
 
@@ -58,10 +59,7 @@ def service_options(
     return options
 
 
-_NO_SETTINGS = frozenset(
-    {"provider", "registry", "fallbacks", "gate", "price_book", "operation_fields", "clock"}
-)
-_OBJECTS = frozenset({"retry", "hedge", "breaker", "cache", "telemetry"})
+_OBJECTS_OR_SECTIONS = frozenset({"retry", "hedge", "breaker", "cache", "telemetry"})
 """What a service takes as an object, and a configuration as a section."""
 _PLAIN = (str, int, float, Sequence, Mapping, BaseModel)
 
@@ -72,7 +70,7 @@ def own_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
         name: value
         for name, value in arguments.items()
         if value is not None
-        and (name in _NO_SETTINGS or (name in _OBJECTS and not isinstance(value, _PLAIN)))
+        and (name in OBJECTS or (name in _OBJECTS_OR_SECTIONS and not isinstance(value, _PLAIN)))
     }
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from llm_core import ConfigurationError, Value, immutable
-from llm_service.config.shape import field_names
-from llm_service.config.tree import SettingPath, Settings, dotted
+from llm_service.closest import closest
+from llm_service.config.shape import names_for
+from llm_service.config.tree import Origin, SettingPath, Settings, dotted
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
-__all__ = ["InvalidConfig", "Problem", "closest", "problems_of"]
+__all__ = ["InvalidConfig", "Problem", "problems_of"]
 
 
 @immutable
@@ -61,14 +61,14 @@ def _problem(details: ErrorDetails, settings: Settings) -> Problem:
     return Problem(
         place=str(origin or "configuration"),
         setting=dotted(path),
-        message=_message(details, path),
+        message=_message(details, path, origin),
     )
 
 
-def _message(details: ErrorDetails, path: SettingPath) -> str:
+def _message(details: ErrorDetails, path: SettingPath, origin: Origin | None) -> str:
     kind, given = details["type"], details["input"]
     if kind == "extra_forbidden":
-        return f"unknown key{closest(str(path[-1]), field_names(path[:-1]) or ())}"
+        return f"unknown key{closest(path[-1], names_for(path, origin.kind if origin else None))}"
     if kind == "missing":
         return "is missing"
     if kind == "enum":
@@ -117,12 +117,3 @@ def _shown(given: Any, path: SettingPath) -> str:
         return "a mapping" if isinstance(given, dict) else "a list"
     shown = repr(given)
     return shown if len(shown) <= 80 else shown[:77] + "..."
-
-
-def closest(given: Any, names: Iterable[str]) -> str:
-    """Return ``; did you mean …?`` with the name nearest to `given`, or all names if none is near."""
-    known = [name for name in names if name]
-    near = difflib.get_close_matches(str(given).lower(), known, n=1, cutoff=0.6)
-    if near:
-        return f"; did you mean {near[0]!r}?"
-    return f"; expected one of {', '.join(known)}" if known else ""

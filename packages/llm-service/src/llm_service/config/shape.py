@@ -9,9 +9,32 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from llm_service.config.model import ServiceConfig
-from llm_service.config.tree import SettingPath
+from llm_service.config.tree import OriginKind, SettingPath
 
-__all__ = ["field_names", "is_section"]
+__all__ = ["OBJECTS", "SHORT_NAMES", "field_names", "is_section", "names_for"]
+
+SHORT_NAMES: Mapping[str, SettingPath] = {
+    "model": ("models", "default"),
+    "max_rpm": ("limits", "max_rpm"),
+    "max_tpm": ("limits", "max_tpm"),
+    "max_concurrent_requests": ("limits", "max_concurrent_requests"),
+}
+"""Names that variables and arguments may use for the settings that are set most often."""
+
+OBJECTS = frozenset(
+    {"provider", "registry", "fallbacks", "gate", "price_book", "operation_fields", "clock"}
+)
+"""Names that only arguments may use, for what a service takes and no file could hold."""
+
+
+def names_for(path: SettingPath, kind: OriginKind | None) -> list[str]:
+    """Return the names that one who wrote the last of `path`, in a source of that kind, could have meant."""
+    names = field_names(path[:-1]) or []
+    if len(path) == 1 and kind in (OriginKind.VARIABLE, OriginKind.ENV_FILE, OriginKind.ARGUMENT):
+        names += SHORT_NAMES
+    if len(path) == 1 and kind is OriginKind.ARGUMENT:
+        names += sorted(OBJECTS)
+    return names
 
 
 def field_names(path: SettingPath) -> list[str] | None:

@@ -12,24 +12,17 @@ import yaml
 from pydantic import ValidationError
 
 from llm_core import Value, immutable
+from llm_service.closest import closest
 from llm_service.config.model import ServiceConfig
-from llm_service.config.problems import InvalidConfig, Problem, closest, problems_of
+from llm_service.config.problems import InvalidConfig, Problem, problems_of
 from llm_service.config.secrets import SecretReader
-from llm_service.config.shape import field_names
+from llm_service.config.shape import SHORT_NAMES, field_names
 from llm_service.config.tree import Origin, OriginKind, SettingPath, Settings, dotted
 from llm_service.config.yaml_file import read_yaml
 
 __all__ = ["LoadedConfig", "find_config", "load_config"]
 
 PREFIX = "LLM_SERVICE_"
-
-_SHORT_NAMES: Mapping[str, SettingPath] = {
-    "model": ("models", "default"),
-    "max_rpm": ("limits", "max_rpm"),
-    "max_tpm": ("limits", "max_tpm"),
-    "max_concurrent_requests": ("limits", "max_concurrent_requests"),
-}
-"""Names that variables and arguments may use for the settings that are set most often."""
 
 # Not settings: the file's own place, and what Kubernetes sets for a service called `llm` or `llm-service`.
 _FOREIGN = re.compile(r"CONFIG|(SERVICE_)?(HOST|PORT(_.+)?)")
@@ -146,8 +139,8 @@ def _path_of_variable(name: str, settings: Settings) -> SettingPath:
     Variables are written in capitals and without dots or hyphens, so names are compared without these.
     """
     segments = [segment.lower() for segment in name.split("__")]
-    if len(segments) == 1 and segments[0] in _SHORT_NAMES:
-        return _SHORT_NAMES[segments[0]]
+    if len(segments) == 1 and segments[0] in SHORT_NAMES:
+        return SHORT_NAMES[segments[0]]
     path: SettingPath = ()
     here: Any = settings.values
     for segment in segments:
@@ -166,7 +159,7 @@ def _put_arguments(settings: Settings, arguments: Mapping[str, Any]) -> None:
     for name, value in arguments.items():
         if value is None:
             continue
-        path = _SHORT_NAMES.get(name) or tuple(name.split("__"))
+        path = SHORT_NAMES.get(name) or tuple(name.split("__"))
         settings.put(path, value, Origin(kind=OriginKind.ARGUMENT, place=f"argument {name}"))
 
 
