@@ -146,7 +146,8 @@ class AnthropicProvider(BaseLLMProvider):
             # Neither spans nor headers of its own: the caller traces the call, and says so in the request's headers.
             open_telemetry={"traces": {"enabled": False}, "propagation": False},
             timeout=httpx2.Timeout(None, connect=self._connect_seconds),
-            http_client=self._http_client,
+            # The SDK's own one closes its connections on whatever loop runs when it is garbage, not on theirs.
+            http_client=self._http_client or anthropic.DefaultAsyncHttpxClient(),
         )
 
     def __repr__(self) -> str:

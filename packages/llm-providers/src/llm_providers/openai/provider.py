@@ -285,7 +285,8 @@ class OpenAIProvider(BaseLLMProvider):
             max_retries=0,
             # How long an answer may take is bounded above the transport, for the whole call.
             timeout=httpx2.Timeout(None, connect=self._connect_seconds),
-            http_client=self._http_client,
+            # The SDK's own one closes its connections on whatever loop runs when it is garbage, not on theirs.
+            http_client=self._http_client or openai.DefaultAsyncHttpxClient(),
         )
         if not self._is_openai:
             # The SDK takes these from the environment, where they are meant for OpenAI and nobody else.
