@@ -11,7 +11,7 @@ import contextlib
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Generic, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, finalize
 
 from llm_core import ConfigurationError, LLMError
 from llm_core.forks import begin_anew_in_children
@@ -41,13 +41,15 @@ class LoopClients(Generic[ClientT]):
         self._make = make
         self._close = close
         self._close_seconds = close_seconds
-        self._kept: WeakKeyDictionary[asyncio.AbstractEventLoop, _Kept[ClientT]] = (
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, _Kept[ClientT]] = (
             WeakKeyDictionary()
         )
         self._making: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
             WeakKeyDictionary()
         )
         self._spare: ClientT | None = None
+        # When this is dropped, or else at exit.
+        finalize(self, _let_go_of_still_loops, self._clients)
         self.begin_anew()
         begin_anew_in_children(self)
 
@@ -58,7 +60,7 @@ class LoopClients(Generic[ClientT]):
     def check(self) -> None:
         """Make a client, so that what is missing for it is told now; the next event loop gets that one."""
         with self._lock:
-            if self._spare is None and not self._kept:
+            if self._spare is None and not self._clients:
                 self._spare = self._made()
 
     async def current(self) -> ClientT:
@@ -80,31 +82,31 @@ class LoopClients(Generic[ClientT]):
                 await kept.begin()
                 with self._lock:
                     self._let_go_of_ended_loops()
-                    self._kept[loop] = kept
+                    self._clients[loop] = kept
             return client
 
     async def aclose(self) -> None:
-        """Close every client, each on its own loop; those of loops that have ended are let go.
+        """Close every client, each on its own loop; those of loops that do not run are let go.
 
         A client asked for afterwards is a new one.
         Raises what the first of those that could not be closed raised, when all have been tried.
         """
         here = asyncio.get_running_loop()
         with self._lock:
-            kept = list(self._kept.items())
+            kept = list(self._clients.items())
             if self._spare is not None:
                 kept.append((here, _Kept(self._spare, self._close, self._close_seconds)))
-            self._kept.clear()
+            self._clients.clear()
             self._spare = None
         outcomes = await asyncio.gather(
             *[each.close_on(loop) for loop, each in kept], return_exceptions=True
         )
         for outcome in outcomes:
-            if outcome is not None:
+            if isinstance(outcome, Exception):  # else it is closed, or its loop has just ended
                 raise outcome
 
     def _known(self, loop: asyncio.AbstractEventLoop) -> ClientT | None:
-        kept = self._kept.get(loop)
+        kept = self._clients.get(loop)
         return None if kept is None else kept.client
 
     def _made(self) -> ClientT:
@@ -121,8 +123,8 @@ class LoopClients(Generic[ClientT]):
 
     def _let_go_of_ended_loops(self) -> None:
         """Forget the clients of closed loops: their open connections hold the loop, so it never goes by itself."""
-        for loop in [loop for loop in self._kept if loop.is_closed()]:
-            del self._kept[loop]
+        for loop in [loop for loop in self._clients if loop.is_closed()]:
+            del self._clients[loop]
 
 
 class _Kept(Generic[ClientT]):
@@ -154,7 +156,7 @@ class _Kept(Generic[ClientT]):
                 await self._close(client)
 
     async def close_on(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Close the client on `loop`; if that runs no more there is nothing to do, or its life ends when it runs again."""
+        """Close the client on `loop`, which is its own, or let go of it if nothing runs there."""
         if loop is asyncio.get_running_loop():
             await self._end()
         elif loop.is_running():
@@ -162,6 +164,16 @@ class _Kept(Generic[ClientT]):
             with contextlib.suppress(TimeoutError):  # it may be blocked, or end in this moment
                 async with asyncio.timeout(self._close_seconds):
                     await asyncio.wrap_future(closing)
+        else:
+            self.let_go()
+
+    def let_go(self) -> None:
+        """End the client's life unclosed, because its loop does not run, and may never do so again."""
+        self.client = None
+        if self._life is not None:
+            # By hand, as it waits for nothing now. As garbage it would want to be ended by its loop, and tell if it was not.
+            with contextlib.suppress(StopIteration, RuntimeError):
+                self._life.aclose().send(None)
 
     async def _end(self) -> None:
         if self.client is None:
@@ -181,3 +193,11 @@ async def _life(kept: _Kept[ClientT]) -> AsyncGenerator[None, None]:
         with contextlib.suppress(Exception):
             # Boundary to foreign code: a client that breaks while closing is closed, and nobody is left to be told.
             await kept.close()
+
+
+def _let_go_of_still_loops(
+    kept: WeakKeyDictionary[asyncio.AbstractEventLoop, _Kept[ClientT]],
+) -> None:
+    for loop, each in list(kept.items()):
+        if not loop.is_running():
+            each.let_go()
