@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
+import httpx2
 import pytest
 
+from llm_providers import AnthropicProvider, OpenAIProvider
 from llm_sim import SimServer
 
 _PROGRAM = """
@@ -104,3 +108,17 @@ def test_one_run_after_the_other_leaves_no_connection_open(
 @pytest.mark.parametrize("provider", _PROVIDERS)
 def test_loops_that_just_stop_are_let_go_silently(sim: SimServer, provider: str) -> None:
     assert _told(sim, provider, _LOOPS_THAT_JUST_STOP) == ""
+
+
+@pytest.mark.parametrize("kind", [OpenAIProvider, AnthropicProvider])
+def test_a_client_of_the_callers_own_outlives_the_loops(kind: Any) -> None:
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, json={"data": []})
+
+    own = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
+    provider = kind("key", http_client=own)
+    for _ in range(2):
+        assert asyncio.run(provider.list_models()) == ()
+    asyncio.run(provider.aclose())
+    assert not own.is_closed
+    asyncio.run(own.aclose())

@@ -236,7 +236,7 @@ class ProviderRegistry:
             *[provider.aclose() for provider in providers], return_exceptions=True
         )
         for outcome in outcomes:
-            if outcome is not None:
+            if isinstance(outcome, Exception):
                 raise outcome
 
     async def __aenter__(self) -> ProviderRegistry:
