@@ -8,6 +8,7 @@ import dataclasses
 import math
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from llm_core import (
     ErrorType,
     FrozenDict,
     GateTimeout,
+    InvalidValue,
     LLMError,
     MissingCredentials,
     MissingDependencyError,
@@ -29,6 +31,7 @@ from llm_core import (
     ProviderError,
     ProviderResponse,
     QueueFull,
+    RateLimitFacts,
     RequestError,
     TextPart,
     UnknownModel,
@@ -219,10 +222,30 @@ class TestErrorInfo:
             details=FrozenDict(limit="rpm"),
         )
 
-    @pytest.mark.parametrize("endless", [math.inf, math.nan, -1.0])
+    @pytest.mark.parametrize("endless", [math.inf, math.nan, -1.0, -1e300])
     def test_a_wait_that_is_no_wait_is_left_out(self, endless: float) -> None:
         error = GateTimeout("held", retry_after=endless)
         assert ErrorInfo.from_exception(error).retry_after is None
+        said = ErrorInfo.of(ErrorType.RATE_LIMITED, "slow down", retry_after=endless)
+        assert said.retry_after is None
+        assert said.to_exception().retry_after is None
+        assert RateLimitFacts(retry_after=endless).retry_after is None
+
+    def test_a_wait_is_a_year_at_most(self) -> None:
+        year = 366 * 86_400.0
+        error = GateTimeout("held", retry_after=1e300)
+        assert ErrorInfo.from_exception(error).retry_after == year
+        assert ErrorInfo.of(ErrorType.OVERLOADED, "x", retry_after=1e300).retry_after == year
+        assert RateLimitFacts(retry_after=1e300).retry_after == year
+
+    def test_a_wait_that_is_no_number(self) -> None:
+        words: Any = "3"
+        with pytest.raises(InvalidValue, match=r"ErrorInfo\.retry_after: got '3'"):
+            ErrorInfo.of(ErrorType.OVERLOADED, "x", retry_after=words)
+        # Whoever is told of a failure is not to fail by it.
+        error = GateTimeout("held", retry_after=words)
+        assert ErrorInfo.from_exception(error).retry_after is None
+        assert RateLimitFacts(retry_after=words).retry_after is None
 
     def test_a_provider_error_gives_back_its_own_description(self) -> None:
         info = ErrorInfo(type=ErrorType.OVERLOADED, message="busy", status_code=529)

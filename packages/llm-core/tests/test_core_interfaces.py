@@ -74,6 +74,7 @@ def test_what_the_modules_call_public_is_public() -> None:
         "NOT_JSON",
         "codec_for",
         "require",
+        "usable_wait",
     }
     for name, module in vars(llm_core).items():
         if isinstance(module, types.ModuleType) and name not in (

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import sys
 from importlib.metadata import EntryPoint
 from types import SimpleNamespace
@@ -105,6 +106,23 @@ async def test_providers_that_take_turns_are_closed_once_each() -> None:
         for provider in (second, first, first, second, first):
             registry.register("own", provider)
     assert (first.closings, second.closings) == (1, 1)
+
+
+async def test_a_provider_that_breaks_while_closing_keeps_no_other_from_being_closed() -> None:
+    class Breaking(ScriptedProvider):
+        async def aclose(self) -> None:
+            raise OSError("broken pipe")
+
+    class Slow(ScriptedProvider):
+        async def aclose(self) -> None:
+            await asyncio.sleep(0)
+            await super().aclose()
+
+    slow = Slow()
+    registry = ProviderRegistry({"breaking": Breaking(), "slow": slow})
+    with pytest.raises(OSError, match="broken pipe"):
+        await registry.aclose()
+    assert slow.closed
 
 
 def test_a_factory_is_called_when_first_needed() -> None:

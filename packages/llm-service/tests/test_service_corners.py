@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from datetime import datetime
 from decimal import Decimal
@@ -367,6 +368,47 @@ class TestDeadlinesAndRefusals:
         await service.generate("?")
         assert gate.observed == [facts]
         assert gate.held_seconds == [120.0]
+
+    async def test_what_a_refusal_says_of_limits_holds_nobody_for_a_day_either(self) -> None:
+        refusal = ErrorInfo.of(
+            ErrorType.RATE_LIMITED, "tomorrow", rate_limits=RateLimitFacts(retry_after=86_400.0)
+        )
+        gate = OpenGate()
+        service = BaseLLMService(
+            model="m", provider=ScriptedProvider([refusal]), gate=gate, retry=ONCE
+        )
+        await service.generate("?")
+        assert gate.observed == [RateLimitFacts(retry_after=120.0)]
+
+    @pytest.mark.parametrize("seconds", [-1.0, math.nan, math.inf])
+    async def test_a_wait_that_is_no_wait_neither_stops_a_retry_nor_loses_an_answer(
+        self, seconds: float
+    ) -> None:
+        facts = RateLimitFacts(retry_after=seconds)
+        refusal = ErrorInfo.of(
+            ErrorType.RATE_LIMITED, "slow down", retry_after=seconds, rate_limits=facts
+        )
+        answer = ProviderResponse(
+            provider="p", model="m", parts=(TextPart(text="yes"),), rate_limits=facts
+        )
+        service = BaseLLMService(
+            model="m",
+            provider=ScriptedProvider([refusal, answer]),
+            max_rpm=100,
+            retry=RetryPolicy(initial_seconds=0),
+        )
+        result = await service.generate("?")
+        assert (result.content, len(result.attempts)) == ("yes", 2)
+
+    async def test_an_absurd_wait_loses_no_answer(self) -> None:
+        answer = ProviderResponse(
+            provider="p",
+            model="m",
+            parts=(TextPart(text="yes"),),
+            rate_limits=RateLimitFacts(retry_after=1e300),
+        )
+        service = BaseLLMService(model="m", provider=ScriptedProvider([answer]), max_rpm=100)
+        assert (await service.generate("?")).content == "yes"
 
     async def test_a_rung_that_cannot_be_asked_is_stepped_over(self) -> None:
         class Picky(ScriptedProvider):

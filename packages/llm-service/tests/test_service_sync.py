@@ -16,6 +16,7 @@ import pytest
 from llm_core import CacheMode, CachePolicy, ErrorType, StreamResult
 from llm_core.testing import OpenGate, RecordingTelemetry, ScriptedProvider
 from llm_service import BaseLLMService, Limits, MemoryResponseCache
+from llm_sim import SimServer
 
 
 def echo_service(**options: Any) -> BaseLLMService:
@@ -316,6 +317,30 @@ def test_an_abandoned_stream_neither_hangs_nor_warns(program: str) -> None:
         timeout=30,
         check=False,
     )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("end", ["", "service.close()", "asyncio.run(service.aclose())"])
+def test_event_loops_and_sync_calls_in_turn_leave_nothing_open(end: str) -> None:
+    program = f"""
+import asyncio, sys
+from llm_providers import OpenAIProvider
+from llm_service import BaseLLMService
+
+service = BaseLLMService(model="m", provider=OpenAIProvider("key", sys.argv[1]))
+for _ in range(2):
+    assert asyncio.run(service.generate("?")).success
+    assert service.generate_sync("?").success
+{end}
+"""
+    with SimServer() as sim:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", program, sim.openai_base_url],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
     assert (done.returncode, done.stderr) == (0, "")
 
 

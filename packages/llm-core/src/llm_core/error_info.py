@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
+from llm_core._waits import usable_wait
 from llm_core.error_types import ErrorType
 from llm_core.errors import LLMError, ProviderError
 from llm_core.frozen import EMPTY
@@ -38,7 +38,10 @@ class ErrorInfo(CheckedRecord):
     retryable: bool = _BY_TABLE
     """The same request may succeed later; what the error table says of `type` unless given."""
     retry_after: float | None = None
-    """Seconds after which another try makes sense, as the provider or the gate said."""
+    """Seconds after which another try makes sense, as the provider or the gate said.
+
+    At most a year; None if what is given is negative or endless: describing a failure must not fail on that.
+    """
     status_code: int | None = None
     """The HTTP status, if there was one (a mid-stream failure has 200)."""
     code: str | None = None
@@ -55,6 +58,11 @@ class ErrorInfo(CheckedRecord):
     """Further facts, such as the numbers of a context that was too long."""
     partial: ProviderResponse | None = None
     """What had arrived of the reply: text, tool-call fragments, best known usage."""
+
+    def _check(self, names: Iterable[str]) -> None:
+        if isinstance(self.retry_after, (int, float)):  # else it is None, or of the wrong type
+            object.__setattr__(self, "retry_after", usable_wait(self.retry_after))
+        CheckedRecord._check(self, names)
 
     def _validate(self) -> None:
         if self.retryable is _BY_TABLE:
@@ -80,7 +88,7 @@ class ErrorInfo(CheckedRecord):
                 type=error.error_type,
                 message=str(error),
                 retryable=error.retryable,
-                retry_after=_usable(error.retry_after),
+                retry_after=usable_wait(error.retry_after),
                 exception=name,
                 details=error.details,
             )
@@ -101,8 +109,3 @@ class ErrorInfo(CheckedRecord):
     def to_exception(self) -> ProviderError:
         """Return an exception that carries this; `GenerationResult.unwrap` raises it."""
         return ProviderError(self)
-
-
-def _usable(seconds: float | None) -> float | None:
-    """Return a wait that JSON can say: describing an error must not fail on an endless one."""
-    return seconds if seconds is not None and 0 <= seconds < math.inf else None

@@ -8,6 +8,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final
 
+from llm_core._waits import usable_wait
 from llm_core.error_types import ErrorType
 from llm_core.frozen import EMPTY
 from llm_core.messages import AudioPart, Message, Part, ReasoningPart, Role, TextPart, ToolCall
@@ -72,7 +73,11 @@ class RateLimitFacts(Record):
     input_tokens: RateLimitWindow | None = None
     output_tokens: RateLimitWindow | None = None
     retry_after: float | None = None
-    """Seconds to wait before the next try."""
+    """Seconds to wait before the next try, at most a year; None if what is given is no length of time."""
+
+    def __post_init__(self) -> None:
+        if self.retry_after is not None:
+            object.__setattr__(self, "retry_after", usable_wait(self.retry_after))
 
 
 @immutable

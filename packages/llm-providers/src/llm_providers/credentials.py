@@ -19,12 +19,21 @@ class Secret:
     __slots__ = ("_text",)
 
     def __init__(self, text: str) -> None:
+        if not isinstance(text, str):
+            raise ConfigurationError(
+                f"an API key is of type {type(text).__name__}; expected a text (str)"
+            )
         text = text.strip()  # keys read from files end in a newline
         if not (text.isascii() and text.isprintable()):
             raise ConfigurationError(
                 "an API key holds a character that no HTTP header can carry; expected printable ASCII"
             )
         self._text = text
+
+    @classmethod
+    def of(cls, text: str | None) -> Secret | None:
+        """Return the secret `text`, or None if there is none."""
+        return None if text is None or text == "" else cls(text)
 
     def reveal(self) -> str:
         """Return the text, to be passed straight to where it is used."""

@@ -22,6 +22,7 @@ from llm_core import (
     StreamFailed,
     SystemClock,
 )
+from llm_providers.arguments import check_seconds
 from llm_providers.classify import (
     classify,
     classify_failure,
@@ -66,12 +67,23 @@ class BaseLLMProvider(ABC):
 
         `timeout_seconds` bounds a whole call that does not say its own, `idle_timeout_seconds` the silence
         within a stream (before its first byte, too).
+        Raises InvalidValue for what can never work.
         """
+        made = type(self).__name__
+        check_seconds(
+            made, timeout_seconds=timeout_seconds, idle_timeout_seconds=idle_timeout_seconds
+        )
+        if not isinstance(name, str) or not name:
+            raise InvalidValue.of(f"{made}.name", name, "a text that is not empty")
+        if not isinstance(transport, Transport):
+            raise InvalidValue.of(f"{made}.transport", transport, "a Transport")
+        if clock is not None and not isinstance(clock, Clock):
+            raise InvalidValue.of(f"{made}.clock", clock, "a Clock")
         self._name = name
         self._transport = transport
         self._timeout_seconds = timeout_seconds
         self._idle_timeout_seconds = idle_timeout_seconds
-        self._clock: Clock = clock or SystemClock()
+        self._clock: Clock = SystemClock() if clock is None else clock
 
     @property
     def name(self) -> str:

@@ -224,12 +224,20 @@ class ProviderRegistry:
         return tuple(sorted({*self._entries, *_BUILT_IN, *self._entry_points()}))
 
     async def aclose(self) -> None:
-        """Close every provider that was made here or registered, replaced ones included."""
+        """Close every provider that was made here or registered, replaced ones included.
+
+        Raises what the first of those that could not be closed raised, when all have been tried.
+        """
         with self._lock:
             providers = [e.provider for e in self._entries.values() if e.provider is not None]
             providers += self._replaced
             self._replaced = []
-        await asyncio.gather(*[provider.aclose() for provider in providers])
+        outcomes = await asyncio.gather(
+            *[provider.aclose() for provider in providers], return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
 
     async def __aenter__(self) -> ProviderRegistry:
         return self

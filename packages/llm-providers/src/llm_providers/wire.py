@@ -6,7 +6,7 @@ A `Transport` is all that a provider needs of a vendor's SDK; swapping it touche
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from llm_core import EMPTY, ErrorType, Value, immutable
 
@@ -60,6 +60,7 @@ class WireStream(Protocol):
         """Close the connection at once, whatever is still to come; may be called again."""
 
 
+@runtime_checkable
 class Transport(Protocol):
     """Carries calls to one vendor's server; never retries."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import textwrap
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -26,6 +27,7 @@ from llm_core import (
     Permit,
     ProviderError,
     ProviderResponse,
+    RateLimitFacts,
     StreamDone,
     StreamEvent,
     StreamFailed,
@@ -174,7 +176,7 @@ class Invocation:
                     if self._signs is not None:
                         self._signs.lead(purpose)
                 if response.rate_limits is not None:
-                    self._gate.observe(response.rate_limits)
+                    self._observe(response.rate_limits)
                 used = response.usage
                 if not used.input_tokens and not used.output_tokens:
                     response = record.with_usage(response)
@@ -233,10 +235,16 @@ class Invocation:
     def _learn_from(self, refusal: ErrorInfo) -> None:
         """Pass on what a refusal says about limits; nobody is held longer than a retry would wait."""
         if refusal.rate_limits is not None:
-            self._gate.observe(refusal.rate_limits)
+            self._observe(refusal.rate_limits)
         if refusal.retry_after:
             longest = self._parts.retry.max_retry_after_seconds
             self._gate.hold(min(refusal.retry_after, longest))
+
+    def _observe(self, facts: RateLimitFacts) -> None:
+        longest = self._parts.retry.max_retry_after_seconds
+        if facts.retry_after is not None and facts.retry_after > longest:
+            facts = replace(facts, retry_after=longest)
+        self._gate.observe(facts)
 
     def _sent(self, record: AttemptRecord) -> Awaitable[ProviderResponse]:
         """Begin the provider's part of the attempt; what is returned ends with its reply, or with the deadline."""

@@ -16,6 +16,7 @@ from llm_providers.anthropic.messages_request import (
     prepare_messages,
 )
 from llm_providers.anthropic.messages_stream import MessagesStreamReader
+from llm_providers.arguments import check_http_client, check_seconds, check_texts
 from llm_providers.capabilities import family_of, features_for
 from llm_providers.credentials import Secret, resolve_key, shown_url
 from llm_providers.dialect import Dialect, PreparedCall
@@ -56,7 +57,11 @@ class AnthropicProvider(BaseLLMProvider):
         clock: Clock | None = None,
     ) -> None:
         """Build the provider; nothing is imported, read from the environment or sent before the first call."""
-        self._api_key = Secret(api_key) if api_key else None
+        made = type(self).__name__
+        check_texts(made, base_url=base_url, api_key_variable=api_key_variable)
+        check_seconds(made, connect_seconds=connect_seconds)
+        check_http_client(made, http_client)
+        self._api_key = Secret.of(api_key)
         self._api_key_variable = api_key_variable
         self._base_url = base_url
         self._connect_seconds = connect_seconds
@@ -64,12 +69,13 @@ class AnthropicProvider(BaseLLMProvider):
         self._dialect = MessagesDialect("anthropic")
         super().__init__(
             name=name,
-            transport=transport
-            or SdkTransport(
+            transport=SdkTransport(
                 self._make_client,
                 connect_seconds=connect_seconds,
                 closes=http_client is None,
-            ),
+            )
+            if transport is None
+            else transport,
             timeout_seconds=timeout_seconds,
             idle_timeout_seconds=idle_timeout_seconds,
             clock=clock,
@@ -146,7 +152,8 @@ class AnthropicProvider(BaseLLMProvider):
             # Neither spans nor headers of its own: the caller traces the call, and says so in the request's headers.
             open_telemetry={"traces": {"enabled": False}, "propagation": False},
             timeout=httpx2.Timeout(None, connect=self._connect_seconds),
-            http_client=self._http_client,
+            # The SDK's own one closes its connections on whatever loop runs when it is garbage, not on theirs.
+            http_client=self._http_client or anthropic.DefaultAsyncHttpxClient(),
         )
 
     def __repr__(self) -> str:

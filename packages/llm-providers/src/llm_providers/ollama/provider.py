@@ -7,7 +7,16 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from llm_core import EMPTY, Clock, LLMCallRequest, MissingDependencyError, ProviderResponse, Usage
+from llm_core import (
+    EMPTY,
+    Clock,
+    InvalidValue,
+    LLMCallRequest,
+    MissingDependencyError,
+    ProviderResponse,
+    Usage,
+)
+from llm_providers.arguments import check_seconds, check_texts
 from llm_providers.capabilities import features_for
 from llm_providers.credentials import Secret, shown_url
 from llm_providers.dialect import Dialect, PreparedCall
@@ -57,15 +66,21 @@ class OllamaProvider(BaseLLMProvider):
         clock: Clock | None = None,
     ) -> None:
         """Build the provider; nothing is imported, read from the environment or sent before the first call."""
+        made = type(self).__name__
+        check_texts(made, host=host)
+        check_seconds(made, connect_seconds=connect_seconds)
+        if not isinstance(client_options, Mapping):
+            raise InvalidValue.of(f"{made}.client_options", client_options, "a mapping")
         self._host = host
-        self._api_key = Secret(api_key) if api_key else None
+        self._api_key = Secret.of(api_key)
         self._connect_seconds = connect_seconds
         self._client_options = dict(client_options)
         self._dialect = OllamaDialect()
         super().__init__(
             name=name,
-            transport=transport
-            or OllamaTransport(self._make_client, connect_seconds=connect_seconds),
+            transport=OllamaTransport(self._make_client, connect_seconds=connect_seconds)
+            if transport is None
+            else transport,
             timeout_seconds=timeout_seconds,
             idle_timeout_seconds=idle_timeout_seconds,
             clock=clock,

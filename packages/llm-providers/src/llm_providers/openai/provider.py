@@ -20,6 +20,7 @@ from llm_core import (
     Role,
     Usage,
 )
+from llm_providers.arguments import check_http_client, check_seconds, check_texts
 from llm_providers.capabilities import features_for
 from llm_providers.credentials import Secret, resolve_key, shown_url
 from llm_providers.dialect import Dialect, PreparedCall
@@ -94,7 +95,17 @@ class OpenAIProvider(BaseLLMProvider):
         """Build the provider; nothing is imported, read from the environment or sent before the first call."""
         if api not in ("responses", "chat_completions"):
             raise InvalidValue.of("OpenAIProvider.api", api, "'responses' or 'chat_completions'")
-        self._api_key = Secret(api_key) if api_key else None
+        made = type(self).__name__
+        check_texts(
+            made,
+            base_url=base_url,
+            api_key_variable=api_key_variable,
+            organization=organization,
+            project=project,
+        )
+        check_seconds(made, connect_seconds=connect_seconds)
+        check_http_client(made, http_client)
+        self._api_key = Secret.of(api_key)
         self._api_key_variable = api_key_variable
         self._base_url = base_url
         self._organization = organization
@@ -107,12 +118,13 @@ class OpenAIProvider(BaseLLMProvider):
         self._api = api
         super().__init__(
             name=name,
-            transport=transport
-            or SdkTransport(
+            transport=SdkTransport(
                 self._make_client,
                 connect_seconds=connect_seconds,
                 closes=http_client is None,
-            ),
+            )
+            if transport is None
+            else transport,
             timeout_seconds=timeout_seconds,
             idle_timeout_seconds=idle_timeout_seconds,
             clock=clock,
@@ -285,7 +297,8 @@ class OpenAIProvider(BaseLLMProvider):
             max_retries=0,
             # How long an answer may take is bounded above the transport, for the whole call.
             timeout=httpx2.Timeout(None, connect=self._connect_seconds),
-            http_client=self._http_client,
+            # The SDK's own one closes its connections on whatever loop runs when it is garbage, not on theirs.
+            http_client=self._http_client or openai.DefaultAsyncHttpxClient(),
         )
         if not self._is_openai:
             # The SDK takes these from the environment, where they are meant for OpenAI and nobody else.
