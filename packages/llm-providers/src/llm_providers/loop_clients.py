@@ -66,23 +66,24 @@ class LoopClients(Generic[ClientT]):
     async def current(self) -> ClientT:
         """Return the running loop's client, trying anew if it could not be made before; raises ConfigurationError."""
         loop = asyncio.get_running_loop()
-        client = self._known(loop)
-        if client is not None:
-            return client
+        kept = self._clients.get(loop)
+        if kept is not None and kept.client is not None:
+            return kept.client
         with self._lock:
             making = self._making.setdefault(loop, asyncio.Lock())
         async with making:
-            client = self._known(loop)
+            kept = self._clients.get(loop)
+            if kept is not None and kept.client is not None:
+                return kept.client
+            with self._lock:
+                client, self._spare = self._spare, None
             if client is None:
-                with self._lock:
-                    client, self._spare = self._spare, None
-                if client is None:
-                    client = await asyncio.to_thread(self._made)
-                kept = _Kept(client, self._close, self._close_seconds)
-                await kept.begin()
-                with self._lock:
-                    self._let_go_of_ended_loops()
-                    self._clients[loop] = kept
+                client = await asyncio.to_thread(self._made)
+            kept = _Kept(client, self._close, self._close_seconds)
+            await kept.begin()
+            with self._lock:
+                self._let_go_of_ended_loops()
+                self._clients[loop] = kept
             return client
 
     async def aclose(self) -> None:
@@ -104,10 +105,6 @@ class LoopClients(Generic[ClientT]):
         for outcome in outcomes:
             if isinstance(outcome, Exception):  # else it is closed, or its loop has just ended
                 raise outcome
-
-    def _known(self, loop: asyncio.AbstractEventLoop) -> ClientT | None:
-        kept = self._clients.get(loop)
-        return None if kept is None else kept.client
 
     def _made(self) -> ClientT:
         try:

@@ -175,8 +175,10 @@ class Invocation:
                     record.first_byte = line.now()
                     if self._signs is not None:
                         self._signs.lead(purpose)
-                if response.rate_limits is not None:
-                    self._observe(response.rate_limits)
+                facts = response.rate_limits
+                if facts is not None:
+                    # Answers seldom say how long to wait, and most calls need no look at that.
+                    self._gate.observe(facts if facts.retry_after is None else self._bounded(facts))
                 used = response.usage
                 if not used.input_tokens and not used.output_tokens:
                     response = record.with_usage(response)
@@ -235,16 +237,16 @@ class Invocation:
     def _learn_from(self, refusal: ErrorInfo) -> None:
         """Pass on what a refusal says about limits; nobody is held longer than a retry would wait."""
         if refusal.rate_limits is not None:
-            self._observe(refusal.rate_limits)
+            self._gate.observe(self._bounded(refusal.rate_limits))
         if refusal.retry_after:
             longest = self._parts.retry.max_retry_after_seconds
             self._gate.hold(min(refusal.retry_after, longest))
 
-    def _observe(self, facts: RateLimitFacts) -> None:
+    def _bounded(self, facts: RateLimitFacts) -> RateLimitFacts:
         longest = self._parts.retry.max_retry_after_seconds
-        if facts.retry_after is not None and facts.retry_after > longest:
-            facts = replace(facts, retry_after=longest)
-        self._gate.observe(facts)
+        if facts.retry_after is None or facts.retry_after <= longest:
+            return facts
+        return replace(facts, retry_after=longest)
 
     def _sent(self, record: AttemptRecord) -> Awaitable[ProviderResponse]:
         """Begin the provider's part of the attempt; what is returned ends with its reply, or with the deadline."""
