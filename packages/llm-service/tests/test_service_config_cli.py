@@ -12,7 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 from jsonschema import Draft202012Validator
 
+from llm_core import ConfigurationError
+from llm_service import BaseLLMService
 from llm_service.cli.config import config
+from llm_service.config import InvalidConfig, load_config
 
 GOOD = """\
 models: {default: gpt-5-mini}
@@ -93,6 +96,61 @@ def test_check_tells_every_fault_on_a_line(command: Folder) -> None:
     assert done.stderr.splitlines() == [
         "llm.yaml:1: limits.max_rmp: unknown key; did you mean 'max_rpm'?",
         "llm.yaml:2: retry: got 3, expected a mapping",
+    ]
+
+
+FAULTS = {
+    "models: {default: gpt-5-mini}\nprices: {overrides: prices.yaml}": "cannot be read",
+    "operations: {a: {pipeline: [Nope]}}": "no step is called 'Nope'",
+    "providers: {own: {kind: compatible}}": "providers.own.base_url: is missing",
+    "telemetry: {backends: [hotel]}": "no backend is called 'hotel'; did you mean 'otel'?",
+    "models: {default: opnai/gpt-5}": "did you mean 'openai/gpt-5'?",
+    "cache: {ttl_seconds: 1e300}": "expected at most 1000000000",
+    "providers: {a/b: {kind: openai}}": "expected a name without '/'",
+    "": "",
+    GOOD: "",
+}
+
+
+@pytest.mark.parametrize(("text", "told"), FAULTS.items())
+def test_check_accepts_what_a_service_can_be_made_from(
+    command: Folder, monkeypatch: pytest.MonkeyPatch, text: str, told: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    done = command("check", command.write("llm.yaml", text))
+    assert (done.return_value, told in done.stderr) == (1 if told else 0, True)
+    if told:
+        with pytest.raises(InvalidConfig) as caught:
+            BaseLLMService.from_config("llm.yaml")
+        assert str(caught.value) == done.stderr.strip()
+    else:
+        BaseLLMService.from_config("llm.yaml").close()
+
+
+@pytest.mark.parametrize("names", ["hotel", "", "none,jsonl"])
+def test_check_refuses_telemetry_that_the_environment_cannot_choose(
+    command: Folder, monkeypatch: pytest.MonkeyPatch, names: str
+) -> None:
+    monkeypatch.setenv("LLM_TELEMETRY", names)
+    done = command("check", command.write("llm.yaml", GOOD))
+    with pytest.raises(ConfigurationError) as caught:
+        BaseLLMService.from_config("llm.yaml")
+    assert (done.return_value, done.stderr) == (1, f"{caught.value}\n")
+
+
+@pytest.mark.parametrize("subcommand", [["check", "llm.yaml"], ["explain"]])
+def test_a_malformed_line_of_an_env_file_is_told_once(
+    command: Folder, caplog: pytest.LogCaptureFixture, subcommand: list[str]
+) -> None:
+    command.write("llm.yaml", "limits: {max_rpm: 5}")
+    command.write(".env", "LLM_SERVICE_MAX_TPM=9\n\n\nthis is: none\nA=1\n")
+    done = command(*subcommand)
+    assert done.stderr.count(".env") == 1
+    assert "llm-service: .env:4: not NAME=value, left out\n" in done.stderr
+    caplog.clear()
+    load_config(environ={})
+    assert [record.getMessage() for record in caplog.records] == [
+        ".env:4: not NAME=value, left out"
     ]
 
 

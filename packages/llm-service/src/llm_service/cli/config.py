@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from llm_core import ConfigurationError
 from llm_service.cli.console import show
 from llm_service.cli.options import env_settings_option
 from llm_service.cli.settings import read_config
+from llm_service.environment import env_file_values
 
 if TYPE_CHECKING:
     from llm_service.config import Setting
@@ -67,6 +69,14 @@ def check(file: Path | None, env_file: str) -> int:
         return 1
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from None
+    if loaded.config.telemetry.backends is None:
+        from llm_metrics import telemetry_names
+
+        try:
+            telemetry_names(environ={**env_file_values(env_file), **os.environ})
+        except ConfigurationError as error:
+            click.echo(str(error), err=True)
+            return 1
     for setting in explain(loaded):
         if setting.note == "missing":
             click.echo(f"{setting.origin}: {setting.name}: {setting.value} is not here", err=True)

@@ -12,7 +12,8 @@ import click
 from click.core import ParameterSource
 
 from llm_core import LLMError
-from llm_service.environment import load_environment
+from llm_service.cli.console import tell
+from llm_service.environment import load_environment, malformed_lines
 
 if TYPE_CHECKING:
     from llm_metrics import PriceBook
@@ -42,19 +43,23 @@ config_option = click.option(
 
 
 def _require_text(context: click.Context, parameter: click.Parameter, env_file: str) -> str:
-    """Refuse a file that was named and is not there, and one that is no text."""
+    """Refuse a file that was named and is not there, and one that is no text; tell its malformed lines, once."""
     path = Path(env_file)
     if not path.is_file():
         if context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--env-file {env_file}: no such file", ctx=context)
         return env_file
     try:
-        path.read_text("utf-8")
+        malformed = malformed_lines(path)
     except UnicodeDecodeError as error:
         place = f"{env_file}: not UTF-8 text (byte {error.start})"
         raise click.ClickException(place) from None
     except OSError as error:
         raise click.ClickException(f"{env_file}: cannot be read: {error.strerror}") from None
+    for line in malformed:
+        tell(f"{env_file}:{line}: not NAME=value, left out")
+    # Whoever reads the file after this would log the same.
+    logging.getLogger("llm_service.environment").addHandler(logging.NullHandler())
     return env_file
 
 

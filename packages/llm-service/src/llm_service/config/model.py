@@ -77,11 +77,20 @@ def _address(url: str) -> str:
     return url
 
 
-Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
-Seconds = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
-ZeroOrMoreSeconds = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)]
-Amount = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
-Part = Annotated[float, BeforeValidator(_number), Field(gt=0, le=1)]
+_MOST_SECONDS = 1_000_000_000
+"""As much as a request's deadline may have: some thirty years, which a clock's nanoseconds can still count."""
+_MOST = 1_000_000_000_000_000
+"""Far more than anybody counts here, and few enough for a float to tell it from the next number."""
+
+Count = Annotated[int, BeforeValidator(_number), Field(ge=1, le=_MOST)]
+Seconds = Annotated[
+    float, BeforeValidator(_number), Field(gt=0, le=_MOST_SECONDS, allow_inf_nan=False)
+]
+ZeroOrMoreSeconds = Annotated[
+    float, BeforeValidator(_number), Field(ge=0, le=_MOST_SECONDS, allow_inf_nan=False)
+]
+Amount = Annotated[float, BeforeValidator(_number), Field(gt=0, le=_MOST, allow_inf_nan=False)]
+Part = Annotated[float, BeforeValidator(_number), Field(gt=0, le=1, allow_inf_nan=False)]
 Listed = Annotated[tuple[T, ...], BeforeValidator(_listed)]
 ModelName = Annotated[str, AfterValidator(_model_name)]
 Url = Annotated[str, AfterValidator(_address)]
