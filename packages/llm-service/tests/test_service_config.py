@@ -268,18 +268,21 @@ class TestFaults:
                 "expected a URL such as 'https://host/v1'",
             ),
             ("providers:\n  a/b: {kind: openai}", "llm.yaml:2: providers.a/b: got 'a/b', expected a name without '/'"),
-            ("prices:\n  overrides: no.yaml", "llm.yaml:2: prices.overrides: {folder}/no.yaml: cannot be read: No such file"),
-            ("prices:\n  overrides: llm.yaml", "llm.yaml:2: prices.overrides: {folder}/llm.yaml: prices: got {'overrides'"),
-            ("telemetry:\n  backends: [jsonl, jsnl]", "llm.yaml:2: telemetry.backends: no backend is called 'jsnl'; did you mean 'jsonl'?"),
-            ("telemetry:\n  backends: [none, jsonl]", "llm.yaml:2: telemetry.backends: 'none' stands beside backends, expected it alone"),
-            ("models:\n  default: opnai/gpt-5", "llm.yaml:2: models.default: no provider is known for 'opnai/gpt-5'; did you mean 'openai/gpt-5'?"),
-            ("models:\n  aliases:\n    clever: antropic/x", "llm.yaml:3: models.aliases.clever: no provider is known for 'antropic/x'; did you mean 'anthropic/x'?"),
-            ("models:\n  default: fsat\n  aliases: {fast: gpt-5}", "llm.yaml:2: models.default: no provider is known for 'fsat'; did you mean 'fast'?"),
-            ("models:\n  fallbacks:\n    - model: olama/x", "llm.yaml:3: models.fallbacks[0].model: no provider is known for 'olama/x'; did you mean 'ollama/x'?"),
-            ("limits:\n  models:\n    opnai/x: {max_rpm: 1}", "llm.yaml:3: limits.models.opnai/x: no provider is known for 'opnai/x'; did you mean 'openai/x'?"),
             (
-                "operations:\n  a:\n    model: lokal/x\nproviders:\n  local: {kind: ollama}",
-                "llm.yaml:3: operations.a.model: no provider is known for 'lokal/x'; did you mean 'local/x'?",
+                "prices:\n  overrides: no.yaml",
+                "llm.yaml:2: prices.overrides: {folder}/no.yaml: cannot be read: No such file",
+            ),
+            (
+                "prices:\n  overrides: llm.yaml",
+                "llm.yaml:2: prices.overrides: {folder}/llm.yaml: prices: got {'overrides'",
+            ),
+            (
+                "telemetry:\n  backends: [jsonl, jsnl]",
+                "llm.yaml:2: telemetry.backends: no backend is called 'jsnl'; did you mean 'jsonl'?",
+            ),
+            (
+                "telemetry:\n  backends: [none, jsonl]",
+                "llm.yaml:2: telemetry.backends: 'none' stands beside backends, expected it alone",
             ),
             (
                 "operations: {a: {model: own-1}}\nproviders: {b: &own {kind: ollama, patterns: own-*}, c: *own}",
@@ -291,7 +294,8 @@ class TestFaults:
             ),
             (
                 "operations:\n  a:\n    pipeline:\n      - ExtractValue:\n          pth: $.a",
-                "llm.yaml:5: operations.a.pipeline[0].ExtractValue.pth: ExtractValue has no parameter 'pth'; did you mean 'path'?",
+                "llm.yaml:5: operations.a.pipeline[0].ExtractValue.pth: ExtractValue has no parameter 'pth'; "
+                "did you mean 'path'?",
             ),
             (
                 "models:\n  fallbacks:\n    - model: a\n      wen: refused",
@@ -315,6 +319,24 @@ class TestFaults:
     def test_a_fault_is_named_with_its_line(self, load: Load, text: str, complaint: str) -> None:
         (line,) = complaints(load, text)
         assert line.startswith(complaint.replace("{folder}", str(Path.cwd())))
+
+    @pytest.mark.parametrize(
+        ("text", "place", "meant"),
+        [
+            ("models:\n  default: opnai/gpt-5", "2: models.default", "openai/gpt-5"),
+            ("models:\n  default: fsat\n  aliases: {fast: gpt-5}", "2: models.default", "fast"),
+            ("models:\n  aliases:\n    a: antropic/x", "3: models.aliases.a", "anthropic/x"),
+            ("models:\n  fallbacks:\n    - model: olama/x", "3: models.fallbacks[0].model", "ollama/x"),
+            ("limits:\n  models:\n    opnai/x: {max_rpm: 1}", "3: limits.models.opnai/x", "openai/x"),
+            ("operations: {a: {model: lokal/x}}\nproviders: {local: {kind: ollama}}", "1: operations.a.model", "local/x"),
+        ],
+    )  # fmt: skip
+    def test_a_mistyped_model_is_told_with_the_name_that_was_meant(
+        self, load: Load, text: str, place: str, meant: str
+    ) -> None:
+        (line,) = complaints(load, text)
+        assert line.startswith(f"llm.yaml:{place}: no provider is known for ")
+        assert line.endswith(f"; did you mean {meant!r}?")
 
     @pytest.mark.parametrize(
         "setting",

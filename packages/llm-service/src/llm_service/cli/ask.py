@@ -10,7 +10,13 @@ import click
 
 from llm_core import GenerationRequest, GenerationResult, InvalidValue, Sampling, StreamEvent
 from llm_service.cli.attachments import read_image, read_piped, read_schema
-from llm_service.cli.options import config_option, env_file_option, model_option, quiet_option
+from llm_service.cli.options import (
+    Number,
+    config_option,
+    env_file_option,
+    model_option,
+    quiet_option,
+)
 from llm_service.cli.settings import CommandSettings
 from llm_service.cli.speaking import echo_error, footer, print_stream, shown_content
 from llm_service.service import BaseLLMService
@@ -33,14 +39,14 @@ __all__ = ["ask"]
     type=click.Path(dir_okay=False, path_type=Path),
     help="A file with a JSON Schema that the answer must satisfy.",
 )
-@click.option("--temperature", type=click.FloatRange(0, 2), help="Higher is more random.")
+@click.option("--temperature", type=Number(0, 2), help="Higher is more random.")
 @click.option(
     "--max-output-tokens", type=click.IntRange(min=1), help="How many tokens the answer may have."
 )
 @click.option("--attempts", type=click.IntRange(min=1), help="How often to try, at most.")
 @click.option(
     "--deadline",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     help="Seconds for everything, waits included.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")

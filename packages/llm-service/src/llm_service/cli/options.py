@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from llm_metrics import PriceBook
 
 __all__ = [
+    "Number",
     "concurrency_option",
     "config_option",
     "env_file_option",
@@ -28,6 +29,23 @@ __all__ = [
     "open_price_book",
     "quiet_option",
 ]
+
+_MOST = 1e9
+"""As many seconds as the deadline of a request may have."""
+
+
+class Number(click.FloatRange):
+    """A number within bounds that a program can work with: neither ``nan`` nor endless."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number; raises click.BadParameter for what is no number, and for what is out of bounds."""
+        number: float = super().convert(value, param, ctx)
+        if not number <= _MOST:
+            self.fail(f"{value} is not a number up to {_MOST:g}.", param, ctx)
+        return number
+
 
 model_option = click.option(
     "-m",

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator
 
 from llm_core import LLMError, UnknownModel
-from llm_service.config.model import ProviderConfig, ProviderKind, ServiceConfig
+from llm_service.config.model import ProviderKind, ServiceConfig
 from llm_service.config.options import ConfiguredRegistry
 from llm_service.config.problems import Problem, closest
 from llm_service.config.tree import SettingPath, Settings, dotted
