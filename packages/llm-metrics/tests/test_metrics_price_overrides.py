@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -176,3 +177,11 @@ def test_a_time_of_day_may_be_given_in_any_timezone() -> None:
     at = datetime(2026, 1, 1, tzinfo=UTC)
     assert entry.find(provider="a", model="b", at=at) is not None
     assert entry.find(provider="a", model="b", at=at.replace(month=2)) is None
+
+
+def test_aliases_that_stand_for_billions_of_values_are_refused() -> None:
+    names = "abcdefghij"
+    pairs = itertools.pairwise(names)
+    lines = [f"{name}: &{name} [{', '.join(9 * [f'*{before}'])}]" for before, name in pairs]
+    with pytest.raises(InvalidValue, match=r"prices: its aliases stand for more than 100,000"):
+        PriceOverrides.parse("\n".join(["a: &a [1]", *lines]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -422,6 +423,32 @@ class TestFaults:
         with pytest.raises(ConfigurationError, match=r"bytes\.yaml: not UTF-8 text"):
             load_config(tmp_path / "bytes.yaml", environ={})
 
+    @pytest.mark.parametrize("line", ["{}: &{} [{}]", "{}: &{} {{<<: [{}]}}"])
+    def test_aliases_that_stand_for_billions_of_values_are_refused(
+        self, load: Load, line: str
+    ) -> None:
+        names = "abcdefghij"
+        lines = [
+            line.format(name, name, ", ".join(9 * [f"*{before}"]))
+            for before, name in itertools.pairwise(names)
+        ]
+        (complaint,) = complaints(load, "\n".join(["a: &a {x: 1}", *lines]))
+        assert complaint == "llm.yaml: its aliases stand for more than 100,000 values"
+
+    def test_a_variable_has_no_aliases(self, load: Load) -> None:
+        (complaint,) = complaints(load, environ={"LLM_SERVICE_MODELS": "{a: &a [1], b: *a}"})
+        assert complaint == "LLM_SERVICE_MODELS: begins like a list or mapping but is none"
+
+    def test_a_file_without_an_end_is_refused(self, load: Load, tmp_path: Path) -> None:
+        with (tmp_path / "long.yaml").open("wb") as stream:
+            stream.truncate(5 * 2**20)
+        with pytest.raises(ConfigurationError, match=r"long\.yaml: holds more than 4 MiB"):
+            load_config(tmp_path / "long.yaml", environ={})
+
+    def test_prices_are_no_device_or_pipe(self, load: Load) -> None:
+        (line,) = complaints(load, "prices: {overrides: .}")
+        assert line.endswith(": is no regular file")
+
     def test_a_variable_that_cannot_be_read_is_named(self, load: Load) -> None:
         for text in ("{a: 2020-13-45}", "{a: " + 5_000 * "1" + "}", 3_000 * "[" + 3_000 * "]"):
             assert complaints(load, environ={"LLM_SERVICE_MODELS": text}) == [
@@ -508,6 +535,26 @@ class TestSecrets:
             reference = SecretReference.parse(f"file:{tmp_path / name}")
             with pytest.raises(MissingCredentials, match=f"put it into the file .*{name}"):
                 SecretReader().read(reference)
+
+    @pytest.mark.parametrize(
+        ("name", "fault"),
+        [
+            ("folder", "is a directory"),
+            ("empty", "an empty file"),
+            ("binary", "not UTF-8 text"),
+            ("long", "holds more than 65536 bytes"),
+        ],
+    )
+    def test_a_file_without_a_secret_says_why(self, tmp_path: Path, name: str, fault: str) -> None:
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "empty").write_text(" \n")
+        (tmp_path / "binary").write_bytes(b"\xff")
+        (tmp_path / "long").write_text("k" * 65_537)
+        reference = SecretReference.parse(f"file:{tmp_path / name}")
+        assert SecretReader().fault(reference) == fault
+        with pytest.raises(MissingCredentials) as caught:
+            SecretReader().read(reference)
+        assert f"no secret at {reference} ({fault}): put it into" in str(caught.value)
 
 
 class TestService:

@@ -82,6 +82,12 @@ def test_check_is_content_with_a_good_file_and_mentions_missing_secrets(command:
     assert command("check", "llm.yaml", OPENAI_API_KEY="k").stderr == ""
 
 
+def test_check_mentions_a_key_file_that_holds_none(command: Folder) -> None:
+    done = command("check", command.write("llm.yaml", "providers: {openai: {api_key: file:.}}"))
+    assert done.return_value == 0
+    assert done.stderr.endswith("holds no secret (is a directory)\n")
+
+
 def test_check_without_a_file_takes_the_one_that_commands_find(command: Folder) -> None:
     with pytest.raises(click.UsageError, match="name a FILE"):
         command("check")

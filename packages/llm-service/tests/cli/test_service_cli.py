@@ -302,7 +302,7 @@ def test_a_command_that_is_left_out_is_answered_with_the_list(
         (["ask", "?"], "in llm-service.yaml; try 'llm-service ask --help'"),
         (
             ["ask", "?", "--temperature", "nan"],
-            "expected a finite number; try 'llm-service ask --help'",
+            "nan is not a number up to 1e+09; try 'llm-service ask --help'",
         ),
         (["models", "--provider", "x"], "openai; try 'llm-service models --help'"),
         (["config", "check"], "set LLM_SERVICE_CONFIG; try 'llm-service config check --help'"),

@@ -12,6 +12,7 @@ from llm_core import GenerationRequest, GenerationResult, InvalidValue, Sampling
 from llm_service.cli.attachments import read_image, read_piped, read_schema
 from llm_service.cli.options import (
     Number,
+    Text,
     config_option,
     env_file_option,
     model_option,
@@ -25,9 +26,9 @@ __all__ = ["ask"]
 
 
 @click.command()
-@click.argument("question", required=False)
+@click.argument("question", required=False, type=Text())
 @model_option
-@click.option("--system", help="An instruction to the model.")
+@click.option("--system", type=Text(), help="An instruction to the model.")
 @click.option(
     "--image",
     "images",
@@ -116,11 +117,6 @@ def _text(question: str | None) -> str:
     text = "\n\n".join(part for part in (question, piped) if part)
     if not text:
         raise click.UsageError("no question: give it as an argument or on standard input")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        # Bytes of an argument that are no text arrive as halves of surrogate pairs.
-        raise click.ClickException("QUESTION: not UTF-8 text") from None
     return text
 
 

@@ -18,6 +18,7 @@ from llm_service.cli.attachments import read_piped
 from llm_service.cli.console import tell
 from llm_service.cli.options import (
     Number,
+    Text,
     config_option,
     env_file_option,
     model_option,
@@ -148,7 +149,7 @@ def transcribe(
 
 
 @click.command()
-@click.argument("text", required=False)
+@click.argument("text", required=False, type=Text())
 @click.option("-o", "--output", type=_FILE, help="Write a file instead of playing.")
 @click.option(
     "-m", "--model", default=SPEECH_MODEL, show_default=True, help="The model that speaks."
@@ -202,6 +203,7 @@ def say(
 @model_option
 @click.option(
     "--system",
+    type=Text(),
     default="Answer in one or two spoken sentences.",
     show_default=True,
     help="An instruction to the model.",

@@ -56,7 +56,13 @@ def check(file: Path | None, env_file: str) -> int:
 
     Exit code: 0 good, 1 faults, 2 not carried out.
     """
-    from llm_service.config import InvalidConfig, explain, find_config, load_config
+    from llm_service.config import (
+        InvalidConfig,
+        SecretReference,
+        explain,
+        find_config,
+        load_config,
+    )
 
     file = file or find_config()
     if file is None:
@@ -79,7 +85,9 @@ def check(file: Path | None, env_file: str) -> int:
             return 1
     for setting in explain(loaded):
         if setting.note == "missing":
-            click.echo(f"{setting.origin}: {setting.name}: {setting.value} is not here", err=True)
+            fault = loaded.secrets.fault(SecretReference.parse(setting.value))
+            said = f"holds no secret ({fault})" if fault else "is not here"
+            click.echo(f"{setting.origin}: {setting.name}: {setting.value} {said}", err=True)
     click.echo(f"{file}: good")
     return 0
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+from click.types import StringParamType
 
 from llm_core import LLMError
 from llm_service.cli.console import tell
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Number",
+    "Text",
     "concurrency_option",
     "config_option",
     "env_file_option",
@@ -32,6 +34,20 @@ __all__ = [
 
 _MOST = 1e9
 """As many seconds as the deadline of a request may have."""
+
+
+class Text(StringParamType):
+    """Text that a model can read."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text; raises click.BadParameter for bytes that are none."""
+        text: str = super().convert(value, param, ctx)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            # Bytes of an argument that are no text arrive as halves of surrogate pairs.
+            self.fail("not UTF-8 text.", param, ctx)
+        return text
 
 
 class Number(click.FloatRange):
@@ -50,6 +66,7 @@ class Number(click.FloatRange):
 model_option = click.option(
     "-m",
     "--model",
+    type=Text(),
     help="Model name, alias or provider/model; without it LLM_SERVICE_MODEL or the configuration.",
 )
 config_option = click.option(

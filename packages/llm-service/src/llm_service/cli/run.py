@@ -20,6 +20,7 @@ from llm_service.cli.interrupts import Interrupted, interrupts_raised
 from llm_service.cli.journal import Journal
 from llm_service.cli.options import (
     Number,
+    Text,
     config_option,
     env_file_option,
     limit_options,
@@ -64,7 +65,9 @@ _IN_FLIGHT = 8
     help="What FILE is; without this its ending decides.",
 )
 @click.option(
-    "--template", help='The user\'s text from columns: "What is the capital of {country}?"'
+    "--template",
+    type=Text(),
+    help='The user\'s text from columns: "What is the capital of {country}?"',
 )
 @click.option(
     "-c",

@@ -87,6 +87,10 @@ def _prices(config: ServiceConfig) -> _Faults:
         return
     from llm_metrics import PriceOverrides
 
+    if file.exists() and not file.is_file():
+        # A pipe could not be read again, and a device not to its end.
+        yield path, f"{file}: is no regular file"
+        return
     try:
         PriceOverrides.read(file)
     except OSError as error:

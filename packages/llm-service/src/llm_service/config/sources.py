@@ -174,7 +174,7 @@ def _put_variables(
             continue
         origin = Origin(kind=kind, place=name + where)
         try:
-            value = yaml.safe_load(text) if text.strip()[0] in "[{" else text.strip()
+            value = _flow(text) if text.strip()[0] in "[{" else text.strip()
         except yaml.YAMLError:
             message = "begins like a list or mapping but is none"
             problems.append(Problem(place=str(origin), setting="", message=message))
@@ -184,6 +184,13 @@ def _put_variables(
         else:
             settings.put(_path_of_variable(rest, settings), value, origin)
     return problems
+
+
+def _flow(text: str) -> Any:
+    # A few aliases can mean billions of values, and a line has no use for them.
+    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+        raise yaml.YAMLError("an alias")
+    return yaml.safe_load(text)
 
 
 def _path_of_variable(name: str, settings: Settings) -> SettingPath:
