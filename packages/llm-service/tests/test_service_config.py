@@ -232,6 +232,7 @@ class TestFaults:
                 "cache:\n  mode: usee",
                 "llm.yaml:2: cache.mode: got 'usee', expected one of the known names; did you mean 'use'?",
             ),
+            ("cache: {mode: 5}", "llm.yaml:1: cache.mode: got 5; expected one of off, use, refresh"),
             ("retry: {max_attempts: 0}", "llm.yaml:1: retry.max_attempts: got 0, expected 1 or more"),
             ("retry: {max_attempts: 1.5}", "llm.yaml:1: retry.max_attempts: got 1.5, expected a whole number"),
             ("limits: {max_rpm: true}", "llm.yaml:1: limits.max_rpm: got True, expected a number"),
@@ -319,6 +320,7 @@ class TestFaults:
     )  # fmt: skip
     def test_a_fault_is_named_with_its_line(self, load: Load, text: str, complaint: str) -> None:
         (line,) = complaints(load, text)
+        assert line.count("expected") <= 1
         assert line.startswith(complaint.replace("{folder}", str(Path.cwd())))
 
     @pytest.mark.parametrize(

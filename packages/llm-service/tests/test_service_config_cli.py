@@ -182,6 +182,17 @@ def test_explain_shows_values_and_origins_in_80_columns(command: Folder) -> None
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
+def test_explain_folds_what_is_longer_than_a_line(command: Folder) -> None:
+    key = f"/{'long/' * 20}key"
+    text = f"providers: {{openai: {{api_key: 'file:{key}'}}}}\noperations: {{{'o' * 60}: {{max_attempts: 2}}}}"
+    done = command("explain", command.write("llm.yaml", text))
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    begin, end = lines[0].index("value"), lines[0].index("from")
+    values = "".join(line[begin:end].strip() for line in lines[1:])
+    assert values.replace(" ", "") == f"file:{key}(missing)2"
+
+
 def test_explain_finds_the_file_and_writes_json(command: Folder) -> None:
     command.write("llm-service.yaml", "retry: {max_attempts: 2}")
     done = command("explain", "--json", LLM_SERVICE_MAX_RPM="5")

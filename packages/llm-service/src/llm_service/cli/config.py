@@ -137,7 +137,7 @@ def _show(settings: list[Setting]) -> None:
         table.add_row(
             Text(setting.name), Text(_written(setting.value) + note), Text(str(setting.origin))
         )
-    show(table)
+    show(table, fold=True)
 
 
 def _written(value: Any) -> str:

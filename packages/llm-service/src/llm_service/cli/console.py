@@ -18,9 +18,10 @@ __all__ = ["discard_output", "prepare_streams", "show", "tell"]
 _WIDEST = 10_000
 
 
-def show(*parts: RenderableType) -> None:
+def show(*parts: RenderableType, fold: bool = False) -> None:
     """Print tables and lines on stdout, in colour on a terminal.
 
+    With `fold` no table is wider than the terminal, as names too long for it go on in the next line.
     Raises what a stream raises: rich by itself would take a reader that has gone for the end of the program.
     """
     from rich.console import Console
@@ -30,7 +31,7 @@ def show(*parts: RenderableType) -> None:
     console = Console(highlight=False)
     with console.capture() as captured:
         for part in parts:
-            if isinstance(part, Table):
+            if isinstance(part, Table) and not fold:
                 # Where names alone are wider than the terminal, a wrapped line is better than half a name.
                 wide = console.options.update_width(_WIDEST)
                 console.width = max(console.width, Measurement.get(console, wide, part).minimum)
