@@ -185,3 +185,18 @@ def test_aliases_that_stand_for_billions_of_values_are_refused() -> None:
     lines = [f"{name}: &{name} [{', '.join(9 * [f'*{before}'])}]" for before, name in pairs]
     with pytest.raises(InvalidValue, match=r"prices: its aliases stand for more than 100,000"):
         PriceOverrides.parse("\n".join(["a: &a [1]", *lines]))
+
+
+def test_a_book_knows_the_models_that_have_a_price() -> None:
+    entry = "{{provider: {}, model: {}, per_request: 1}}"
+    entries = [
+        entry.format("openai", "own"),
+        entry.format("openai", "'ft:*'"),
+        entry.format("x", "y"),
+    ]
+    book = PriceBook(overrides=PriceOverrides.parse(f"prices: [{', '.join(entries)}]"))
+    models = book.models("openai")
+    assert {"own", "gpt-5-mini"} <= set(models)
+    assert not {"ft:*", "y"} & set(models)
+    assert models == sorted(models)
+    assert book.models("nobody") == []

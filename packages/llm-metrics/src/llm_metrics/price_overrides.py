@@ -151,6 +151,11 @@ class PriceOverrides:
                 return entry
         return None
 
+    def models(self, provider: str) -> list[str]:
+        """Return the names of the provider's models here, but no patterns."""
+        names = {e.model for e in self._entries if fnmatchcase(provider, e.provider)}
+        return sorted(name for name in names if not set("*?[") & set(name))
+
     @classmethod
     def read(cls, path: str | Path) -> PriceOverrides:
         """Read a YAML file; raises OSError, or InvalidValue naming the file, entry and field."""

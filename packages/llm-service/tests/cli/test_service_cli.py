@@ -204,6 +204,12 @@ def test_the_demo_gets_every_capital_right_and_fits_80_columns(shell: Any) -> No
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
+def test_the_demo_works_in_any_folder(shell: Any) -> None:
+    done = shell("demo", "-q")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "50 of 50 right" in done.stdout
+
+
 def test_a_quiet_demo_has_its_table_and_nothing_on_stderr(shell: Any) -> None:
     examples = Path(__file__).parents[4] / "examples"
     done = shell("demo", "-q", "--examples", str(examples))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 from click.types import StringParamType
 
 from llm_core import LLMError
@@ -63,10 +64,25 @@ class Number(click.FloatRange):
         return number
 
 
+def _complete_model(
+    context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    from llm_service.cli.model_names import completed_names
+
+    file, env_file = context.params.get("config_file"), context.params.get("env_file", ".env")
+    try:
+        names = completed_names(incomplete, config_file=file, env_file=env_file)
+    except click.ClickException:
+        # Nobody reads at the prompt what is wrong; the command will say it.
+        return []
+    return [CompletionItem(name) for name in names]
+
+
 model_option = click.option(
     "-m",
     "--model",
     type=Text(),
+    shell_complete=_complete_model,
     help="Model name, alias or provider/model; without it LLM_SERVICE_MODEL or the configuration.",
 )
 config_option = click.option(

@@ -359,6 +359,12 @@ class ServiceConfig(_Section):
         policies = [self.cache, *[own.cache for own in self.operations.values() if own.cache]]
         return any(policy.mode is not CacheMode.OFF for policy in policies)
 
+    def named_models(self) -> list[str]:
+        """Return the models that are asked by default, as fallbacks and in operations, as they are written."""
+        names = [self.models.default, *[rung.model for rung in self.models.fallbacks]]
+        names += [own.model for own in self.operations.values()]
+        return [name for name in dict.fromkeys(names) if name is not None]
+
     def fallbacks(self) -> tuple[Fallback, ...]:
         """Return the models to ask in order when one fails, aliases resolved."""
         return tuple(
