@@ -82,6 +82,12 @@ def test_check_is_content_with_a_good_file_and_mentions_missing_secrets(command:
     assert command("check", "llm.yaml", OPENAI_API_KEY="k").stderr == ""
 
 
+def test_check_mentions_models_that_nobody_is_known_for(command: Folder) -> None:
+    done = command("check", command.write("llm.yaml", "models:\n  default: gtp-5\n"))
+    assert (done.return_value, done.stdout) == (0, "llm.yaml: good\n")
+    assert done.stderr == "llm.yaml:2: models.default: no provider is known for 'gtp-5'\n"
+
+
 def test_check_mentions_a_key_file_that_holds_none(command: Folder) -> None:
     done = command("check", command.write("llm.yaml", "providers: {openai: {api_key: file:.}}"))
     assert done.return_value == 0

@@ -468,6 +468,25 @@ def test_bash_completes_commands_and_options(shell: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("prices: {overrides: none.yaml}", "cannot be read"),
+        ("operations: {a: {pipeline: [Nope]}}", "no step is called 'Nope'"),
+        ("providers: {own: {kind: compatible}}", "base_url: is missing"),
+        ("telemetry: {backends: hotel}", "no backend is called 'hotel'"),
+        ("models: {default: opnai/x}", "did you mean 'openai/x'?"),
+    ],
+)
+def test_doctor_finds_what_cannot_work(shell: Any, config: str, said: str) -> None:
+    shell.write("llm-service.yaml", config)
+    done = shell("doctor", "--offline", "--json")
+    (found,) = [f for f in json.loads(done.stdout) if f["state"] == "faulty"]
+    assert (done.returncode, found["area"], found["subject"]) == (1, "configuration", "file")
+    assert found["said"].startswith("llm-service.yaml:1: ")
+    assert said in found["said"]
+
+
+@pytest.mark.parametrize(
     ("begun", "completed"),
     [
         ("cle", ["clever"]),

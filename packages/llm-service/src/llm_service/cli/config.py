@@ -52,7 +52,8 @@ def check(file: Path | None, env_file: str) -> int:
 
     The variables that go before it are checked, too. Without FILE: what
     LLM_SERVICE_CONFIG names, else llm-service.yaml in this folder. A secret that
-    is not here is only mentioned: it may be where the service runs.
+    is not here and a model that no provider is known for are only mentioned: they
+    may be where the service runs.
 
     Exit code: 0 good, 1 faults, 2 not carried out.
     """
@@ -63,6 +64,7 @@ def check(file: Path | None, env_file: str) -> int:
         find_config,
         load_config,
     )
+    from llm_service.config.soundness import unanswered
 
     file = file or find_config()
     if file is None:
@@ -83,6 +85,8 @@ def check(file: Path | None, env_file: str) -> int:
         except ConfigurationError as error:
             click.echo(str(error), err=True)
             return 1
+    for unknown in unanswered(loaded.config, loaded.settings):
+        click.echo(str(unknown), err=True)
     for setting in explain(loaded):
         if setting.note == "missing":
             fault = loaded.secrets.fault(SecretReference.parse(setting.value))

@@ -11,7 +11,7 @@ from llm_service.config.options import ConfiguredRegistry
 from llm_service.config.problems import Problem, closest
 from llm_service.config.tree import SettingPath, Settings, dotted
 
-__all__ = ["unsound"]
+__all__ = ["unanswered", "unsound"]
 
 _ALIKE = 0.7
 """How alike two names must be for one to be taken for the other mistyped."""
@@ -39,6 +39,18 @@ def unsound(
             message=message,
         )
         for path, message in faults
+    ]
+
+
+def unanswered(config: ServiceConfig, settings: Settings) -> list[Problem]:
+    """Return the models that nobody is known for, which a program may register a provider for."""
+    return [
+        Problem(
+            place=str(settings.origin_of(path) or "configuration"),
+            setting=dotted(path),
+            message=f"no provider is known for {model!r}",
+        )
+        for path, model, _ in _unanswered(config)
     ]
 
 
@@ -134,6 +146,15 @@ def _pipelines(config: ServiceConfig) -> _Faults:
 
 
 def _models(config: ServiceConfig) -> _Faults:
+    for path, model, error in _unanswered(config):
+        meant = _meant(model, config)
+        if meant:
+            yield path, f"no provider is known for {model!r}; did you mean {meant!r}?"
+        elif not str(error).startswith("no provider"):
+            yield path, str(error)
+
+
+def _unanswered(config: ServiceConfig) -> Iterator[tuple[SettingPath, str, UnknownModel]]:
     own = {name: one for name, one in config.providers.items() if name and "/" not in name}
     registry = ConfiguredRegistry(config.model_copy(update={"providers": own}))
     for path, model in _named_models(config):
@@ -142,11 +163,7 @@ def _models(config: ServiceConfig) -> _Faults:
         try:
             registry.route(model)
         except UnknownModel as error:
-            meant = _meant(model, config)
-            if meant:
-                yield path, f"no provider is known for {model!r}; did you mean {meant!r}?"
-            elif not str(error).startswith("no provider"):
-                yield path, str(error)
+            yield path, model, error
 
 
 def _named_models(config: ServiceConfig) -> Iterator[tuple[SettingPath, str]]:
