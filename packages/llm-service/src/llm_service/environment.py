@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import os.path
-from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from logging import LogRecord
+    from pathlib import Path
 
 __all__ = ["env_file_values", "load_environment", "malformed_lines"]
-
-_log = logging.getLogger(__name__)
 
 
 def load_environment(env_file: str | Path = ".env") -> bool:
@@ -46,7 +47,7 @@ def malformed_lines(env_file: str | Path) -> list[int]:
     """Return the numbers of the lines that are no ``NAME=value``; raises what reading the file raises."""
     from dotenv.parser import parse_stream
 
-    with Path(env_file).open(encoding="utf-8") as stream:
+    with open(env_file, encoding="utf-8") as stream:
         originals = [found.original for found in parse_stream(stream) if found.error]
     # A statement begins with the blank lines before it.
     return [one.line + _blank_lines(one.string) for one in originals]
@@ -59,9 +60,11 @@ def _blank_lines(text: str) -> int:
 @contextmanager
 def _faults_named(env_file: str | Path) -> Iterator[None]:
     """Log lines that dotenv leaves out by file and number, in place of its own words, which name no file."""
+    import logging
+
     dotenv = logging.getLogger("dotenv.main")
 
-    def drop(_record: logging.LogRecord) -> bool:
+    def drop(_record: LogRecord) -> bool:
         return False
 
     dotenv.addFilter(drop)
@@ -70,4 +73,4 @@ def _faults_named(env_file: str | Path) -> Iterator[None]:
     finally:
         dotenv.removeFilter(drop)
     for line in malformed_lines(env_file):
-        _log.warning("%s:%d: not NAME=value, left out", env_file, line)
+        logging.getLogger(__name__).warning("%s:%d: not NAME=value, left out", env_file, line)

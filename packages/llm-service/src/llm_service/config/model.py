@@ -48,11 +48,22 @@ __all__ = [
 
 T = TypeVar("T")
 
+_MOST_SECONDS = 1_000_000_000
+"""As much as a request's deadline may have: some thirty years, which a clock's nanoseconds can still count."""
+_MOST = 1_000_000_000_000_000
+"""Far more than anybody counts here, and few enough for a float to tell it from the next number."""
+
 
 def _number(value: object) -> object:
     # To pydantic `true` is the number 1.
     if isinstance(value, bool):
         raise ValueError("expected a number")
+    return value
+
+
+def _countable(value: int) -> int:
+    if value > _MOST:
+        raise ValueError(f"expected at most {_MOST}")
     return value
 
 
@@ -77,12 +88,8 @@ def _address(url: str) -> str:
     return url
 
 
-_MOST_SECONDS = 1_000_000_000
-"""As much as a request's deadline may have: some thirty years, which a clock's nanoseconds can still count."""
-_MOST = 1_000_000_000_000_000
-"""Far more than anybody counts here, and few enough for a float to tell it from the next number."""
-
-Count = Annotated[int, BeforeValidator(_number), Field(ge=1, le=_MOST)]
+# Not by `le`: the schema and the reference are for people, who would wonder at such a bound.
+Count = Annotated[int, BeforeValidator(_number), Field(ge=1), AfterValidator(_countable)]
 Seconds = Annotated[
     float, BeforeValidator(_number), Field(gt=0, le=_MOST_SECONDS, allow_inf_nan=False)
 ]
