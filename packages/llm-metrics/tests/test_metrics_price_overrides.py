@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -176,3 +177,26 @@ def test_a_time_of_day_may_be_given_in_any_timezone() -> None:
     at = datetime(2026, 1, 1, tzinfo=UTC)
     assert entry.find(provider="a", model="b", at=at) is not None
     assert entry.find(provider="a", model="b", at=at.replace(month=2)) is None
+
+
+def test_aliases_that_stand_for_billions_of_values_are_refused() -> None:
+    names = "abcdefghij"
+    pairs = itertools.pairwise(names)
+    lines = [f"{name}: &{name} [{', '.join(9 * [f'*{before}'])}]" for before, name in pairs]
+    with pytest.raises(InvalidValue, match=r"prices: its aliases stand for more than 100,000"):
+        PriceOverrides.parse("\n".join(["a: &a [1]", *lines]))
+
+
+def test_a_book_knows_the_models_that_have_a_price() -> None:
+    entry = "{{provider: {}, model: {}, per_request: 1}}"
+    entries = [
+        entry.format("openai", "own"),
+        entry.format("openai", "'ft:*'"),
+        entry.format("x", "y"),
+    ]
+    book = PriceBook(overrides=PriceOverrides.parse(f"prices: [{', '.join(entries)}]"))
+    models = book.models("openai")
+    assert {"own", "gpt-5-mini"} <= set(models)
+    assert not {"ft:*", "y"} & set(models)
+    assert models == sorted(models)
+    assert book.models("nobody") == []

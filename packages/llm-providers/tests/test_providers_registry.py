@@ -57,6 +57,15 @@ def test_an_unknown_model_lists_the_candidates(model: str) -> None:
     assert f"mine/{model}" in caught.value.details["candidates"]
 
 
+def test_a_route_makes_no_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    registry = ProviderRegistry()
+    assert registry.route("gpt-5-mini") == ("openai", "gpt-5-mini")
+    assert registry.route("ollama/qwen3") == ("ollama", "qwen3")
+    with pytest.raises(UnknownModel):
+        registry.route("nobody/x")
+
+
 def test_a_provider_is_made_once_and_shared() -> None:
     known = registry()
     assert known.resolve("gpt-4o").provider is known.resolve("openai/x").provider

@@ -186,7 +186,7 @@ def test_a_changed_price_file_is_a_change_of_prices(watched: Watched) -> None:
     prices.write_text("prices: []")
     watched.write("prices: {overrides: prices.yaml}")
     watched.watcher.poll()
-    prices.write_text("prices: [{}]")
+    prices.write_text("prices: [{provider: p, model: m, per_request: 1}]")
     change = watched.watcher.poll()
     assert change is not None
     assert change.reloadable == {"prices"}

@@ -15,12 +15,24 @@ HOLD = "hold"
 
 def timed_out(timeout: float | None, name: str, wait_seconds: float, queued: int) -> GateTimeout:
     """Return the error for a call that would have to wait `wait_seconds` more for `name`; 0 if that is unknown."""
-    wait = f"at least {wait_seconds:.3f} s more" if wait_seconds else "an unknown time"
+    queue = f"with {queued} call{'s' * (queued != 1)} in the queue"
+    given = "None" if timeout is None else _shown(timeout)
+    if wait_seconds:
+        said = f"got {given}, but {name} needs at least {_shown(wait_seconds)} s more {queue}"
+    elif timeout is not None and timeout <= 0:
+        said = f"got {given}, which leaves no time to wait, {queue}"
+    else:
+        said = f"{name} had no room within {given} s, {queue}"
     return GateTimeout(
-        f"timeout: got {timeout!r}, but {name} needs {wait} with {queued} calls in the queue",
+        f"timeout: {said}",
         retry_after=wait_seconds or None,
         details={"limit": name, "timeout": timeout, "queued": queued},
     )
+
+
+def _shown(seconds: float) -> str:
+    """Write seconds in milliseconds, or, where these are too coarse, to one digit."""
+    return f"{seconds:.3f}" if seconds == 0 or abs(seconds) >= 0.001 else f"{seconds:.1g}"
 
 
 def check_room(queued: int, max_queue: int | None) -> None:

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 from llm_metrics.delivery import NullTelemetry, QueuedTelemetry, TelemetryFanOut
 from llm_metrics.recorder import MetricsRecorder
-from llm_metrics.selection import ENTRY_POINT_GROUP, choose_telemetry, installed_telemetry
+from llm_metrics.selection import (
+    ENTRY_POINT_GROUP,
+    choose_telemetry,
+    installed_telemetry,
+    telemetry_names,
+)
 from llm_metrics.snapshot import OTHER, Labels, Quantiles, StatsSnapshot, TrafficStats
 from llm_metrics.tracing import TraceIdFilter, active_trace, current_trace, use_trace
 from llm_metrics.usage_stats import UsageRow, UsageStats
@@ -85,6 +90,7 @@ __all__ = [
     "json_lines_schema",
     "redact",
     "redact_text",
+    "telemetry_names",
     "update_prices",
     "use_trace",
 ]

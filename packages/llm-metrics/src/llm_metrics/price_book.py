@@ -91,6 +91,11 @@ class PriceBook:
         """Read `prices_file` again, on this thread; who asks meanwhile gets the old prices."""
         self._catalogue.reload()
 
+    def models(self, provider: str) -> list[str]:
+        """Return the names of the provider's models whose prices are published or one's own, sorted."""
+        own = self._overrides.models(provider) if self._overrides is not None else []
+        return sorted({*own, *self._catalogue.models(provider)})
+
     def price(
         self,
         usage: Usage,

@@ -86,6 +86,11 @@ class _Edition:
         self.found[provider, model] = found
         return found
 
+    def models(self, provider: str) -> list[str]:
+        vendor_id = _VENDORS.get(provider, provider)
+        vendors = [vendor for vendor in self._snapshot.providers if vendor.id == vendor_id]
+        return [info.id for vendor in vendors for info in vendor.models]
+
     def _look_up(self, vendor_id: str, model: str) -> tuple[Vendor, ModelInfo] | None:
         providers = self._snapshot.providers
         vendor = next((vendor for vendor in providers if vendor.id == vendor_id), None)
@@ -122,6 +127,10 @@ class Catalogue:
         with self._loading:
             edition = self._edition = self._edition or _read(self._path)
         return edition
+
+    def models(self, provider: str) -> list[str]:
+        """Return the names of the provider's models that have a price."""
+        return self._current().models(provider)
 
     def quote(
         self,

@@ -56,6 +56,8 @@ _PRICES: Final = (
     "per_million_characters",
 )
 _FIELDS: Final = ("provider", "model", "from", "until", "tier", "currency", *_PRICES)
+_MOST_VALUES: Final = 100_000
+"""How many values a file may hold with every alias written out: a few lines of aliases can mean billions."""
 _MILLION: Final = Decimal(1_000_000)
 
 
@@ -149,6 +151,11 @@ class PriceOverrides:
                 return entry
         return None
 
+    def models(self, provider: str) -> list[str]:
+        """Return the names of the provider's models here, but no patterns."""
+        names = {e.model for e in self._entries if fnmatchcase(provider, e.provider)}
+        return sorted(name for name in names if not set("*?[") & set(name))
+
     @classmethod
     def read(cls, path: str | Path) -> PriceOverrides:
         """Read a YAML file; raises OSError, or InvalidValue naming the file, entry and field."""
@@ -181,9 +188,24 @@ def _load_yaml(text: str, name: str) -> Any:
 
     ExactLoader.add_constructor("tag:yaml.org,2002:float", exact)
     try:
+        if _count(yaml.compose(text, ExactLoader), {}) > _MOST_VALUES:
+            raise InvalidValue(f"{name}: its aliases stand for more than {_MOST_VALUES:,} values")
         return yaml.load(text, ExactLoader)  # a SafeLoader
     except yaml.YAMLError as error:
         raise InvalidValue(f"{name}: not valid YAML: {error}") from error
+
+
+def _count(node: Any, counts: dict[int, int]) -> int:
+    """Return how many values a YAML node holds with every alias written out."""
+    if id(node) not in counts:
+        counts[id(node)] = 1
+        children = getattr(node, "value", ())
+        if isinstance(children, list):
+            parts = [
+                p for child in children for p in (child if isinstance(child, tuple) else (child,))
+            ]
+            counts[id(node)] += sum(_count(part, counts) for part in parts)
+    return counts[id(node)]
 
 
 def _entry(data: Any, path: str) -> Override:

@@ -12,7 +12,7 @@ from llm_metrics.delivery import NullTelemetry, TelemetryFanOut
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["ENTRY_POINT_GROUP", "choose_telemetry", "installed_telemetry"]
+__all__ = ["ENTRY_POINT_GROUP", "choose_telemetry", "installed_telemetry", "telemetry_names"]
 
 ENTRY_POINT_GROUP: Final = "llm_metrics.telemetry"
 """A distribution offers a backend as an entry point of this group: a name, and a callable that
@@ -46,11 +46,9 @@ def choose_telemetry(
     environ = os.environ if environ is None else environ
     if isinstance(choice, TelemetryClient):
         return TelemetryFanOut([choice])
-    names = _names(choice, environ)
+    names = telemetry_names(choice, environ=environ)
     if names == [_NONE]:
         return NullTelemetry()
-    if _NONE in names:
-        raise ConfigurationError(f"telemetry: got {names!r}, expected 'none' alone or backends")
     made: list[TelemetryClient] = []
     try:
         for name in names:
@@ -59,6 +57,27 @@ def choose_telemetry(
         TelemetryFanOut(made).close(0)  # a port or thread of theirs must not stay behind
         raise
     return TelemetryFanOut(made)
+
+
+def telemetry_names(
+    choice: str | Sequence[str] | None = None, *, environ: Mapping[str, str] | None = None
+) -> list[str]:
+    """Return the names of the backends that `choose_telemetry` would take, making and importing none.
+
+    Raises ConfigurationError for an unknown name, for ``none`` beside others, and for several installed backends of
+    which none is chosen.
+    """
+    names = _names(choice, os.environ if environ is None else environ)
+    if _NONE in names and len(names) > 1:
+        raise ConfigurationError(f"telemetry: got {names!r}, expected 'none' alone or backends")
+    known = {"jsonl", _NONE, *installed_telemetry()}
+    for name in names:
+        if name not in known:
+            raise ConfigurationError(
+                f"telemetry: got {name!r}, expected one of {', '.join(sorted(known))}; "
+                f"a backend is installed as a package of its own, such as llm-telemetry-{name}"
+            )
+    return names
 
 
 def _names(choice: str | Sequence[str] | None, environ: Mapping[str, str]) -> list[str]:
@@ -83,13 +102,7 @@ def _make(name: str, environ: Mapping[str, str]) -> TelemetryClient:
         from llm_metrics.json_lines import JsonLinesTelemetry  # only what is chosen is imported
 
         return JsonLinesTelemetry(environ.get("LLM_TELEMETRY_JSONL_PATH") or None)
-    point = next((point for point in _entry_points() if point.name == name), None)
-    if point is None:
-        known = ", ".join(sorted({"jsonl", _NONE, *installed_telemetry()}))
-        raise ConfigurationError(
-            f"telemetry: got {name!r}, expected one of {known}; "
-            f"a backend is installed as a package of its own, such as llm-telemetry-{name}"
-        )
+    point = next(point for point in _entry_points() if point.name == name)
     try:
         factory: Callable[[], object] = point.load()
         backend = factory()

@@ -54,7 +54,10 @@ def read_steps(
         return _Reader(named_classes(classes), names).steps(data, ())
     except _Misplaced as fault:
         line = "" if text is None else _line_of(text, fault.position)
-        raise ConfigurationError(f"{_shown(fault.position)}{line}: {fault}") from fault.__cause__
+        raise ConfigurationError(
+            f"{_shown(fault.position)}{line}: {fault}",
+            details={"position": list(fault.position), "fault": str(fault)},
+        ) from fault.__cause__
     except RecursionError:
         raise ConfigurationError(
             "pipeline: nested too deeply; does a YAML alias lead back to itself?"

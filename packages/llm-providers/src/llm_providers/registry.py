@@ -189,21 +189,26 @@ class ProviderRegistry:
         Patterns registered here go before the built-in ones, and those before the installed third parties'.
         Raises UnknownModel listing the candidates if none fits, or several registered ones do.
         """
+        name, rest = self.route(model)
+        return ResolvedModel(self.get(name), rest)
+
+    def route(self, model: str) -> tuple[str, str]:
+        """Return the name of who answers for `model`, and the model's own, as `resolve` does; makes no provider."""
         prefix, slash, rest = model.partition("/")
         if slash and rest and self._knows(prefix):
-            return ResolvedModel(self.get(prefix), rest)
+            return prefix, rest
         name = model.lower()
         registered = self._registered_for(name)
         if len(registered) > 1:
             raise _ambiguous(model, registered)
         if registered:
-            return ResolvedModel(self.get(registered[0]), model)
+            return registered[0], model
         for pattern, provider in MODEL_PATTERNS:
             if fnmatchcase(name, pattern):
-                return ResolvedModel(self.get(provider), model)
+                return provider, model
         installed = self._installed_for(name)
         if len(installed) == 1:
-            return ResolvedModel(self.get(installed[0]), model)
+            return installed[0], model
         if installed:
             raise _ambiguous(model, installed)
         raise self._unknown(model)

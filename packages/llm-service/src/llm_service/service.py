@@ -216,7 +216,8 @@ class BaseLLMService:
 
         own = own_options(arguments)
         settings = {name: value for name, value in arguments.items() if name not in own}
-        loaded = load_config(path, arguments=settings)
+        has_models = bool({"provider", "registry"} & set(own))
+        loaded = load_config(path, arguments=settings, own_models=has_models)
         options = service_options(loaded.config, secrets=loaded.secrets)
         options["operation_fields"] = loaded.config.request_fields
         return cls(**{**options, **own})

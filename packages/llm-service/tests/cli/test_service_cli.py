@@ -204,6 +204,12 @@ def test_the_demo_gets_every_capital_right_and_fits_80_columns(shell: Any) -> No
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
+def test_the_demo_works_in_any_folder(shell: Any) -> None:
+    done = shell("demo", "-q")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "50 of 50 right" in done.stdout
+
+
 def test_a_quiet_demo_has_its_table_and_nothing_on_stderr(shell: Any) -> None:
     examples = Path(__file__).parents[4] / "examples"
     done = shell("demo", "-q", "--examples", str(examples))
@@ -302,7 +308,7 @@ def test_a_command_that_is_left_out_is_answered_with_the_list(
         (["ask", "?"], "in llm-service.yaml; try 'llm-service ask --help'"),
         (
             ["ask", "?", "--temperature", "nan"],
-            "expected a finite number; try 'llm-service ask --help'",
+            "nan is not a number up to 1e+09; try 'llm-service ask --help'",
         ),
         (["models", "--provider", "x"], "openai; try 'llm-service models --help'"),
         (["config", "check"], "set LLM_SERVICE_CONFIG; try 'llm-service config check --help'"),

@@ -140,6 +140,39 @@ def test_what_no_batch_can_do_is_one_line(
     assert shell.files() == ["in.jsonl"]
 
 
+@pytest.mark.parametrize(
+    ("last", "complaint"),
+    [
+        ({"model": "llama3.2"}, "--batch: line 6: ollama has no batch API"),
+        ({"model": "no-such-model"}, "--batch: line 6: no provider is known for model"),
+        ({"model": "claude-sonnet-4-5"}, "--batch: line 6: "),
+        ({"fallback_value": 1}, "--batch: line 6: pipeline and fallback_value"),
+    ],
+)
+def test_everything_is_checked_before_anything_is_submitted(
+    shell: Any, last: dict[str, Any], complaint: str
+) -> None:
+    lines = [{"user": f"question {n}"} for n in range(5)]
+    shell.write("in.jsonl", *map(json.dumps, [*lines, {"user": "?", **last}]))
+    before = submitted(shell.sim)
+    assert complaint in shell.one_line(shell(*BATCH))
+    assert submitted(shell.sim) == before
+    assert shell.files() == ["in.jsonl"]
+
+
+def test_every_line_of_a_batch_may_name_its_own_model(shell: Any) -> None:
+    shell.write(
+        "llm-service.yaml",
+        "operations: {small: {model: small}}",
+        "models: {aliases: {small: gpt-5-nano}}",
+    )
+    lines = [{"user": "a", "model": "gpt-5-mini"}, {"user": "b", "operation_name": "small"}]
+    shell.write("in.jsonl", *map(json.dumps, lines))
+    done = shell("run", "in.jsonl", "-o", "out.jsonl", "--batch", "--poll", "0.1")
+    assert done.returncode == 0, done.stderr
+    assert [r["model"] for r in results(shell.folder)] == ["gpt-5-mini", "gpt-5-nano"]
+
+
 def test_a_request_that_no_batch_can_hold_fails_alone(shell: Any) -> None:
     hot = {"user": "?", "sampling": {"temperature": 0.5}}
     lines = ['{"user": "a"}', json.dumps(hot), '{"user": "b"}']

@@ -262,7 +262,7 @@ class Run:
                 self.source,
                 journal,
                 ledger,
-                model="scripted/m",
+                model_of=lambda _: "scripted/m",
                 registry=ProviderRegistry({"scripted": self.provider}),
                 prices=self.prices,
                 batch_size=batch_size,

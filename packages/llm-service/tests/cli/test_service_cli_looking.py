@@ -467,6 +467,66 @@ def test_bash_completes_commands_and_options(shell: Any) -> None:
     assert shell.spawn()[1:] == ("\n", "")
 
 
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("prices: {overrides: none.yaml}", "cannot be read"),
+        ("operations: {a: {pipeline: [Nope]}}", "no step is called 'Nope'"),
+        ("providers: {own: {kind: compatible}}", "base_url: is missing"),
+        ("telemetry: {backends: hotel}", "no backend is called 'hotel'"),
+        ("models: {default: opnai/x}", "did you mean 'openai/x'?"),
+    ],
+)
+def test_doctor_finds_what_cannot_work(shell: Any, config: str, said: str) -> None:
+    shell.write("llm-service.yaml", config)
+    done = shell("doctor", "--offline", "--json")
+    (found,) = [f for f in json.loads(done.stdout) if f["state"] == "faulty"]
+    assert (done.returncode, found["area"], found["subject"]) == (1, "configuration", "file")
+    assert found["said"].startswith("llm-service.yaml:1: ")
+    assert said in found["said"]
+
+
+@pytest.mark.parametrize(
+    ("begun", "completed"),
+    [
+        ("cle", ["clever"]),
+        ("own-", ["own-model", "own-priced"]),
+        ("gpt-4o-mini-tr", ["gpt-4o-mini-transcribe"]),
+        ("local/", ["local/own-priced"]),
+        ("openai/gpt-4o-mini-tr", ["openai/gpt-4o-mini-transcribe"]),
+        ("loc", ["local/"]),
+        ("nobody", []),
+    ],
+)
+def test_models_are_completed(shell: Any, begun: str, completed: list[str]) -> None:
+    shell.write("prices.yaml", "prices: [{provider: local, model: own-priced, per_request: 1}]")
+    shell.write(
+        "llm-service.yaml",
+        "models: {default: own-model, aliases: {clever: claude-sonnet-4-5}}",
+        "providers: {local: {kind: compatible, base_url: 'http://127.0.0.1:1/v1', patterns: own-*}}",
+        "prices: {overrides: prices.yaml}",
+    )
+    shell.environment |= {
+        "_LLM_SERVICE_COMPLETE": "bash_complete",
+        "COMP_WORDS": f"llm-service ask -m {begun}",
+        "COMP_CWORD": "3",
+    }
+    done = shell.spawn()
+    assert done.stdout.split() == [f"plain,{name}" for name in completed]
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("config", ["models: {default: opnai/x}", "prices: {overrides: none.yaml}"])
+def test_models_are_completed_where_the_configuration_is_wrong(shell: Any, config: str) -> None:
+    shell.write("llm-service.yaml", config)
+    shell.environment |= {
+        "_LLM_SERVICE_COMPLETE": "bash_complete",
+        "COMP_WORDS": "llm-service ask -m gpt-4o-mini-tr",
+        "COMP_CWORD": "3",
+    }
+    assert shell.spawn() == (0, "plain,gpt-4o-mini-transcribe\n", "")
+
+
 @pytest.mark.realtime
 def test_a_reader_that_goes_away_is_no_traceback(shell: Any) -> None:
     """Real time: two processes and a pipe."""

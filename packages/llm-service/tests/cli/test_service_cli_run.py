@@ -461,3 +461,37 @@ def test_a_bad_table_is_one_line_and_leaves_nothing(
     done = shell("run", "in.csv", "-m", "gpt-5-mini", "-o", "out.jsonl", *options)
     assert complaint in shell.one_line(done)
     assert shell.files() == ["in.csv"]
+
+
+def test_without_a_default_every_line_names_its_model(shell: Any) -> None:
+    shell.write(
+        "llm-service.yaml",
+        "operations: {small: {model: small}}",
+        "models: {aliases: {small: gpt-5-nano}}",
+    )
+    named = ['{"user": "a", "model": "gpt-5-mini"}', '{"user": "b", "operation_name": "small"}']
+    shell.write("in.jsonl", *named)
+    done = shell("run", "in.jsonl", "-o", "out.jsonl")
+    assert done.returncode == 0, done.stderr
+    results = results_in(shell.folder / "out.jsonl")
+    assert [r["model"] for r in results] == ["gpt-5-mini", "gpt-5-nano"]
+
+    shell.write("in.jsonl", *named, "", '{"user": "c"}', '{"user": "d"}')
+    before = len(shell.sim.calls())
+    done = shell("run", "in.jsonl", "-o", "new.jsonl")
+    assert "in.jsonl:4: no model: name one in the line, give -m MODEL" in shell.one_line(done)
+    assert len(shell.sim.calls()) == before
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *[("--drain", value) for value in ("nan", "-1", "inf", "1e300", "soon")],
+        *[("--poll", value) for value in ("nan", "-1", "inf", "0")],
+    ],
+)
+def test_seconds_that_nothing_can_wait_for_are_refused(shell: Any, option: str, value: str) -> None:
+    questions(shell, 1)
+    line = shell.one_line(shell(*RUN, option, value))
+    assert f"Invalid value for '{option}'" in line
+    assert shell.files() == ["in.jsonl"]

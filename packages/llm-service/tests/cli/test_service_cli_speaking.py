@@ -52,7 +52,7 @@ def test_a_picture_on_standard_input_is_refused_by_name(shell: Any) -> None:
 
 def test_a_question_that_is_no_text_is_refused(shell: Any) -> None:
     said = shell.one_line(shell(*ASK, "\udcff"))
-    assert said == "llm-service: QUESTION: not UTF-8 text"
+    assert "'[QUESTION]': not UTF-8 text" in said
 
 
 def test_a_schema_is_sent_under_its_title(shell: Any) -> None:
@@ -84,6 +84,14 @@ def test_images_are_files_or_addresses(shell: Any) -> None:
         (["--image", "none.png"], "none.png: no such file"),
         (["--image", "empty"], "empty: an empty file"),
         (["--image", "."], ".: cannot be read"),
+        (["--image", ""], "--image: got '', expected a file or URL"),
+        (["--image", "long"], "long: holds more than 64 MiB"),
+        (["--schema", "long"], "long: holds more than 16 MiB"),
+        (["--image", "/dev/zero"], "/dev/zero: holds more than 64 MiB"),
+        (["--schema", "/dev/zero"], "/dev/zero: holds more than 16 MiB"),
+        (["--config", "/dev/zero"], "/dev/zero: holds more than 4 MiB"),
+        (["--system", "\udcff"], "'--system': not UTF-8 text"),
+        (["--model", "\udcff"], "'--model': not UTF-8 text"),
         (["--image", "list.json"], "list.json: not an image; expected PNG, JPEG"),
         (
             ["--schema", "typo.json"],
@@ -106,6 +114,8 @@ def test_a_wrong_option_is_one_line(shell: Any, option: list[str], complaint: st
     shell.write("range.json", '{"minLength": -1}')
     (shell.folder / "empty").write_bytes(b"")
     (shell.folder / "picture").write_bytes(PNG)
+    with (shell.folder / "long").open("wb") as stream:
+        stream.truncate(64 * 2**20 + 1)
     done = shell(*ASK, "?", *option)
     assert complaint in shell.one_line(done)
 

@@ -15,6 +15,7 @@ from llm_service.cli.tally import Tally, shown_duration
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX sets the streams up")
 
 ASK = "ask hello -m gpt-5-mini"
+CLOSED = "llm-service: standard output: Bad file descriptor\n"
 COMMANDS = ["models --offline", "stats results.jsonl", ASK, f"{ASK} --stream", "--help"]
 """Tables by rich, texts whole and in pieces, and what click prints by itself."""
 
@@ -69,9 +70,14 @@ def test_a_full_disk_behind_stdout_is_one_line(shell: Any, command: str) -> None
     ("script", "code", "out", "told"),
     [
         (f"$LLM {ASK} <&-", 0, "hello\n", ""),
-        (f"$LLM {ASK} >&-", 0, "", ""),
-        ("$LLM models --offline >&-", 0, "", ""),
-        ("$LLM --help >&-", 0, "", ""),
+        (f"$LLM {ASK} >&-", 2, "", CLOSED),
+        (f"$LLM {ASK} --stream >&-", 2, "", CLOSED),
+        ("$LLM models --offline >&-", 2, "", CLOSED),
+        ("$LLM stats results.jsonl >&-", 2, "", CLOSED),
+        ("$LLM stats --json results.jsonl >&-", 2, "", CLOSED),
+        ("$LLM --help >&-", 2, "", CLOSED),
+        ("$LLM chat -m gpt-5-mini </dev/null >&-", 0, "", ""),
+        ("$LLM run in.jsonl -m gpt-5-mini -o out.jsonl >&-", 0, "", "1 of 1 answered"),
         ("$LLM chat -m gpt-5-mini <&-", 0, "", ""),
         ("$LLM ask -m gpt-5-mini <&-", 2, "", "no question: "),
         ("$LLM say <&-", 2, "", "no text: "),
@@ -79,14 +85,35 @@ def test_a_full_disk_behind_stdout_is_one_line(shell: Any, command: str) -> None
         ("$LLM ask hello -m nobody 2>&-", 2, "", ""),
     ],
 )
-def test_a_stream_that_is_closed_is_empty_and_takes_everything(
+def test_of_streams_that_are_closed_only_an_answer_fails_that_nobody_gets(
     shell: Any, script: str, code: int, out: str, told: str
 ) -> None:
+    shell.write("in.jsonl", '{"user": "hello"}')
     done = sh(shell, script)
     assert done.returncode == code, done
     assert done.stdout.startswith(out)
     assert "Traceback" not in done.stderr
     assert told in done.stderr
+
+
+def test_schemas_images_and_configurations_may_come_out_of_pipes(shell: Any) -> None:
+    shell.write("llm.yaml", "models: {default: gpt-5-mini}")
+    shell.write("schema.json", '{"type": "object", "properties": {}}')
+    done = subprocess.run(
+        [
+            "/bin/bash",
+            "-c",
+            f"{sys.executable} -m llm_service ask '{{}}' --config <(cat llm.yaml) --schema <(cat schema.json)",
+        ],
+        cwd=shell.folder,
+        env=shell.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "{}\n"), done
 
 
 def test_what_a_terminal_has_no_letters_for_is_printed_as_an_escape(shell: Any) -> None:

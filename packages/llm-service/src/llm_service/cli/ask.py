@@ -10,7 +10,14 @@ import click
 
 from llm_core import GenerationRequest, GenerationResult, InvalidValue, Sampling, StreamEvent
 from llm_service.cli.attachments import read_image, read_piped, read_schema
-from llm_service.cli.options import config_option, env_file_option, model_option, quiet_option
+from llm_service.cli.options import (
+    Number,
+    Text,
+    config_option,
+    env_file_option,
+    model_option,
+    quiet_option,
+)
 from llm_service.cli.settings import CommandSettings
 from llm_service.cli.speaking import echo_error, footer, print_stream, shown_content
 from llm_service.service import BaseLLMService
@@ -19,9 +26,9 @@ __all__ = ["ask"]
 
 
 @click.command()
-@click.argument("question", required=False)
+@click.argument("question", required=False, type=Text())
 @model_option
-@click.option("--system", help="An instruction to the model.")
+@click.option("--system", type=Text(), help="An instruction to the model.")
 @click.option(
     "--image",
     "images",
@@ -33,14 +40,14 @@ __all__ = ["ask"]
     type=click.Path(dir_okay=False, path_type=Path),
     help="A file with a JSON Schema that the answer must satisfy.",
 )
-@click.option("--temperature", type=click.FloatRange(0, 2), help="Higher is more random.")
+@click.option("--temperature", type=Number(0, 2), help="Higher is more random.")
 @click.option(
     "--max-output-tokens", type=click.IntRange(min=1), help="How many tokens the answer may have."
 )
 @click.option("--attempts", type=click.IntRange(min=1), help="How often to try, at most.")
 @click.option(
     "--deadline",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     help="Seconds for everything, waits included.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
@@ -110,11 +117,6 @@ def _text(question: str | None) -> str:
     text = "\n\n".join(part for part in (question, piped) if part)
     if not text:
         raise click.UsageError("no question: give it as an argument or on standard input")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        # Bytes of an argument that are no text arrive as halves of surrogate pairs.
-        raise click.ClickException("QUESTION: not UTF-8 text") from None
     return text
 
 

@@ -14,15 +14,21 @@ import click
 from llm_core import ImagePart, InvalidValue, ResponseSchema
 from llm_pipeline import JsonSchemaValidation
 from llm_providers.media import image_media_type
+from llm_service.bounded_file import MEBIBYTE, read_bounded
 
 __all__ = ["read_image", "read_piped", "read_schema"]
+
+_MOST_IMAGE_BYTES = 64 * MEBIBYTE
+_MOST_SCHEMA_BYTES = 16 * MEBIBYTE
 
 
 def read_image(source: str) -> ImagePart:
     """Return the image at a path or URL; a ClickException for a file that cannot be read or is none."""
     if re.match(r"https?://|data:", source):
         return ImagePart(url=source)
-    data = _read(Path(source))
+    if not source:
+        raise click.UsageError("--image: got '', expected a file or URL")
+    data = _read(Path(source), _MOST_IMAGE_BYTES)
     if not data:
         raise click.ClickException(f"{source}: an empty file, expected an image")
     image = ImagePart(data=data)
@@ -37,7 +43,7 @@ def read_image(source: str) -> ImagePart:
 def read_schema(path: Path) -> ResponseSchema:
     """Return the JSON Schema in a file, named by its title or its file name; a ClickException for what is none."""
     try:
-        schema: Any = json.loads(_read(path).decode("utf-8-sig"))
+        schema: Any = json.loads(_read(path, _MOST_SCHEMA_BYTES).decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise click.ClickException(
             f"--schema {path}: not UTF-8 text (byte {error.start})"
@@ -77,10 +83,12 @@ def _fault(error: InvalidValue) -> str:
     return f"no JSON Schema: {violation['path']}: {violation['message']}"
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, most_bytes: int) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bounded(path, most_bytes)
     except FileNotFoundError:
         raise click.ClickException(f"{path}: no such file") from None
     except OSError as error:
         raise click.ClickException(f"{path}: cannot be read: {error.strerror}") from None
+    except InvalidValue as error:
+        raise click.ClickException(f"{path}: {error}") from None

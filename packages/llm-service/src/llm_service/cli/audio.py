@@ -17,6 +17,8 @@ from llm_service.audio import transcribe as transcribe_sound
 from llm_service.cli.attachments import read_piped
 from llm_service.cli.console import tell
 from llm_service.cli.options import (
+    Number,
+    Text,
     config_option,
     env_file_option,
     model_option,
@@ -47,9 +49,7 @@ speaker_option = click.option("--speaker", help="Number of the loudspeaker, or a
 
 @click.command()
 @click.argument("file", type=_FILE)
-@click.option(
-    "-s", "--seconds", type=click.FloatRange(min=0, min_open=True), help="How long to record."
-)
+@click.option("-s", "--seconds", type=Number(min=0, min_open=True), help="How long to record.")
 @click.option("--until-silence", is_flag=True, help="End when you have spoken and are silent.")
 @click.option(
     "--rate",
@@ -149,13 +149,13 @@ def transcribe(
 
 
 @click.command()
-@click.argument("text", required=False)
+@click.argument("text", required=False, type=Text())
 @click.option("-o", "--output", type=_FILE, help="Write a file instead of playing.")
 @click.option(
     "-m", "--model", default=SPEECH_MODEL, show_default=True, help="The model that speaks."
 )
 @voice_option
-@click.option("--speed", type=click.FloatRange(0.25, 4), help="How fast; 1 is normal.")
+@click.option("--speed", type=Number(0.25, 4), help="How fast; 1 is normal.")
 @speaker_option
 @config_option
 @env_file_option
@@ -203,6 +203,7 @@ def say(
 @model_option
 @click.option(
     "--system",
+    type=Text(),
     default="Answer in one or two spoken sentences.",
     show_default=True,
     help="An instruction to the model.",
@@ -220,7 +221,7 @@ def say(
     default=60.0,
     show_default=True,
     help="Seconds of silence that end the talk.",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
 )
 @microphone_option
 @speaker_option

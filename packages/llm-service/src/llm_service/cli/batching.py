@@ -71,7 +71,7 @@ class Batching:
         journal: Journal,
         ledger: BatchLedger,
         *,
-        model: str,
+        model_of: Callable[[str | None], str],
         registry: ProviderRegistry,
         prices: PriceBook | None,
         batch_size: int,
@@ -83,7 +83,7 @@ class Batching:
         self._items = items
         self._journal = journal
         self._ledger = ledger
-        self._model = model
+        self._model_of = model_of
         self._registry = registry
         self._prices = prices
         self._batch_size = batch_size
@@ -119,6 +119,7 @@ class Batching:
         work.cancel()
 
     async def _run(self) -> None:
+        await self._check()
         await self._cancel_forgotten()
         async for chunk in self._chunks():
             await self._submit(chunk)
@@ -131,6 +132,35 @@ class Batching:
             if self._ledger.open_batches:
                 await self._sleep(self._poll_seconds)
 
+    async def _check(self) -> None:
+        """Find what cannot be submitted before anything is, open to an interrupt."""
+        usable: set[str] = set()
+        async for item in self._open_items():
+            try:
+                provider, _ = self._for_vendor(item)
+                if provider not in usable:
+                    self._check_provider(provider)
+                    usable.add(provider)
+            except (LLMError, click.ClickException) as error:
+                told = told_error(error) if isinstance(error, LLMError) else error.format_message()
+                raise click.ClickException(f"--batch: line {item.line}: {told}") from None
+
+    def _check_provider(self, name: str) -> None:
+        provider: Any = self._registry.get(name)
+        if not hasattr(provider, "batches"):
+            raise click.ClickException(f"{name} has no batch API")
+        if hasattr(provider, "check"):
+            provider.check()
+
+    async def _open_items(self) -> AsyncIterator[Item]:
+        """Yield what neither the journal nor a batch under way answers, open to an interrupt."""
+        under_way = self._ledger.lines()
+        for number, item in enumerate(self._items):
+            if number % LINES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            if item.line not in under_way and not self._journal.index.answers(item):
+                yield item
+
     async def _cancel_forgotten(self) -> None:
         """Give up the batches of a run that begins anew; one that cannot be is left to itself."""
         for batch in self._ledger.forgotten:
@@ -142,15 +172,10 @@ class Batching:
             self._ledger.remove()
 
     async def _chunks(self) -> AsyncIterator[_Chunk]:
-        """Gather the unanswered requests by model, one batch full at a time, open to an interrupt."""
-        under_way = self._ledger.lines()
+        """Gather the unanswered requests by model, one batch full at a time."""
         chunks: dict[tuple[str, str], _Chunk] = {}
-        for number, item in enumerate(self._items):
-            if number % LINES_AT_ONCE == 0:
-                await asyncio.sleep(0)
-            if item.line in under_way or self._journal.index.answers(item):
-                continue
-            provider, item = self._for_vendor(item)
+        async for unanswered in self._open_items():
+            provider, item = self._for_vendor(unanswered)
             key = (provider, str(item.request.model))
             size = len(json.dumps(item.request.to_dict()))
             chunk = chunks.get(key)
@@ -169,15 +194,13 @@ class Batching:
         request = item.request
         if request.pipeline is not None or request.fallback_value is not UNSET:
             raise click.ClickException(
-                f"line {item.line}: pipeline and fallback_value need calls one by one, without --batch"
+                "pipeline and fallback_value need calls one by one, without --batch"
             )
-        found = self._registry.resolve(request.model or self._model)
+        found = self._registry.resolve(request.model or self._model_of(request.operation_name))
         return found.provider.name, replace(item, request=request.replace(model=found.model))
 
     def _batches_of(self, provider: str) -> Batches:
         found: Any = self._registry.get(provider)
-        if not hasattr(found, "batches"):
-            raise click.ClickException(f"--batch: {provider} has no batch API")
         batches: Batches = found.batches
         return batches
 

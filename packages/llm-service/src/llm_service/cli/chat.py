@@ -11,7 +11,7 @@ import click
 
 from llm_core import GenerationRequest, Message
 from llm_service.cli.console import tell
-from llm_service.cli.options import config_option, env_file_option, model_option, quiet_option
+from llm_service.cli.options import Text, config_option, env_file_option, model_option, quiet_option
 from llm_service.cli.settings import CommandSettings
 from llm_service.cli.speaking import echo_error, footer, print_stream
 from llm_service.service import BaseLLMService
@@ -27,7 +27,9 @@ A line that ends with \\ goes on in the next one.
 
 @click.command()
 @model_option
-@click.option("--system", help="An instruction to the model, for the whole conversation.")
+@click.option(
+    "--system", type=Text(), help="An instruction to the model, for the whole conversation."
+)
 @config_option
 @env_file_option
 @quiet_option

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from llm_core import ConfigurationError
 from llm_service.cli.console import show
 from llm_service.cli.options import env_settings_option
 from llm_service.cli.settings import read_config
+from llm_service.environment import env_file_values
 
 if TYPE_CHECKING:
     from llm_service.config import Setting
@@ -50,11 +52,19 @@ def check(file: Path | None, env_file: str) -> int:
 
     The variables that go before it are checked, too. Without FILE: what
     LLM_SERVICE_CONFIG names, else llm-service.yaml in this folder. A secret that
-    is not here is only mentioned: it may be where the service runs.
+    is not here and a model that no provider is known for are only mentioned: they
+    may be where the service runs.
 
     Exit code: 0 good, 1 faults, 2 not carried out.
     """
-    from llm_service.config import InvalidConfig, explain, find_config, load_config
+    from llm_service.config import (
+        InvalidConfig,
+        SecretReference,
+        explain,
+        find_config,
+        load_config,
+    )
+    from llm_service.config.soundness import unanswered
 
     file = file or find_config()
     if file is None:
@@ -67,9 +77,21 @@ def check(file: Path | None, env_file: str) -> int:
         return 1
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from None
+    if loaded.config.telemetry.backends is None:
+        from llm_metrics import telemetry_names
+
+        try:
+            telemetry_names(environ={**env_file_values(env_file), **os.environ})
+        except ConfigurationError as error:
+            click.echo(str(error), err=True)
+            return 1
+    for unknown in unanswered(loaded.config, loaded.settings):
+        click.echo(str(unknown), err=True)
     for setting in explain(loaded):
         if setting.note == "missing":
-            click.echo(f"{setting.origin}: {setting.name}: {setting.value} is not here", err=True)
+            fault = loaded.secrets.fault(SecretReference.parse(setting.value))
+            said = f"holds no secret ({fault})" if fault else "is not here"
+            click.echo(f"{setting.origin}: {setting.name}: {setting.value} {said}", err=True)
     click.echo(f"{file}: good")
     return 0
 
@@ -119,7 +141,7 @@ def _show(settings: list[Setting]) -> None:
         table.add_row(
             Text(setting.name), Text(_written(setting.value) + note), Text(str(setting.origin))
         )
-    show(table)
+    show(table, fold=True)
 
 
 def _written(value: Any) -> str:

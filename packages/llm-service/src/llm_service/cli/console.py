@@ -18,9 +18,10 @@ __all__ = ["discard_output", "prepare_streams", "show", "tell"]
 _WIDEST = 10_000
 
 
-def show(*parts: RenderableType) -> None:
+def show(*parts: RenderableType, fold: bool = False) -> None:
     """Print tables and lines on stdout, in colour on a terminal.
 
+    With `fold` no table is wider than the terminal, as names too long for it go on in the next line.
     Raises what a stream raises: rich by itself would take a reader that has gone for the end of the program.
     """
     from rich.console import Console
@@ -30,7 +31,7 @@ def show(*parts: RenderableType) -> None:
     console = Console(highlight=False)
     with console.capture() as captured:
         for part in parts:
-            if isinstance(part, Table):
+            if isinstance(part, Table) and not fold:
                 # Where names alone are wider than the terminal, a wrapped line is better than half a name.
                 wide = console.options.update_width(_WIDEST)
                 console.width = max(console.width, Measurement.get(console, wide, part).minimum)
@@ -45,15 +46,21 @@ def tell(text: str) -> None:
 
 
 def prepare_streams() -> None:
-    """Make standard streams that never fail because of what they are.
+    """Make standard streams that are there, and take every letter.
 
-    One that was closed before the start is empty, and takes everything: a file that is opened later could else get
-    the number of stdout, and with it whatever is printed. What a terminal has no letters for (and half of a surrogate
+    One that was closed before the start has its place taken: a file that is opened later could else get the number
+    of stdout, and with it whatever is printed. Stdin is empty then, stderr takes everything, and stdout fails when it
+    is written to, as an answer that nobody gets is none. What a terminal has no letters for (and half of a surrogate
     pair, which models write at times) is printed as an escape.
     """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+    for name, mode, opened in (
+        ("stdin", "r", os.O_RDONLY),
+        ("stdout", "w", os.O_RDONLY),
+        ("stderr", "w", os.O_WRONLY),
+    ):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - as long as the process
+            stream = open(os.open(os.devnull, opened), mode, encoding="utf-8")  # noqa: SIM115 - as long as the process
+            setattr(sys, name, stream)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 

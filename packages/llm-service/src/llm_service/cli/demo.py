@@ -81,13 +81,18 @@ async def _ask_all(
 
 
 def _find_examples(given: Path | None) -> Path:
-    """Return the folder asked for, the one in the installed package, or ./examples of a checkout."""
-    installed = Path(__file__).parent.parent / "examples"
-    places = [given] if given else [installed, Path("examples")]
+    """Return the folder asked for, that of the installed package, that of the checkout it is, or ./examples."""
+    here = Path(__file__)
+    checkouts = [folder.parent for folder in here.parents[4:5] if folder.name == "packages"]
+    roots = [here.parent.parent, *checkouts, Path()]
+    places = [given] if given else [root / "examples" for root in roots]
     for place in places:
         if (place / "geography.py").is_file():
             return place
-    raise click.ClickException(f"{places[-1]}: no geography.py in there; see --examples")
+    raise click.ClickException(
+        f"{', '.join(map(str, places))}: no geography.py in there; "
+        "--examples FOLDER names a folder with the examples of a checkout"
+    )
 
 
 def _load(path: Path) -> ModuleType:

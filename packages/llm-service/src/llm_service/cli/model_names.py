@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher, get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_core import LLMError
 
-__all__ = ["corrected_name", "told", "told_error", "unknown_model"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from llm_providers import ProviderRegistry
+
+__all__ = ["completed_names", "corrected_name", "told", "told_error", "unknown_model"]
 
 _ALIKE = 0.75
 """The share of letters two names must have in common: one slip in a name of five."""
@@ -62,6 +67,41 @@ def corrected_name(
     if in_full:
         return in_full[:_MOST_NAMES]
     return _spelt_right(typed, names)
+
+
+def completed_names(begun: str, *, config_file: Path | None, env_file: str | None) -> list[str]:
+    """Return the names that begin so: configured aliases and models, then those of models with a price.
+
+    What has a slash is completed to ``provider/model``. A configuration that cannot be used has no names.
+    """
+    from llm_service.cli.options import open_price_book
+    from llm_service.config import ConfiguredRegistry, ServiceConfig, find_config, load_config
+
+    try:
+        config = load_config(config_file or find_config(), env_file=env_file).config
+    except LLMError:
+        config = ServiceConfig()
+    registry = ConfiguredRegistry(config)
+    book = open_price_book(config.prices.overrides)
+    prefix, slash, _ = begun.partition("/")
+    names = [*config.models.aliases, *config.named_models()]
+    for provider in registry.names():
+        if slash:
+            models = book.models(provider) if provider == prefix else []
+            names += [f"{provider}/{model}" for model in models]
+        else:
+            names += [
+                model for model in book.models(provider) if _answers(registry, provider, model)
+            ]
+            names.append(f"{provider}/")
+    return [name for name in dict.fromkeys(names) if name.startswith(begun)]
+
+
+def _answers(registry: ProviderRegistry, provider: str, model: str) -> bool:
+    try:
+        return registry.route(model)[0] == provider
+    except LLMError:
+        return False
 
 
 def _family_names() -> list[str]:

@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
+from click.types import StringParamType
 
 from llm_core import LLMError
-from llm_service.environment import load_environment
+from llm_service.cli.console import tell
+from llm_service.environment import load_environment, malformed_lines
 
 if TYPE_CHECKING:
     from llm_metrics import PriceBook
 
 __all__ = [
+    "Number",
+    "Text",
     "concurrency_option",
     "config_option",
     "env_file_option",
@@ -28,9 +33,56 @@ __all__ = [
     "quiet_option",
 ]
 
+_MOST = 1e9
+"""As many seconds as the deadline of a request may have."""
+
+
+class Text(StringParamType):
+    """Text that a model can read."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text; raises click.BadParameter for bytes that are none."""
+        text: str = super().convert(value, param, ctx)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            # Bytes of an argument that are no text arrive as halves of surrogate pairs.
+            self.fail("not UTF-8 text.", param, ctx)
+        return text
+
+
+class Number(click.FloatRange):
+    """A number within bounds that a program can work with: neither ``nan`` nor endless."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number; raises click.BadParameter for what is no number, and for what is out of bounds."""
+        number: float = super().convert(value, param, ctx)
+        if not number <= _MOST:
+            self.fail(f"{value} is not a number up to {_MOST:g}.", param, ctx)
+        return number
+
+
+def _complete_model(
+    context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    from llm_service.cli.model_names import completed_names
+
+    file, env_file = context.params.get("config_file"), context.params.get("env_file", ".env")
+    try:
+        names = completed_names(incomplete, config_file=file, env_file=env_file)
+    except click.ClickException:
+        # Nobody reads at the prompt what is wrong; the command will say it.
+        return []
+    return [CompletionItem(name) for name in names]
+
+
 model_option = click.option(
     "-m",
     "--model",
+    type=Text(),
+    shell_complete=_complete_model,
     help="Model name, alias or provider/model; without it LLM_SERVICE_MODEL or the configuration.",
 )
 config_option = click.option(
@@ -42,19 +94,23 @@ config_option = click.option(
 
 
 def _require_text(context: click.Context, parameter: click.Parameter, env_file: str) -> str:
-    """Refuse a file that was named and is not there, and one that is no text."""
+    """Refuse a file that was named and is not there, and one that is no text; tell its malformed lines, once."""
     path = Path(env_file)
     if not path.is_file():
         if context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--env-file {env_file}: no such file", ctx=context)
         return env_file
     try:
-        path.read_text("utf-8")
+        malformed = malformed_lines(path)
     except UnicodeDecodeError as error:
         place = f"{env_file}: not UTF-8 text (byte {error.start})"
         raise click.ClickException(place) from None
     except OSError as error:
         raise click.ClickException(f"{env_file}: cannot be read: {error.strerror}") from None
+    for line in malformed:
+        tell(f"{env_file}:{line}: not NAME=value, left out")
+    # Whoever reads the file after this would log the same.
+    logging.getLogger("llm_service.environment").addHandler(logging.NullHandler())
     return env_file
 
 

@@ -19,6 +19,8 @@ from llm_service.cli.console import tell
 from llm_service.cli.interrupts import Interrupted, interrupts_raised
 from llm_service.cli.journal import Journal
 from llm_service.cli.options import (
+    Number,
+    Text,
     config_option,
     env_file_option,
     limit_options,
@@ -63,7 +65,9 @@ _IN_FLIGHT = 8
     help="What FILE is; without this its ending decides.",
 )
 @click.option(
-    "--template", help='The user\'s text from columns: "What is the capital of {country}?"'
+    "--template",
+    type=Text(),
+    help='The user\'s text from columns: "What is the capital of {country}?"',
 )
 @click.option(
     "-c",
@@ -80,7 +84,7 @@ _IN_FLIGHT = 8
 @click.option(
     "--drain",
     "drain_seconds",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=30.0,
     show_default=True,
     help="Seconds that calls in flight get to finish when the run is stopped.",
@@ -96,7 +100,7 @@ _IN_FLIGHT = 8
 @click.option(
     "--poll",
     "poll_seconds",
-    type=click.FloatRange(min=0.01),
+    type=Number(min=0.01),
     default=60.0,
     show_default=True,
     help="Seconds between looks at a batch.",
@@ -220,7 +224,7 @@ def _source(options: RunOptions, settings: CommandSettings) -> RequestFile:
             options.file,
             file_format=options.file_format,
             template=options.template,
-            settings=settings.model(),
+            settings=settings.find_model() or "",
         )
     except InvalidValue as error:
         raise click.UsageError(str(error)) from None
@@ -233,7 +237,7 @@ def _carry_out(
     with Journal.resume(output, restart=options.restart) as journal:
         if options.retry_failed and journal.index.tally.failed:
             journal.forget(lambda result: not result.get("success"))
-        total = _check(source, journal)
+        total = _check(source, journal, settings)
         if len(journal.index) == total and journal.is_published:
             options.say(f"{output}: holds all {total} answers; --restart asks anew")
         else:
@@ -274,14 +278,21 @@ def _place_of(output: Path) -> Path:
     return place
 
 
-def _check(source: RequestFile, journal: Journal) -> int:
+def _check(source: RequestFile, journal: Journal, settings: CommandSettings) -> int:
     """Read the whole file once, so that what is wrong with it is said before anything is sent.
 
     Returns the number of its requests.
     """
     total = answered = 0
+    has_default = settings.find_model() is not None
     for item in source:
         total += 1
+        asked = item.request
+        if not (has_default or asked.model or settings.find_model(asked.operation_name)):
+            raise click.UsageError(
+                f"{source.path}:{item.line}: no model: name one in the line, give -m MODEL, "
+                "or set LLM_SERVICE_MODEL, or models.default in llm-service.yaml"
+            )
         answered += journal.index.answers(item)
     if answered < len(journal.index):
         raise click.ClickException(
@@ -329,6 +340,7 @@ def _service(settings: CommandSettings) -> BaseLLMService:
     # An open breaker would answer the rest of the file with failures faster than the provider recovers.
     return settings.service(
         price_book=settings.price_book(),
+        needs_model=False,
         max_concurrent_requests=_in_flight(settings),
         breaker=None,
     )
@@ -375,8 +387,9 @@ def _batching(
     from llm_service.cli.batching import Batching
 
     registry = settings.registry()
+    default = settings.find_model()
     try:
-        provider: Any = registry.resolve(settings.model()).provider
+        provider: Any = registry.resolve(default).provider if default is not None else None
         if hasattr(provider, "check"):
             provider.check()
     except LLMError as error:
@@ -385,7 +398,7 @@ def _batching(
         source,
         journal,
         ledger,
-        model=settings.model(),
+        model_of=settings.model,
         registry=registry,
         prices=settings.price_book(),
         batch_size=options.batch_size,

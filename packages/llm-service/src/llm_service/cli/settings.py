@@ -66,14 +66,19 @@ class CommandSettings:
 
     def model(self, operation: str | None = None) -> str:
         """Return the model that requests of `operation` ask; raises click.UsageError if nothing names one."""
-        named = self._model or self.config.request_fields(operation).get("model")
-        found = named or self.config.models.default
+        found = self.find_model(operation)
         if found is None:
             raise click.UsageError(
                 "no model: give -m MODEL, or set LLM_SERVICE_MODEL, "
                 "or models.default in llm-service.yaml"
             )
-        return self.config.models.resolve(found)
+        return found
+
+    def find_model(self, operation: str | None = None) -> str | None:
+        """Return the model that requests of `operation` ask, None if nothing names one."""
+        named = self._model or self.config.request_fields(operation).get("model")
+        found = named or self.config.models.default
+        return None if found is None else self.config.models.resolve(found)
 
     def request_fields(self, operation: str | None) -> dict[str, Any]:
         """Return what requests of `operation` take where they say nothing themselves."""
@@ -96,26 +101,34 @@ class CommandSettings:
         return open_price_book(self.config.prices.overrides)
 
     def service(
-        self, *, operation: str | None = None, price_book: PriceBook | None, **options: Any
+        self,
+        *,
+        operation: str | None = None,
+        price_book: PriceBook | None,
+        needs_model: bool = True,
+        **options: Any,
     ) -> BaseLLMService:
         """Return a service for requests of `operation`; `options` are those of `BaseLLMService`.
 
+        Where none `needs_model`, each request has one of its own.
         Raises click.ClickException if the model is unknown, its key is missing or a limit cannot be.
         """
         from llm_service.config import service_options
 
+        model = self.model(operation) if needs_model else self.find_model(operation)
         try:
             configured = service_options(self.config, secrets=self._loaded.secrets)
             service = BaseLLMService(
                 **{
                     **configured,
-                    "model": self.model(operation),
+                    "model": model,
                     "operation_fields": self.request_fields,
                     "price_book": price_book,
                     **options,
                 }
             )
-            service.check()
+            if model is not None:
+                service.check()
         except LLMError as error:
             raise self.refusal(error) from None
         return service

@@ -48,11 +48,22 @@ __all__ = [
 
 T = TypeVar("T")
 
+_MOST_SECONDS = 1_000_000_000
+"""As much as a request's deadline may have: some thirty years, which a clock's nanoseconds can still count."""
+_MOST = 1_000_000_000_000_000
+"""Far more than anybody counts here, and few enough for a float to tell it from the next number."""
+
 
 def _number(value: object) -> object:
     # To pydantic `true` is the number 1.
     if isinstance(value, bool):
         raise ValueError("expected a number")
+    return value
+
+
+def _countable(value: int) -> int:
+    if value > _MOST:
+        raise ValueError(f"expected at most {_MOST}")
     return value
 
 
@@ -77,11 +88,16 @@ def _address(url: str) -> str:
     return url
 
 
-Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
-Seconds = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
-ZeroOrMoreSeconds = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)]
-Amount = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
-Part = Annotated[float, BeforeValidator(_number), Field(gt=0, le=1)]
+# Not by `le`: the schema and the reference are for people, who would wonder at such a bound.
+Count = Annotated[int, BeforeValidator(_number), Field(ge=1), AfterValidator(_countable)]
+Seconds = Annotated[
+    float, BeforeValidator(_number), Field(gt=0, le=_MOST_SECONDS, allow_inf_nan=False)
+]
+ZeroOrMoreSeconds = Annotated[
+    float, BeforeValidator(_number), Field(ge=0, le=_MOST_SECONDS, allow_inf_nan=False)
+]
+Amount = Annotated[float, BeforeValidator(_number), Field(gt=0, le=_MOST, allow_inf_nan=False)]
+Part = Annotated[float, BeforeValidator(_number), Field(gt=0, le=1, allow_inf_nan=False)]
 Listed = Annotated[tuple[T, ...], BeforeValidator(_listed)]
 ModelName = Annotated[str, AfterValidator(_model_name)]
 Url = Annotated[str, AfterValidator(_address)]
@@ -349,6 +365,12 @@ class ServiceConfig(_Section):
         """Say whether any request may be answered from a cache."""
         policies = [self.cache, *[own.cache for own in self.operations.values() if own.cache]]
         return any(policy.mode is not CacheMode.OFF for policy in policies)
+
+    def named_models(self) -> list[str]:
+        """Return the models that are asked by default, as fallbacks and in operations, as they are written."""
+        names = [self.models.default, *[rung.model for rung in self.models.fallbacks]]
+        names += [own.model for own in self.operations.values()]
+        return [name for name in dict.fromkeys(names) if name is not None]
 
     def fallbacks(self) -> tuple[Fallback, ...]:
         """Return the models to ask in order when one fails, aliases resolved."""

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from llm_core import Provider
 from llm_metrics import PriceBook
-from llm_providers import ProviderRegistry, ResolvedModel
+from llm_providers import ProviderRegistry
 from llm_service.cache import MemoryResponseCache
 from llm_service.config.model import ModelsConfig, ProviderConfig, ProviderKind, ServiceConfig
 from llm_service.config.secrets import SecretReader
@@ -85,9 +85,9 @@ class ConfiguredRegistry(ProviderRegistry):
             make = partial(_make, name, provider, reader)
             self.register(name, make, patterns=provider.patterns)
 
-    def resolve(self, model: str) -> ResolvedModel:
-        """Return who answers for `model`, which may be an alias; raises UnknownModel if nobody does."""
-        return super().resolve(self._models.resolve(model))
+    def route(self, model: str) -> tuple[str, str]:
+        """Return the name of who answers for `model`, which may be an alias, and the model's own."""
+        return super().route(self._models.resolve(model))
 
     def use_models(self, models: ModelsConfig) -> None:
         """Go by other aliases from the next call on."""

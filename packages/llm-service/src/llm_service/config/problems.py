@@ -73,7 +73,10 @@ def _message(details: ErrorDetails, path: SettingPath, origin: Origin | None) ->
         return "is missing"
     if kind == "enum":
         names = [name.strip(" '") for name in _expected(details).replace(" or ", ",").split(",")]
-        return f"got {_shown(given, path)}, expected one of the known names{closest(given, names)}"
+        expected = closest(given, names)
+        if "did you mean" in expected:
+            expected = f", expected one of the known names{expected}"
+        return f"got {_shown(given, path)}{expected}"
     expected = _expected(details)
     said = f"expected {expected}" if kind != "value_error" else expected
     return f"{_got(details, path)}{said}"

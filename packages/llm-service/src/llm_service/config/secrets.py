@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from llm_core import MissingCredentials
+from llm_core import InvalidValue, MissingCredentials
+from llm_service.bounded_file import read_bounded
 
 __all__ = ["SecretReader", "SecretReference", "SecretSource"]
+
+_MOST_BYTES = 65_536
+"""More than any key has; a device would be read for ever."""
 
 
 class SecretSource(StrEnum):
@@ -64,13 +68,14 @@ class SecretReader:
         Raises MissingCredentials naming the variable or file if it is not there or empty.
         """
         if reference.source is SecretSource.ENVIRONMENT:
-            text = self._variable(reference.place)
+            text, fault = self._variable(reference.place), ""
             where = f"set the variable {reference.place} in the environment or .env"
         else:
-            text = _content(Path(reference.place))
+            text, fault = _content(Path(reference.place))
             where = f"put it into the file {reference.place}, readable for this process"
         if not text:
-            raise MissingCredentials(f"no secret at {reference}: {where}")
+            fault = f" ({fault})" if fault else ""
+            raise MissingCredentials(f"no secret at {reference}{fault}: {where}")
         return text
 
     def has(self, reference: SecretReference) -> bool:
@@ -80,6 +85,12 @@ class SecretReader:
         except MissingCredentials:
             return False
 
+    def fault(self, reference: SecretReference) -> str:
+        """Say what is wrong with a file that is there and holds no secret; empty for all else."""
+        if reference.source is not SecretSource.FILE or not os.path.lexists(reference.place):
+            return ""
+        return _content(Path(reference.place))[1]
+
     def _variable(self, name: str) -> str:
         environ = os.environ if self._environ is None else self._environ
         return (environ.get(name) or self._env_file_values.get(name) or "").strip()
@@ -88,8 +99,16 @@ class SecretReader:
         return "SecretReader(…)"
 
 
-def _content(path: Path) -> str:
+def _content(path: Path) -> tuple[str, str]:
+    """Return the secret in a file, or an empty one and what is wrong with the file."""
     try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return ""
+        text = read_bounded(path, _MOST_BYTES).decode("utf-8").strip()
+    except OSError as error:
+        return "", (error.strerror or str(error)).lower()
+    except UnicodeDecodeError:
+        return "", "not UTF-8 text"
+    except InvalidValue as error:
+        return "", str(error)
+    except ValueError:
+        return "", "no path"
+    return text, "" if text else "an empty file"

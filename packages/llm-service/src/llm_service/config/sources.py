@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Mapping
@@ -12,13 +13,14 @@ import yaml
 from pydantic import ValidationError
 
 from llm_core import Value, immutable
-from llm_service.closest import closest
 from llm_service.config.model import ServiceConfig
 from llm_service.config.problems import InvalidConfig, Problem, problems_of
 from llm_service.config.secrets import SecretReader
 from llm_service.config.shape import SHORT_NAMES, field_names
+from llm_service.config.soundness import unsound
 from llm_service.config.tree import Origin, OriginKind, SettingPath, Settings, dotted
 from llm_service.config.yaml_file import read_yaml
+from llm_service.environment import env_file_values
 
 __all__ = ["LoadedConfig", "find_config", "load_config"]
 
@@ -26,6 +28,9 @@ PREFIX = "LLM_SERVICE_"
 
 # Not settings: the file's own place, and what Kubernetes sets for a service called `llm` or `llm-service`.
 _FOREIGN = re.compile(r"CONFIG|(SERVICE_)?(HOST|PORT(_.+)?)")
+
+_MOST_ROUNDS = 3
+"""How often what is malformed is taken away to look at the rest: a section's own rules hold after its settings'."""
 
 _DEFAULT_FILES = ("llm-service.yaml", "llm-service.yml")
 
@@ -59,12 +64,14 @@ def load_config(
     env_file: str | Path | None = ".env",
     environ: Mapping[str, str] | None = None,
     arguments: Mapping[str, Any] | None = None,
+    own_models: bool = False,
 ) -> LoadedConfig:
     """Read the settings; what comes later in this list goes before what comes earlier.
 
     The YAML file at `path`; the variables of `environ` (None: those of this process) that begin with ``LLM_SERVICE_``,
     levels parted by ``__``, such as ``LLM_SERVICE_LIMITS__MAX_RPM``; the same from `env_file` if it is there;
-    `arguments`, nested or with levels parted by ``__`` as well.
+    `arguments`, nested or with levels parted by ``__`` as well. With `own_models` the program brings a provider or
+    registry of its own, and models are not looked for among those that are known here.
 
     Raises InvalidConfig with every problem found, each naming line, variable or argument.
     """
@@ -75,13 +82,8 @@ def load_config(
     problems += _put_variables(settings, from_env_file, OriginKind.ENV_FILE, f" in {env_file}")
     _put_arguments(settings, arguments or {})
     _anchor_paths(settings)
-    try:
-        config = ServiceConfig.model_validate(settings.values)
-    except ValidationError as error:
-        problems += problems_of(error, settings)
-        # Its own text could show a secret in the wrong place, also as the cause in a traceback.
-        raise InvalidConfig(problems) from None
-    problems += _unknown_providers(config, settings)
+    config, faults = _checked(settings, with_models=not own_models)
+    problems += faults
     if problems:
         raise InvalidConfig(problems)
     files = [Path(path)] if path is not None else []
@@ -94,19 +96,62 @@ def load_config(
     )
 
 
-def _read_env_file(env_file: str | Path | None) -> dict[str, str]:
-    if env_file is None or not Path(env_file).is_file():
-        return {}
-    from dotenv import dotenv_values
+def _checked(settings: Settings, *, with_models: bool) -> tuple[ServiceConfig, list[Problem]]:
+    """Return the configuration and all that is wrong with it; of what is malformed, without that.
 
+    Raises nothing: pydantic's own text could show a secret in the wrong place, also as the cause in a traceback.
+    """
     try:
-        values = dotenv_values(env_file)
+        config = ServiceConfig.model_validate(settings.values)
+    except ValidationError as error:
+        problems = problems_of(error, settings)
+        sound, left_out = _without_faults(settings.values, error)
+        problems += [
+            problem
+            for problem in unsound(sound, settings, with_models=with_models)
+            # What is not there because it was malformed is not missing.
+            if not any(problem.setting.startswith(dotted(path)) for path in left_out)
+        ]
+        return sound, problems
+    return config, unsound(config, settings, with_models=with_models)
+
+
+def _without_faults(
+    values: Mapping[str, Any], error: ValidationError
+) -> tuple[ServiceConfig, list[SettingPath]]:
+    """Return what is well-formed of `values`, and what was left out of it."""
+    kept = copy.deepcopy(dict(values))
+    left_out: list[SettingPath] = []
+    for _ in range(_MOST_ROUNDS):
+        for details in error.errors(include_url=False, include_input=False):
+            path = _leave_out(kept, details["loc"], missing=details["type"] == "missing")
+            left_out.append(path)
+        try:
+            return ServiceConfig.model_validate(kept), left_out
+        except ValidationError as another:
+            error = another
+    return ServiceConfig(), [()]
+
+
+def _leave_out(values: dict[str, Any], path: SettingPath, *, missing: bool) -> SettingPath:
+    """Take the setting at `path` away, of a list the whole list; return what was taken."""
+    length = next((i for i, key in enumerate(path) if isinstance(key, int)), len(path))
+    path = path[: length - (missing and length == len(path))]
+    here: Any = values
+    for key in path[:-1]:
+        here = here.get(str(key)) if isinstance(here, dict) else None
+    if isinstance(here, dict):
+        here.pop(str(path[-1]), None)
+    return path
+
+
+def _read_env_file(env_file: str | Path | None) -> dict[str, str]:
+    try:
+        return env_file_values(env_file)
     except UnicodeDecodeError as error:
         message = f"not UTF-8 text (byte {error.start})"
     except OSError as error:
         message = f"cannot be read: {error.strerror}"
-    else:
-        return {name: value for name, value in values.items() if value is not None}
     raise InvalidConfig([Problem(place=str(env_file), setting="", message=message)])
 
 
@@ -121,7 +166,7 @@ def _put_variables(
             continue
         origin = Origin(kind=kind, place=name + where)
         try:
-            value = yaml.safe_load(text) if text.strip()[0] in "[{" else text.strip()
+            value = _flow(text) if text.strip()[0] in "[{" else text.strip()
         except yaml.YAMLError:
             message = "begins like a list or mapping but is none"
             problems.append(Problem(place=str(origin), setting="", message=message))
@@ -131,6 +176,13 @@ def _put_variables(
         else:
             settings.put(_path_of_variable(rest, settings), value, origin)
     return problems
+
+
+def _flow(text: str) -> Any:
+    # A few aliases can mean billions of values, and a line has no use for them.
+    if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+        raise yaml.YAMLError("an alias")
+    return yaml.safe_load(text)
 
 
 def _path_of_variable(name: str, settings: Settings) -> SettingPath:
@@ -174,31 +226,3 @@ def _anchor_paths(settings: Settings) -> None:
         elif path[-1] == "api_key" and value.startswith("file:"):
             place = origin.folder / Path(value.removeprefix("file:").strip()).expanduser()
             settings.put(path, f"file:{place}", origin)
-
-
-def _unknown_providers(config: ServiceConfig, settings: Settings) -> list[Problem]:
-    """Find limits and kinds of providers that nobody is: a typing error would lift the limit in silence."""
-    from llm_providers import ProviderRegistry
-
-    known = {*ProviderRegistry().names(), *config.providers}
-    problems = [
-        Problem(
-            place=str(settings.origin_of(path)),
-            setting=dotted(path),
-            message=f"no such provider{closest(path[-1], sorted(known))}",
-        )
-        for name in config.limits.providers
-        if name not in known
-        for path in [("limits", "providers", name)]
-    ]
-    kinds = {"openai", "anthropic", "ollama"}
-    return problems + [
-        Problem(
-            place=str(settings.origin_of(("providers", name))),
-            setting=f"providers.{name}.kind",
-            message="is missing, as the name is not that of a known vendor; "
-            "expected openai, anthropic, ollama or compatible",
-        )
-        for name, provider in config.providers.items()
-        if provider.kind is None and name not in kinds
-    ]

@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from llm_core import ConfigurationError
+from llm_core import ConfigurationError, InvalidValue
+from llm_service.bounded_file import MEBIBYTE, read_bounded
 from llm_service.config.problems import InvalidConfig, Problem
 from llm_service.config.tree import Origin, OriginKind, SettingPath, Settings
 
@@ -16,15 +17,21 @@ __all__ = ["read_yaml"]
 _DEEPEST = 100
 """How many levels may stand within each other: far more than settings have, and fewer than Python can work with."""
 
+_MOST_BYTES = 4 * MEBIBYTE
+_MOST_VALUES = 100_000
+"""How many values may be in a file in which every alias is written out: a few lines of aliases can mean billions."""
+
 
 def read_yaml(path: Path) -> Settings:
-    """Read the file; keys are taken as they are written, so that `on` and `1` stay names.
+    """Read the file, or pipe; keys are taken as they are written, so that `on` and `1` stay names.
 
     Raises ConfigurationError if it cannot be read, InvalidConfig naming the line if it is no YAML mapping
     or says something twice.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_bounded(path, _MOST_BYTES).decode("utf-8-sig")
+    except InvalidValue as error:
+        raise ConfigurationError(f"{path}: {error}") from None
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -46,6 +53,8 @@ class _Reader:
             root = self._loader.get_single_node()
             if root is None:
                 return self._settings
+            if _count(root, {}) > _MOST_VALUES:
+                raise self._error(None, f"its aliases stand for more than {_MOST_VALUES:,} values")
             if not isinstance(root, yaml.MappingNode):
                 raise self._error(root, "expected a mapping of settings")
             self._settings.values = self._mapping(root, ())
@@ -114,3 +123,17 @@ class _Reader:
         mark = at.start_mark if isinstance(at, yaml.Node) else at
         place = str(self._path) if mark is None else f"{self._path}:{mark.line + 1}"
         return InvalidConfig([Problem(place=place, setting="", message=message)])
+
+
+def _count(node: yaml.Node, counts: dict[int, int]) -> int:
+    """Return how many values there are with every alias written out; one that leads back to itself counts once."""
+    if id(node) not in counts:
+        counts[id(node)] = 1
+        children = (
+            [part for pair in node.value for part in pair]
+            if isinstance(node, yaml.MappingNode)
+            else node.value
+        )
+        if isinstance(node, yaml.CollectionNode):
+            counts[id(node)] += sum(_count(child, counts) for child in children)
+    return counts[id(node)]
